@@ -1,0 +1,1 @@
+"""Mesh, path tables, activation constraints and process start-up."""

@@ -1,0 +1,184 @@
+"""The one device mesh of a run, process start-up, and host batches made global."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+# Slowest network first: replicas talk once per step, tensor parallelism inside every layer.
+AXES = ("replica", "fsdp", "context", "tensor")
+DEFAULT_AXES = {"replica": 1, "fsdp": -1, "context": 1, "tensor": 1}
+# The dimension of a batch is split over both of these.
+BATCH_AXES = ("replica", "fsdp")
+
+
+def resolve_axes(axes: Any, num_devices: int) -> dict[str, int]:
+    """Sizes of all four mesh axes, the one -1 replaced by what is left of the devices.
+
+    Args:
+      axes: mapping (also a ConfigDict) from axis name to size; missing axes get 1, and one axis
+        may be -1.
+      num_devices: devices that the mesh has to cover.
+
+    Returns:
+      {"replica": r, "fsdp": f, "context": c, "tensor": t} with r*f*c*t == num_devices.
+
+    Raises:
+      ValueError: an unknown axis, a size that is neither -1 nor positive, several -1, or sizes
+        that do not cover the devices; the message says what to set.
+    """
+    given = dict(axes)
+    unknown = sorted(set(given) - set(AXES))
+    if unknown:
+        raise ValueError(f"mesh has no axis {unknown[0]!r}: the axes are {', '.join(AXES)}")
+    sizes = {name: int(given.get(name, 1)) for name in AXES}
+    for name, size in sizes.items():
+        if size < 1 and size != -1:
+            raise ValueError(
+                f"mesh axis {name}={size}: set --config.mesh.{name} to a positive number or to -1"
+            )
+    free = [name for name, size in sizes.items() if size == -1]
+    if len(free) > 1:
+        raise ValueError(
+            f"mesh axes {' and '.join(free)} are both -1: "
+            f"set --config.mesh.{free[1]} to a positive number"
+        )
+    fixed = math.prod(size for size in sizes.values() if size != -1)
+    written = " x ".join(f"{name}={size}" for name, size in sizes.items())
+    if free:
+        if num_devices % fixed:
+            largest = max((n for n in AXES if n not in free), key=lambda n: sizes[n])
+            fitting = math.gcd(num_devices, sizes[largest])
+            raise ValueError(
+                f"mesh {written}: {num_devices} devices cannot be divided by {fixed}: "
+                f"set --config.mesh.{largest}={fitting}"
+            )
+        sizes[free[0]] = num_devices // fixed
+    elif fixed != num_devices:
+        raise ValueError(
+            f"mesh {written} = {fixed} devices but {num_devices} are there: "
+            f"set {_mend(sizes, num_devices)}"
+        )
+    return sizes
+
+
+def _mend(sizes: dict[str, int], num_devices: int) -> str:
+    """The smallest change of the sizes that covers the devices, as command line flags."""
+    for name in ("fsdp", "replica", "context", "tensor"):
+        others = math.prod(size for other, size in sizes.items() if other != name)
+        if num_devices % others == 0:
+            return f"--config.mesh.{name}={num_devices // others}"
+    return " ".join(f"--config.mesh.{name}={size}" for name, size in DEFAULT_AXES.items())
+
+
+def make_mesh(axes: Any = None, devices: Sequence[Any] | None = None) -> Mesh:
+    """The mesh (replica, fsdp, context, tensor) over the devices.
+
+    Axis types are Auto: `jax.make_mesh` alone would make them Explicit, under which a sharding
+    constraint asserts instead of moving data.
+
+    Args:
+      axes: mapping from axis name to size, one -1 allowed; None is `DEFAULT_AXES`.
+      devices: devices to cover; None is all devices of all processes.
+
+    Raises:
+      ValueError: see `resolve_axes`.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    sizes = resolve_axes(DEFAULT_AXES if axes is None else axes, len(devices))
+    return jax.make_mesh(
+        tuple(sizes[name] for name in AXES),
+        AXES,
+        axis_types=(AxisType.Auto,) * len(AXES),
+        devices=devices,
+    )
+
+
+def start_processes(config: Any = None) -> bool:
+    """Starts `jax.distributed` when the config asks for it; otherwise does nothing.
+
+    Must run before anything asks jax for a device.
+
+    Args:
+      config: None or a mapping (also a ConfigDict) with `coordinator`: "" for a single process,
+        "auto" to let jax read the cluster's environment (TPU pod, Slurm, Open MPI), or
+        "host:port"; and for the last form `num_processes` and `process_id`.
+
+    Returns:
+      Whether processes were joined.
+
+    Raises:
+      ValueError: unknown field, or an address without a usable count and index of processes.
+    """
+    fields = dict(config or {})
+    unknown = sorted(set(fields) - {"coordinator", "num_processes", "process_id"})
+    if unknown:
+        raise ValueError(
+            f"distributed.{unknown[0]} is not a field: "
+            "use coordinator, num_processes and process_id"
+        )
+    coordinator = fields.get("coordinator") or ""
+    if not coordinator:
+        return False
+    if coordinator == "auto":
+        jax.distributed.initialize()
+    else:
+        count, index = fields.get("num_processes"), fields.get("process_id")
+        if count is None or index is None or not 0 <= index < count:
+            raise ValueError(
+                f"distributed.coordinator={coordinator!r} with num_processes={count} and "
+                f"process_id={index}: set --config.distributed.num_processes=N and "
+                "--config.distributed.process_id in [0, N)"
+            )
+        if count == 1:
+            return False
+        jax.distributed.initialize(coordinator, num_processes=count, process_id=index)
+    logging.info(
+        "process %d of %d, %d local devices of %d",
+        jax.process_index(),
+        jax.process_count(),
+        jax.local_device_count(),
+        jax.device_count(),
+    )
+    return True
+
+
+def to_global(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
+    """Joins the batch slices of all processes into arrays over the mesh.
+
+    Args:
+      batch: this process's part, numpy arrays with the batch dimension first; arrays without
+        dimensions are copied to every device and must agree between processes.
+      mesh: from `make_mesh`.
+
+    Returns:
+      The same keys; the batch dimension is split over replica x fsdp, the rest is whole.
+
+    Raises:
+      ValueError: a batch dimension that does not split over the mesh, or an entry of a type that
+        cannot lie on a device.
+    """
+    ways = math.prod(mesh.shape[name] for name in BATCH_AXES)
+    split = NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+    whole = NamedSharding(mesh, PartitionSpec())
+    out = {}
+    for key, value in batch.items():
+        array = np.asarray(value)
+        if array.dtype.kind not in "biufcV":
+            raise ValueError(
+                f"batch[{key!r}] has type {array.dtype}: only numbers go to a device, "
+                "keep strings in Batch.ids"
+            )
+        if array.ndim and (array.shape[0] * jax.process_count()) % ways:
+            total = array.shape[0] * jax.process_count()
+            raise ValueError(
+                f"batch[{key!r}] with {total} examples does not split over replica x fsdp = "
+                f"{ways} devices: set the batch size to a multiple of {ways}"
+            )
+        sharding = split if array.ndim else whole
+        out[key] = jax.make_array_from_process_local_data(sharding, array)
+    return out

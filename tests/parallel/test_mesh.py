@@ -1,0 +1,62 @@
+"""Axis arithmetic and process start-up, with whatever devices there are."""
+
+import jax
+import numpy as np
+import pytest
+
+from tavid_jax.parallel.mesh import AXES, make_mesh, resolve_axes, start_processes, to_global
+
+
+def test_defaults_use_every_device():
+    mesh = make_mesh()
+    assert mesh.axis_names == AXES
+    assert mesh.shape["fsdp"] == jax.device_count()
+
+
+@pytest.mark.parametrize(
+    "axes, count, expected",
+    [
+        ({"fsdp": -1}, 16, (1, 16, 1, 1)),
+        ({"replica": -1, "fsdp": 4, "context": 2}, 16, (2, 4, 2, 1)),
+        ({"fsdp": 1, "tensor": -1}, 6, (1, 1, 1, 6)),
+        ({"replica": 2, "fsdp": 2, "context": 2, "tensor": 2}, 16, (2, 2, 2, 2)),
+    ],
+)
+def test_resolve_axes(axes, count, expected):
+    assert tuple(resolve_axes(axes, count)[name] for name in AXES) == expected
+
+
+@pytest.mark.parametrize(
+    "axes, count, message",
+    [
+        ({"model": 2}, 2, r"no axis 'model'"),
+        ({"fsdp": 0}, 2, r"fsdp=0.*config\.mesh\.fsdp"),
+        ({"fsdp": -1, "replica": -1}, 2, r"both -1"),
+        ({"fsdp": 16}, 8, r"= 16 devices but 8 are there: set --config\.mesh\.fsdp=8"),
+        ({"fsdp": 2, "tensor": 3}, 8, r"= 6 devices but 8 are there: set --config\.mesh\.tensor=4"),
+        ({"fsdp": 3, "tensor": 3}, 8, r"are there: set .*--config\.mesh\.fsdp=-1"),
+        ({"fsdp": -1, "tensor": 6}, 8, r"cannot be divided by 6: set --config\.mesh\.tensor=2"),
+    ],
+)
+def test_errors_name_the_mend(axes, count, message):
+    with pytest.raises(ValueError, match=message):
+        resolve_axes(axes, count)
+
+
+def test_single_process_starts_nothing():
+    assert start_processes() is False
+    assert start_processes({"coordinator": ""}) is False
+    one = {"coordinator": "localhost:1234", "num_processes": 1, "process_id": 0}
+    assert start_processes(one) is False
+
+
+def test_incomplete_processes_are_named():
+    with pytest.raises(ValueError, match=r"process_id=4.*num_processes=N"):
+        start_processes({"coordinator": "a:1", "num_processes": 4, "process_id": 4})
+    with pytest.raises(ValueError, match=r"distributed\.port"):
+        start_processes({"port": 1})
+
+
+def test_strings_do_not_reach_a_device():
+    with pytest.raises(ValueError, match=r"'id'.*strings"):
+        to_global({"id": np.array(["a"])}, make_mesh({"fsdp": 1}, jax.devices()[:1]))
