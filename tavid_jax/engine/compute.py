@@ -1,0 +1,84 @@
+"""Compute stages: one pass over the data that leaves a result (statistics) and maybe a cache."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from tavid_jax.engine import telemetry, trees
+from tavid_jax.engine.inputs import Inputs, StageFolder
+from tavid_jax.engine.method import ComputeMethod, Params
+from tavid_jax.engine.placement import initialise
+from tavid_jax.engine.preemption import Preemption
+from tavid_jax.parallel.mesh import to_global
+from tavid_jax.parallel.sharding import PathTable
+
+
+@dataclasses.dataclass
+class Computation:
+    """One compute stage. A stage that was interrupted starts again: nothing half is kept."""
+
+    name: str
+    stage: Any
+    method: ComputeMethod
+    inputs: Inputs
+    folder: StageFolder
+    mesh: Mesh
+    seed: int
+    earlier: dict[str, Params]
+    provenance: dict[str, Any]
+    preemption: Preemption
+
+    def run(self) -> Params:
+        """Make the pass and return the stage's result on the host."""
+        clock = telemetry.Clock()
+        with jax.set_mesh(self.mesh), clock.measure("compute"):
+            result = self._run()
+        self.seconds = clock.total()
+        return result
+
+    def _run(self) -> Params:
+        base = jax.random.key(self.seed)
+        params = initialise(self.method, base, self.mesh, self.earlier, PathTable())
+        source = self.inputs.open(self.stage.data)
+        examine = jax.jit(self.method.examine)
+        batches = self.inputs.batches(
+            source,
+            self.method.prepare,
+            batch_size=self.stage.batch_size,
+            seed=self.seed,
+            shuffle=False,
+            num_epochs=1,
+        )
+        steps = -(-len(source) // self.stage.batch_size)
+        progress = telemetry.Progress(self.name, steps)
+        totals: Params | None = None
+        with self._open_cache() as sink:
+            for batch in batches:
+                keys = jax.random.split(jax.random.fold_in(base, batch.step), self.stage.batch_size)
+                arrays = to_global(batch.arrays, self.mesh)
+                examples, sums = trees.to_host(examine(params, arrays, keys))
+                real = len(batch.ids)
+                totals = _add(totals, sums, real)
+                if sink is not None:
+                    for i, name in enumerate(batch.ids):
+                        sink.write({"id": name, **{k: v[i] for k, v in examples.items()}})
+                progress.show(batch.step + 1, last=batch.step + 1 == steps)
+                self.preemption.exit_if_requested(f"{self.name} will start again")
+        return jax.tree.map(np.asarray, self.method.conclude(totals))
+
+    def _open_cache(self) -> contextlib.AbstractContextManager:
+        if not self.stage.cache:
+            return contextlib.nullcontext()
+        return self.inputs.cache(self.folder.cache, self.provenance)
+
+
+def _add(totals: Params | None, sums: Params, real: int) -> Params:
+    """Add the sums of the first `real` examples (the rest is padding) in float64."""
+    part = jax.tree.map(lambda x: np.sum(x[:real], axis=0, dtype=np.float64), sums)
+    return part if totals is None else jax.tree.map(np.add, totals, part)

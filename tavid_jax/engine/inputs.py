@@ -1,0 +1,75 @@
+"""What the engine needs of the data side: sources by name, batches, and a place for caches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+
+class Batch(Protocol):
+    """One host's slice of a global batch."""
+
+    step: int
+    arrays: dict[str, np.ndarray]
+    ids: list[str]
+
+
+class RecordSink(Protocol):
+    """Takes examples one by one; the file appears when the context closes without an error."""
+
+    def write(self, example: dict[str, Any]) -> None: ...
+
+
+class Inputs(Protocol):
+    """Sources by name. A name is a data set of the config, or a finished compute stage's cache."""
+
+    def open(self, name: str) -> Any:
+        """A random-access source: `len`, `[i]`, `.name`."""
+        ...
+
+    def batches(
+        self,
+        source: Any,
+        prepare: Callable[..., dict[str, Any]],
+        *,
+        batch_size: int,
+        seed: int,
+        start_step: int = 0,
+        shuffle: bool = True,
+        num_epochs: int | None = None,
+    ) -> Iterator[Batch]: ...
+
+    def cache(self, folder: Path, meta: dict[str, Any]) -> AbstractContextManager[RecordSink]: ...
+
+
+class StageFolder(NamedTuple):
+    """The places of one stage inside the workdir."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def result(self) -> Path:
+        return self.path / "result"
+
+    @property
+    def cache(self) -> Path:
+        return self.path / "cache"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def done(self) -> Path:
+        return self.path / "done.json"
+
+    def snapshot(self, step: int) -> Path:
+        return self.path / "snapshots" / str(step)

@@ -1,0 +1,120 @@
+"""The contract between the engine and a paper.
+
+A `Method` is one thing that can be trained: pure functions of their arguments, no files, no
+meshes, no clocks. A `System` is what a paper amounts to: it names the methods of its stages and
+knows how to judge, sample and draw the result. The engine sees nothing else of a paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+Params = dict[str, Any]
+Arrays = dict[str, jax.Array]
+# A sum and the weight that divides it: kept apart until the very end, so that gradient
+# accumulation, padding and sharding cannot change a mean.
+Ratio = tuple[jax.Array, jax.Array]
+
+
+class Spec(NamedTuple):
+    """One entry of an example: shape without the batch axis, dtype, logical axis names."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    axes: tuple[str | None, ...]
+
+
+class Method:
+    """One trainable thing. Subclasses override what they need; `loss` and `init` are required."""
+
+    #: regexes over whole "a/b/c" parameter paths: what this method trains and hands on; every
+    #: other parameter must come from an earlier stage
+    trainable_paths: tuple[str, ...] = ()
+    #: of these, what stays as initialised (fixed embeddings and the like)
+    frozen_paths: tuple[str, ...] = ()
+
+    def prepare(self, clip: Any, rng: np.random.Generator) -> dict[str, Any]:
+        """Host side: one clip -> one example, a dict of numpy arrays of static shapes.
+
+        Strings (such as "id") may be in it; they travel beside the batch, never to the device.
+        """
+        raise TypeError(f"{type(self).__name__} does not read clips: give its stage cached data")
+
+    def raw_spec(self) -> dict[str, Spec]:
+        """What `prepare` returns (without strings)."""
+        raise TypeError(f"{type(self).__name__} does not read clips: give its stage cached data")
+
+    def encoded_spec(self) -> dict[str, Spec]:
+        """What `encode` returns and `loss` reads; without frozen encoders, `raw_spec`."""
+        return self.raw_spec()
+
+    def init(self, rng: jax.Array) -> Params:
+        """All parameters, trained and frozen, in one tree. Works under `jax.eval_shape`."""
+        raise TypeError(f"{type(self).__name__} defines no init")
+
+    def encode(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
+        """Frozen encoders: raw batch -> encoded batch. Cacheable. `rng`: one key per example."""
+        del params, rng
+        return batch
+
+    def loss(
+        self, params: Params, batch: Arrays, rng: jax.Array, step: jax.Array
+    ) -> tuple[Ratio, dict[str, Ratio]]:
+        """The loss of an encoded batch as (sum, weight), and named (sum, weight) pairs to log.
+
+        `rng` is an array of one key per example, so that noise does not depend on how a batch is
+        split over devices or micro-batches.
+        """
+        raise TypeError(f"{type(self).__name__} defines no loss")
+
+
+class ComputeMethod(Method):
+    """A stage that makes one pass over the data instead of training: statistics, caches."""
+
+    def examine(self, params: Params, batch: Arrays, rng: jax.Array) -> tuple[Arrays, Params]:
+        """One batch -> (examples to cache, or {}; a tree of per-example sums of shape (B, ...)).
+
+        The engine adds the sums of all real examples in float64 on the host.
+        """
+        raise TypeError(f"{type(self).__name__} defines no examine")
+
+    def conclude(self, sums: Params) -> Params:
+        """The float64 totals -> the stage's result, a tree of parameters for later stages."""
+        raise TypeError(f"{type(self).__name__} defines no conclude")
+
+
+class System:
+    """A paper's whole: the methods of its stages, and what to do with their results."""
+
+    def method(self, stage: str) -> Method:
+        """The method that the named stage of the config asks for."""
+        raise TypeError(f"{type(self).__name__} defines no method")
+
+    def evaluate(self, results: Results, inputs: Any, report: Any) -> dict[str, Any]:
+        """Judge the finished stages, fill the report, return the tree of metrics.json."""
+        raise TypeError(f"{type(self).__name__} defines no evaluate")
+
+    def sample(self, results: Results, inputs: Any, out_dir: Any) -> list[Any]:
+        """Run the finished stages on the clips that the user gave; return the files written."""
+        raise TypeError(f"{type(self).__name__} defines no sample")
+
+    def preview(self, inputs: Any, report: Any) -> dict[str, Any]:
+        """Draw prepared examples before any model has run."""
+        raise TypeError(f"{type(self).__name__} defines no preview")
+
+
+class Results(NamedTuple):
+    """What the stages of a run left behind.
+
+    `params(stage, at=None)` loads the tree that a finished stage left (at=None) or had at a kept
+    step; `curves` maps a stage to its logged records; `seconds` maps a stage to wall-clock time.
+    """
+
+    params: Callable[..., Params]
+    curves: Mapping[str, list[dict[str, float]]]
+    seconds: Mapping[str, float]
+    provenance: Mapping[str, str]

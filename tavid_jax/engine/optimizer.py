@@ -1,0 +1,50 @@
+"""Learning-rate schedules and optimizers from a stage's config."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optax
+
+SCHEDULES = ("constant", "cosine", "linear")
+OPTIMIZERS = ("adam", "adamw", "muon", "sgd")
+
+
+def make_schedule(config: Any, steps: int) -> optax.Schedule:
+    """Warm-up from 0 to `lr` over `warmup` steps, then constant, or down to `lr * final`."""
+    if config.schedule not in SCHEDULES:
+        raise ValueError(f"optimizer.schedule {config.schedule!r} is none of {SCHEDULES}")
+    if not 0 <= config.warmup <= steps:
+        raise ValueError(f"optimizer.warmup {config.warmup} must lie in 0..steps ({steps})")
+    rest = max(steps - config.warmup, 1)
+    decay = {
+        "constant": lambda: optax.constant_schedule(config.lr),
+        "cosine": lambda: optax.cosine_decay_schedule(config.lr, rest, alpha=config.final),
+        "linear": lambda: optax.linear_schedule(config.lr, config.lr * config.final, rest),
+    }[config.schedule]()
+    if config.warmup == 0:
+        return decay
+    # Starts at lr/warmup, not at 0: the first step should not be wasted.
+    warmup = optax.linear_schedule(config.lr / config.warmup, config.lr, max(config.warmup - 1, 1))
+    return optax.join_schedules([warmup, decay], [config.warmup])
+
+
+def make_optimizer(config: Any, steps: int) -> optax.GradientTransformation:
+    """Global-norm clipping, then the named optimizer under the schedule. Moments are fp32."""
+    schedule = make_schedule(config, steps)
+    if config.name not in OPTIMIZERS:
+        raise ValueError(f"optimizer.name {config.name!r} is none of {OPTIMIZERS}")
+    moments = dict(b1=config.b1, b2=config.b2, eps=config.eps)
+    core = {
+        "adam": lambda: optax.adam(schedule, **moments),
+        "adamw": lambda: optax.adamw(schedule, weight_decay=config.weight_decay, **moments),
+        "muon": lambda: optax.contrib.muon(
+            schedule,
+            weight_decay=config.weight_decay,
+            adam_b1=config.b1,
+            adam_b2=config.b2,
+            eps=config.eps,
+        ),
+        "sgd": lambda: optax.sgd(schedule, momentum=config.b1),
+    }[config.name]()
+    return optax.chain(optax.clip_by_global_norm(config.clip), core) if config.clip else core

@@ -1,0 +1,172 @@
+"""The training state and the one pure training step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from tavid_jax.engine import trees
+from tavid_jax.engine.method import Arrays, Method, Params
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that a step changes; frozen weights travel beside it.
+
+    `skipped` counts non-finite steps in all, `streak` those in a row, `streak_start` is the step
+    at which the present row began (-1 when there is none).
+    """
+
+    step: jax.Array
+    trainable: Params
+    opt_state: Any
+    ema: Params | None
+    rng: jax.Array
+    skipped: jax.Array
+    streak: jax.Array
+    streak_start: jax.Array
+
+
+def init_state(
+    trainable: Params, optimizer: optax.GradientTransformation, rng: jax.Array, ema: bool
+) -> TrainState:
+    """A state at step 0. `rng` is the base key: never consumed, only folded into."""
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        trainable=trainable,
+        opt_state=optimizer.init(trainable),
+        ema=jax.tree.map(jnp.copy, trainable) if ema else None,
+        rng=rng,
+        skipped=jnp.zeros((), jnp.int32),
+        streak=jnp.zeros((), jnp.int32),
+        streak_start=jnp.full((), -1, jnp.int32),
+    )
+
+
+def example_keys(rng: jax.Array, step: jax.Array, consumer: int, batch: int) -> jax.Array:
+    """One key per example of the global batch: a function of (seed, step, consumer, position)."""
+    return jax.random.split(jax.random.fold_in(jax.random.fold_in(rng, step), consumer), batch)
+
+
+def accumulate(
+    method: Method,
+    trainable: Params,
+    frozen: Params,
+    batch: Arrays,
+    rng: jax.Array,
+    step: jax.Array,
+    *,
+    encode: bool,
+    micro_batches: int,
+) -> tuple[Params, dict[str, tuple[jax.Array, jax.Array]]]:
+    """Gradient of sum(loss)/sum(weight), and all (sum, weight) pairs, over micro-batches.
+
+    Sums and weights are added up before the division, and every example has its own key, so the
+    result is that of the whole batch at once, masks included, whatever `micro_batches` is.
+    """
+    size = jax.tree.leaves(batch)[0].shape[0]
+    keys = {
+        "encode": example_keys(rng, step, 0, size),
+        "loss": example_keys(rng, step, 1, size),
+    }
+
+    def loss_sum(weights: Params, part: Arrays, part_keys: dict[str, jax.Array]):
+        params = trees.merge(frozen, weights)
+        if encode:
+            part = jax.lax.stop_gradient(method.encode(params, part, part_keys["encode"]))
+        (total, weight), logs = method.loss(params, part, part_keys["loss"], step)
+        return total.astype(jnp.float32), {"loss": (total, weight), **logs}
+
+    grad = jax.grad(loss_sum, has_aux=True)
+    if micro_batches == 1:
+        grads, ratios = grad(trainable, batch, keys)
+    else:
+        # Micro-batch m takes examples m, m + M, m + 2M, ...: every device keeps its own examples.
+        split = jax.tree.map(
+            lambda x: x.reshape(-1, micro_batches, *x.shape[1:]).swapaxes(0, 1), (batch, keys)
+        )
+        zeros = jax.tree.map(
+            lambda x: jnp.zeros(x.shape, jnp.float32),
+            jax.eval_shape(grad, trainable, *jax.tree.map(lambda x: x[0], split)),
+        )
+
+        def body(carry, part):
+            return jax.tree.map(jnp.add, carry, grad(trainable, *part)), None
+
+        (grads, ratios), _ = jax.lax.scan(body, zeros, split)
+    total_weight = jnp.maximum(ratios["loss"][1], 1e-8)
+    return jax.tree.map(lambda g: g / total_weight, grads), ratios
+
+
+def make_train_step(
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    *,
+    encode: bool,
+    micro_batches: int = 1,
+    ema_decay: float = 0.0,
+) -> Callable[[TrainState, Params, Arrays], tuple[TrainState, dict[str, jax.Array]]]:
+    """The step (state, frozen, batch) -> (state, metrics): pure, to be jitted with donated state.
+
+    A step whose loss or gradient is not finite changes no weight; it is counted in the state.
+    """
+
+    def step(state: TrainState, frozen: Params, batch: Arrays):
+        with jax.named_scope("gradient"):
+            grads, ratios = accumulate(
+                method,
+                state.trainable,
+                frozen,
+                batch,
+                state.rng,
+                state.step,
+                encode=encode,
+                micro_batches=micro_batches,
+            )
+        norm = optax.global_norm(grads)
+        metrics = {name: total / jnp.maximum(w, 1e-8) for name, (total, w) in ratios.items()}
+        finite = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"])
+        with jax.named_scope("update"):
+            updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
+            trainable = optax.apply_updates(state.trainable, updates)
+            ema = update_ema(state.ema, trainable, state.step, ema_decay)
+
+        def keep(new, old):
+            return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+
+        streak = jnp.where(finite, 0, state.streak + 1)
+        started = jnp.where(state.streak > 0, state.streak_start, state.step)
+        new_state = state.replace(
+            step=state.step + 1,
+            trainable=keep(trainable, state.trainable),
+            opt_state=keep(opt_state, state.opt_state),
+            ema=keep(ema, state.ema),
+            skipped=state.skipped + (1 - finite.astype(jnp.int32)),
+            streak=streak,
+            streak_start=jnp.where(finite, -1, started),
+        )
+        metrics |= {
+            "grad_norm": norm,
+            "learning_rate": schedule(state.step),
+            "skipped": new_state.skipped,
+            "streak": new_state.streak,
+            "streak_start": new_state.streak_start,
+        }
+        return new_state, metrics
+
+    return step
+
+
+def update_ema(ema: Params | None, new: Params, step: jax.Array, decay: float) -> Params | None:
+    """Moving average with decay min(decay, (1+n)/(10+n)), so that short runs do not lag."""
+    if ema is None:
+        return None
+    n = step.astype(jnp.float32)
+    d = jnp.minimum(decay, (1.0 + n) / (10.0 + n))
+    return jax.tree.map(lambda e, p: d * e + (1.0 - d) * p, ema, new)
