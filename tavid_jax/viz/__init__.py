@@ -1,0 +1,11 @@
+"""Pictures and clips of tracks, panels, curves: NumPy in, arrays or bytes out.
+
+    tracks   trajectories with fading trails over frames
+    panels   labelled panels side by side: history | prediction | truth
+    media    arrays to WebP, GIF, mp4, PNG bytes with provenance inside
+    curves   loss curves, comparisons with intervals, small multiples (SVG or PNG)
+    sheets   contact sheets of captioned pictures
+    canvas   resizing, text and the colours that the others share
+
+Nothing here touches an accelerator, a screen or the network.
+"""

@@ -1,0 +1,242 @@
+"""Loss curves, comparisons with intervals and small multiples, as SVG or PNG bytes.
+
+SVG text and axes use `currentColor`: set inline into a page they follow its light or dark mode.
+Figures are made without pyplot: no global state, no screen, safe in threads.
+"""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
+
+from tavid_jax.viz.canvas import Number
+
+PALETTE = ("#4c8bf5", "#f2894e", "#2fb380", "#b06ee0", "#e0589a", "#c9a227", "#3aaec4", "#8a94a6")
+_INK = "#0a0b0c"  # replaced by currentColor in SVG
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "tavid_jax",
+    "font.size": 10.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.titlecolor": _INK,
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.grid": True,
+    "grid.color": _INK,
+    "grid.alpha": 0.12,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+}
+
+
+def ema(values: Float[np.ndarray, " n"], decay: Number = 0.9) -> Float[np.ndarray, " n"]:
+    """Bias-corrected exponential moving average; non-finite values are passed over.
+
+    The first outputs are means of what has been seen; NaN until the first finite value.
+    """
+    if not 0.0 <= decay < 1.0:
+        raise ValueError(f"ema decay must lie in [0, 1), got {decay}")
+    total = weight = 0.0
+    out = np.full(len(values), np.nan)
+    for i, value in enumerate(values):
+        if np.isfinite(value):
+            total = decay * total + (1 - decay) * float(value)
+            weight = decay * weight + (1 - decay)
+        if weight > 0:
+            out[i] = total / weight
+    return out
+
+
+def loss_curves(
+    records: Sequence[Mapping],
+    names: Sequence[str] | None = None,
+    *,
+    decay: Number = 0.9,
+    log: bool | None = None,
+    columns: int = 3,
+    title: str = "",
+    format: str = "svg",
+) -> bytes:
+    """One small plot per quantity over steps: raw values faint, their moving average strong.
+
+    Args:
+      records: lines of a telemetry file, each with "step" and some name -> number; None and
+        non-numbers are passed over.
+      names: which quantities; default: every numeric one that occurs, in order of appearance.
+      log: logarithmic height; None chooses it for positive values that span more than a decade.
+
+    Raises:
+      ValueError: a name occurs in no record, or there is nothing to draw.
+    """
+    series = collect(records)
+    if names is not None:
+        missing = [name for name in names if name not in series]
+        if missing:
+            raise ValueError(f"no record holds {missing}; there are {sorted(series)}")
+        series = {name: series[name] for name in names}
+    if not series:
+        raise ValueError("nothing to draw: no record holds a step and a number")
+    figure, axes = _grid(len(series), columns, (3.4, 2.3), title)
+    for i, (axis, (name, (steps, values))) in enumerate(zip(axes, series.items(), strict=True)):
+        color = PALETTE[i % len(PALETTE)]
+        smooth = ema(values, decay)
+        axis.plot(steps, values, color=color, alpha=0.28, linewidth=0.8)
+        axis.plot(steps, smooth, color=color, linewidth=1.8)
+        if log if log is not None else _spans_decades(values):
+            axis.set_yscale("log")
+        finite = smooth[np.isfinite(smooth)]
+        last = f"   {finite[-1]:.3g}" if len(finite) else ""
+        axis.set_title(name + last)
+        axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axis.margins(x=0.01)
+    return _bytes(figure, format)
+
+
+def collect(records: Sequence[Mapping]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """name -> (steps, values) of every number in records that have a step; NaN is kept."""
+    series: dict[str, tuple[list, list]] = {}
+    for record in records:
+        step = record.get("step")
+        if not _is_number(step):
+            continue
+        for name, value in record.items():
+            if name != "step" and _is_number(value):
+                steps, values = series.setdefault(name, ([], []))
+                steps.append(float(step))
+                values.append(float(value))
+    return {name: (np.array(s), np.array(v)) for name, (s, v) in series.items()}
+
+
+def small_multiples(
+    panels: Mapping[str, Mapping[str, tuple[ArrayLike, ArrayLike]]],
+    *,
+    x_label: str = "",
+    y_label: str = "",
+    columns: int = 3,
+    log: bool = False,
+    share_y: bool = False,
+    title: str = "",
+    format: str = "svg",
+) -> bytes:
+    """Panels of lines: panel -> line -> (x values, y values). A line name keeps its colour."""
+    if not panels:
+        raise ValueError("small_multiples needs at least one panel")
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    figure, axes = _grid(len(panels), columns, (3.4, 2.4), title, share_y=share_y)
+    for axis, (panel, lines) in zip(axes, panels.items(), strict=True):
+        for name, (xs, ys) in lines.items():
+            color = PALETTE[names.index(name) % len(PALETTE)]
+            axis.plot(xs, ys, color=color, linewidth=1.8, label=name)
+        if log:
+            axis.set_yscale("log")
+        axis.set_title(panel)
+        axis.set_xlabel(x_label)
+        axis.set_ylabel(y_label)
+    if len(names) > 1:
+        handles = {h.get_label(): h for axis in axes for h in axis.get_lines()}
+        figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=len(names))
+    return _bytes(figure, format)
+
+
+def interval_plot(
+    rows: Sequence[tuple[str, Number, Number, Number]],
+    *,
+    unit: str = "",
+    reference: tuple[str, Number] | None = None,
+    emphasis: str | None = None,
+    bars: bool = False,
+    title: str = "",
+    format: str = "svg",
+) -> bytes:
+    """Values with their intervals, one row per system, the first at the top.
+
+    Args:
+      rows: (label, value, low, high); a non-finite value leaves its row empty, non-finite ends
+        leave the interval out.
+      unit: written under the axis.
+      reference: (label, value) of a dashed line, e.g. ("truth", 0.166) or ("no difference", 0.0).
+      emphasis: label of the row in the first colour; the others are grey. None colours all.
+      bars: bars from zero in place of dots (only sensible for quantities with a true zero).
+    """
+    if not rows:
+        raise ValueError("interval_plot needs at least one row")
+    figure, (axis,) = _grid(1, 1, (6.6, 0.7 + 0.36 * len(rows) + (0.35 if title else 0)), title)
+    heights = np.arange(len(rows))[::-1]
+    for height, (label, value, low, high) in zip(heights, rows, strict=True):
+        color = PALETTE[0] if emphasis in (None, label) else PALETTE[-1]
+        if not np.isfinite(value):
+            continue
+        if bars:
+            axis.barh(height, value, height=0.62, color=color, alpha=0.85)
+        else:
+            axis.plot([value], [height], "o", color=color, markersize=7)
+        if np.isfinite(low) and np.isfinite(high):
+            ink = _INK if bars else color
+            axis.plot([low, high], [height, height], color=ink, linewidth=1.6 if bars else 2.4)
+    if reference is not None:
+        axis.axvline(reference[1], color=_INK, linewidth=1, linestyle=(0, (4, 3)), alpha=0.6)
+        axis.annotate(
+            reference[0], (reference[1], 1.0), xycoords=("data", "axes fraction"),
+            xytext=(4, 0), textcoords="offset points", fontsize=8.5, va="bottom",
+        )  # fmt: skip
+    axis.set_yticks(heights, [row[0] for row in rows])
+    axis.set_ylim(-0.6, len(rows) - 0.4)
+    axis.grid(False, axis="y")
+    axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
+    axis.set_xlabel(unit)
+    return _bytes(figure, format)
+
+
+def _grid(
+    count: int, columns: int, cell: tuple[float, float], title: str, *, share_y: bool = False
+) -> tuple[Figure, list]:
+    columns = max(1, min(columns, count))
+    rows = -(-count // columns)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure((cell[0] * columns, cell[1] * rows), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(rows, columns, squeeze=False, sharey=share_y).ravel().tolist()
+        for axis in axes[count:]:
+            axis.remove()
+        if title:
+            figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    return figure, axes[:count]
+
+
+def _bytes(figure: Figure, format: str) -> bytes:
+    if format not in ("svg", "png"):
+        raise ValueError(f"unknown figure format {format!r}: use 'svg' or 'png'")
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(_STYLE):
+        if format == "png":
+            figure.savefig(buffer, format="png", dpi=150, facecolor="white")
+            return buffer.getvalue()
+        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    text = buffer.getvalue().decode()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    return text.replace(_INK, "currentColor").encode()
+
+
+def _spans_decades(values: np.ndarray) -> bool:
+    finite = values[np.isfinite(values)]
+    return bool(len(finite) and finite.min() > 0 and finite.max() > 10 * finite.min())
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
