@@ -45,7 +45,7 @@ def encode_animation(
 ) -> Media:
     """Encode frames as an endlessly repeating animation of at most `max_bytes`.
 
-    Quality, frame rate (of long films) and size fall until it fits; a warning tells if it never does.
+    Quality, frame rate (of long films) and size fall until it fits; a warning if it never does.
 
     Args:
       frames: RGB, 0..255.
@@ -142,15 +142,19 @@ def _fit(
     quality: int,
     max_bytes: int,
 ) -> tuple[bytes, np.ndarray]:
-    best = None
+    best, full = None, 0
     for share, zoom, stride in _LADDER:
         if stride > 1 and len(frames) < _LONG:
+            continue
+        # Skip what, judged by the first attempt, is hopeless: encoding takes seconds.
+        if full * share**0.7 * zoom**1.6 / stride**0.8 > 1.5 * max_bytes:
             continue
         size_hw = tuple(max(2, round(side * zoom)) for side in frames.shape[1:3])
         # Thinned from the end, so that the last frame, the one people compare, stays.
         thinned = frames[(len(frames) - 1) % stride :: stride]
         sized = canvas.resize_clip(thinned, size_hw)
         data = encoder(sized, fps / stride, hold_last, note, max(1, round(quality * share)))
+        full = full or len(data)
         if best is None or len(data) < len(best[0]):
             best = data, sized
         if len(data) <= max_bytes:
