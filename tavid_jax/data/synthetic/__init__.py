@@ -1,0 +1,8 @@
+"""Synthetic scenes: moving textured sprites with exact tracks, for all four systems."""
+
+from tavid_jax.data.synthetic.config import SceneConfig
+from tavid_jax.data.synthetic.scene import Scene, sample_scene, sample_scenes
+from tavid_jax.data.synthetic.seeds import split_seeds
+from tavid_jax.data.synthetic.source import SyntheticSource, scene_clip
+
+__all__ = ["Scene", "SceneConfig", "SyntheticSource", "sample_scene", "sample_scenes", "scene_clip", "split_seeds"]

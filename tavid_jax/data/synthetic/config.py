@@ -1,0 +1,136 @@
+"""What a synthetic scene may contain: one frozen dataclass, checked once."""
+
+import dataclasses
+import hashlib
+import json
+
+from tavid_jax.data.synthetic import looks, motions, shapes
+
+# Version of the generator: part of every hash, so that data written by older code is
+# never taken for data of today's code.
+GENERATOR_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneConfig:
+    """Distribution of scenes. The defaults are the scenes of the demo.
+
+    Lengths are pixels of a 64-pixel frame and scale with min(H, W) / 64; times are frames
+    and scale with 1 / `tempo`.  Together with a seed a config fixes a scene completely.
+
+    Attributes:
+      size_hw: frame size (H, W) in pixels.
+      num_frames: frames per scene, T.
+      stride: side of a grid cell in pixels; queries lie one per cell, row-major.
+      origin: "center" puts the query at (stride*j + stride//2, stride*i + stride//2),
+        "topleft" at (stride*j, stride*i).
+      fps: frames per second written into clips.
+      max_objects: most sprites of a scene, S.
+      presence: probability of each of the S sprites.
+      radius: least and greatest radius; every shape has the area of the disc of that radius.
+      kinds: kinds of motion, drawn uniformly; see `motions.KINDS`.
+      shapes: silhouettes, drawn uniformly; see `shapes.SHAPES`.
+      colours: names of the palette, distinct within a scene while they last.
+      textures: textures of sprites; see `looks.TEXTURES`.
+      backgrounds: textures of the background plane; see `looks.BACKGROUNDS`.
+      camera: probability of a moving camera.
+      pan, zoom, roll: greatest amplitude of the camera's sinusoids (px, log scale, radian).
+      shake: amplitude of a random hand shake in px (nobody can forecast it: 0 in the demo).
+      tempo: speed of all motion; 34 / num_frames keeps the motion of the demo in a clip of
+        another length.
+      interaction: scenes in which an actor walks to one of several look-alikes and touches it.
+      actors: shapes of actors.
+      targets: shapes of targets.
+      lookalikes: least and greatest number of look-alikes beside the target.
+      render: False leaves the video and the segment map out of clips (tracks only: faster).
+    """
+
+    size_hw: tuple[int, int] = (64, 64)
+    num_frames: int = 34
+    stride: int = 8
+    origin: str = "center"
+    fps: float = 12.0
+    max_objects: int = 4
+    presence: float = 0.85
+    radius: tuple[float, float] = (9.0, 15.0)
+    kinds: tuple[str, ...] = motions.FORECAST_KINDS
+    shapes: tuple[str, ...] = ("disc", "box", "triangle", "star", "ring", "heart")
+    colours: tuple[str, ...] = tuple(looks.PALETTE)
+    textures: tuple[str, ...] = looks.TEXTURES
+    backgrounds: tuple[str, ...] = looks.BACKGROUNDS
+    camera: float = 0.7
+    pan: float = 7.0
+    zoom: float = 0.08
+    roll: float = 0.10
+    shake: float = 0.0
+    tempo: float = 1.0
+    interaction: bool = False
+    actors: tuple[str, ...] = ("person", "dog", "bird", "fish", "disc")
+    targets: tuple[str, ...] = ("box", "star", "ring", "triangle", "heart")
+    lookalikes: tuple[int, int] = (1, 2)
+    render: bool = True
+
+    def __post_init__(self):
+        """Normalises lists to tuples (configs come from JSON) and checks every field."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, list):
+                object.__setattr__(self, field.name, tuple(value))
+        _check(self)
+
+    @property
+    def unit(self) -> float:
+        """Pixels of this frame per pixel of a 64-pixel frame."""
+        return min(self.size_hw) / 64.0
+
+    @property
+    def grid_hw(self) -> tuple[int, int]:
+        """Cells (gh, gw) of the query grid."""
+        return self.size_hw[0] // self.stride, self.size_hw[1] // self.stride
+
+    def digest(self) -> str:
+        """Hash of everything that decides what a scene looks like (12 hex digits)."""
+        text = json.dumps([GENERATOR_VERSION, dataclasses.asdict(self)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _check(config: SceneConfig) -> None:
+    """Raises ValueError naming the field that no scene can be made from."""
+
+    def fail(field, why):
+        raise ValueError(f"SceneConfig.{field}={getattr(config, field)!r}: {why}")
+
+    for field, known in (
+        ("kinds", motions.KINDS),
+        ("shapes", shapes.SHAPES),
+        ("actors", shapes.SHAPES),
+        ("targets", shapes.SHAPES),
+        ("colours", looks.PALETTE),
+        ("textures", looks.TEXTURES),
+        ("backgrounds", looks.BACKGROUNDS),
+    ):
+        unknown = [name for name in getattr(config, field) if name not in known]
+        if unknown or not getattr(config, field):
+            fail(field, f"give at least one of {sorted(known)}")
+    if len(config.size_hw) != 2 or min(config.size_hw) < 16:
+        fail("size_hw", "two sides of at least 16 pixels are needed")
+    if config.num_frames < 1:
+        fail("num_frames", "at least one frame is needed")
+    if config.stride < 1 or any(side % config.stride for side in config.size_hw):
+        fail("stride", f"must divide both sides of size_hw={config.size_hw}")
+    if config.origin not in ("center", "topleft"):
+        fail("origin", "must be 'center' or 'topleft'")
+    if config.max_objects < 0 or config.max_objects > 200:
+        fail("max_objects", "must lie in 0..200")
+    for field in ("presence", "camera"):
+        if not 0.0 <= getattr(config, field) <= 1.0:
+            fail(field, "a probability must lie in [0, 1]")
+    if not 0.0 < config.radius[0] <= config.radius[1]:
+        fail("radius", "must be (least, greatest) with 0 < least <= greatest")
+    for field in ("pan", "zoom", "roll", "shake"):
+        if getattr(config, field) < 0.0:
+            fail(field, "an amplitude must not be negative")
+    if config.tempo <= 0.0 or config.fps <= 0.0:
+        fail("tempo" if config.tempo <= 0.0 else "fps", "must be positive")
+    if not 0 <= config.lookalikes[0] <= config.lookalikes[1] <= 6:
+        fail("lookalikes", "must be (least, greatest) within 0..6")

@@ -1,0 +1,211 @@
+"""Motions that a constant-velocity guess gets wrong, as centre, angle and size over time.
+
+Each kind is a plain function of dice (one row per sprite), of time and of the stage; its
+numbers are pixels of a 64-pixel frame and frames.  All kinds but `enter` and `leave` are
+determined by their past: a forecaster that has seen half of the clip can know the rest.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from tavid_jax.data.synthetic.dice import Dice
+
+# Columns of dice that a motion may use.
+COLUMNS = 8
+
+WALL = 8.0  # px from the frame's sides where moving sprites are reflected
+FLOOR = 10.0  # px of the floor above the frame's lower side
+
+
+class Stage(NamedTuple):
+    """Where motions take place: sides in px and px per px of a 64-pixel frame."""
+
+    width: float
+    height: float
+    unit: float
+
+
+class Poses(NamedTuple):
+    """Motion of n sprites over T frames.
+
+    Attributes:
+      centre: (n, T, 2) world px, xy.
+      angle: (n, T) radian, clockwise on screen (x towards y).
+      size: (n, T) factor of the sprite's radius.
+    """
+
+    centre: Float[np.ndarray, "n T 2"]
+    angle: Float[np.ndarray, "n T"]
+    size: Float[np.ndarray, "n T"]
+
+
+def _poses(x, y, angle=None, size=None) -> Poses:
+    angle = np.zeros_like(x) if angle is None else np.broadcast_to(angle, x.shape)
+    size = np.ones_like(x) if size is None else np.broadcast_to(size, x.shape)
+    return Poses(np.stack([x, y], axis=-1), angle, size)
+
+
+def _home(dice: Dice, stage: Stage, margin: float) -> tuple[np.ndarray, np.ndarray]:
+    """A place inside the frame, at least `margin` (of 64 px) away from its sides."""
+    m = margin * stage.unit
+    return dice.uniform(m, stage.width - m)[:, None], dice.uniform(m, stage.height - m)[:, None]
+
+
+def _reflect(position, low: float, high: float):
+    """Folds a free path into [low, high]: elastic reflection at both walls."""
+    span = high - low
+    phase = np.mod(position - low, 2.0 * span)
+    return low + np.where(phase > span, 2.0 * span - phase, phase)
+
+
+def orbit(dice: Dice, t: Float[np.ndarray, " T"], stage: Stage) -> Poses:
+    """Circle of radius 6-16 px, period 18-45 frames; half of the sprites turn with it."""
+    x, y = _home(dice, stage, 14.0)
+    radius = dice.uniform(6.0, 16.0)[:, None] * stage.unit
+    rate = (dice.sign() * 2.0 * np.pi / dice.uniform(18.0, 45.0))[:, None]
+    phase = dice.uniform(0.0, 2.0 * np.pi)[:, None]
+    turns = dice.chance(0.5)[:, None]
+    angle = rate * t + phase
+    return _poses(x + radius * np.cos(angle), y + radius * np.sin(angle), np.where(turns, rate * t, 0.0))
+
+
+def pendulum(dice: Dice, t: Float[np.ndarray, " T"], stage: Stage) -> Poses:
+    """Arm 18-36 px, amplitude 0.4-0.9 rad, period 20-40 frames; the body turns with the arm."""
+    x, y = _home(dice, stage, 14.0)
+    arm = dice.uniform(18.0, 36.0)[:, None] * stage.unit
+    swing = dice.uniform(0.4, 0.9)[:, None]
+    rate = 2.0 * np.pi / dice.uniform(20.0, 40.0)[:, None]
+    theta = swing * np.sin(rate * t + dice.uniform(0.0, 2.0 * np.pi)[:, None])
+    return _poses(x + arm * np.sin(theta), y - arm + arm * np.cos(theta), -theta)
+
+
+def bounce(dice: Dice, t: Float[np.ndarray, " T"], stage: Stage) -> Poses:
+    """Falls (0.15-0.4 px/frame^2) and bounces without loss, drifting from wall to wall."""
+    gravity = dice.uniform(0.15, 0.4)[:, None] * stage.unit
+    apex = dice.uniform(10.0, 32.0)[:, None] * stage.unit
+    fall = np.sqrt(2.0 * apex / gravity)  # frames from apex to floor
+    phase = np.mod(t + dice.uniform()[:, None] * 2.0 * fall, 2.0 * fall) - fall
+    y = stage.height - FLOOR * stage.unit - apex + 0.5 * gravity * phase**2
+    wall = WALL * stage.unit
+    start = dice.uniform(wall, stage.width - wall)[:, None]
+    drift = dice.uniform(-1.3, 1.3)[:, None] * stage.unit
+    return _poses(_reflect(start + drift * t, wall, stage.width - wall), y)
+
+
+def billiard(dice: Dice, t: Float[np.ndarray, " T"], stage: Stage) -> Poses:
+    """Straight at 0.8-2.2 px/frame, reflected 8 px before the sides, spinning slowly."""
+    wall = WALL * stage.unit
+    x, y = _home(dice, stage, WALL)
+    speed = dice.uniform(0.8, 2.2)[:, None] * stage.unit
+    heading = dice.uniform(0.0, 2.0 * np.pi)[:, None]
+    spin = dice.uniform(-0.06, 0.06)[:, None]
+    return _poses(
+        _reflect(x + speed * np.cos(heading) * t, wall, stage.width - wall),
+        _reflect(y + speed * np.sin(heading) * t, wall, stage.height - wall),
+        spin * t,
+    )
+
+
+def accelerate(dice: Dice, t: Float[np.ndarray, " T"], stage: Stage) -> Poses:
+    """Constant acceleration: slows down, stands still at frame 8-28 and returns."""
+    x, y = _home(dice, stage, 14.0)
+    apex = dice.uniform(8.0, 28.0)[:, None]
+    length = dice.uniform(10.0, 24.0)[:, None] * stage.unit
+    heading = dice.uniform(0.0, 2.0 * np.pi)[:, None]
+    shift = length * (((t - apex) / 19.0) ** 2 - 0.5)
+    return _poses(x + np.cos(heading) * shift, y + np.sin(heading) * shift)
+
+
+def spin(dice: Dice, t: Float[np.ndarray, " T"], stage: Stage) -> Poses:
+    """Turns at 0.08-0.22 rad/frame about a fixed centre and breathes by up to 22 %."""
+    x, y = _home(dice, stage, 14.0)
+    rate = (dice.sign() * dice.uniform(0.08, 0.22))[:, None]
+    breath = dice.uniform(0.0, 0.22)[:, None]
+    pace = 2.0 * np.pi / dice.uniform(18.0, 45.0)[:, None]
+    size = 1.0 + breath * np.sin(pace * t + dice.uniform(0.0, 2.0 * np.pi)[:, None])
+    return _poses(x + 0.0 * t, y + 0.0 * t, rate * t, size)
+
+
+def enter(dice: Dice, t: Float[np.ndarray, " T"], stage: Stage) -> Poses:
+    """Starts outside of the frame and comes in on a bent path."""
+    return _pass_through(dice, t, stage, outside=-1.0)
+
+
+def leave(dice: Dice, t: Float[np.ndarray, " T"], stage: Stage) -> Poses:
+    """Starts inside of the frame and goes out on a bent path."""
+    return _pass_through(dice, t, stage, outside=1.0)
+
+
+def _pass_through(dice: Dice, t, stage: Stage, outside: float) -> Poses:
+    """Straight line through a place inside, with a sideways bend; slow spin."""
+    x, y = _home(dice, stage, 16.0)
+    heading = dice.uniform(0.0, 2.0 * np.pi)[:, None]
+    speed = dice.uniform(2.2, 3.2)[:, None] * stage.unit
+    bend = dice.uniform(-0.04, 0.04)[:, None] * stage.unit
+    spin_rate = dice.uniform(-0.06, 0.06)[:, None]
+    # `enter` is inside at the end of a 34-frame clip, `leave` at its start.
+    since = t if outside > 0 else t - 33.0
+    along, side = speed * since, bend * since**2
+    return _poses(
+        x + np.cos(heading) * along - np.sin(heading) * side,
+        y + np.sin(heading) * along + np.cos(heading) * side,
+        spin_rate * t,
+    )
+
+
+KINDS = {
+    "orbit": orbit,
+    "pendulum": pendulum,
+    "bounce": bounce,
+    "billiard": billiard,
+    "accelerate": accelerate,
+    "spin": spin,
+    "enter": enter,
+    "leave": leave,
+}
+
+# Kinds of the demo: every one is determined by the first half of the clip.
+FORECAST_KINDS = ("orbit", "pendulum", "bounce", "billiard", "accelerate", "spin")
+
+# What a caption says about each kind.
+WORDS = {
+    "orbit": "circles around",
+    "pendulum": "swings like a pendulum",
+    "bounce": "bounces up and down",
+    "billiard": "glides from wall to wall",
+    "accelerate": "slows down and returns",
+    "spin": "spins on the spot",
+    "enter": "comes into view",
+    "leave": "moves out of view",
+}
+
+
+def move(
+    kinds: Float[np.ndarray, " n"] | np.ndarray,
+    names: tuple[str, ...],
+    uniforms: Float[np.ndarray, "n columns"],
+    t: Float[np.ndarray, " T"],
+    stage: Stage,
+) -> Poses:
+    """Evaluates n sprites of mixed kinds.
+
+    Args:
+      kinds: (n,) index into `names`.
+      names: kinds of motion that occur.
+      uniforms: (n, COLUMNS) numbers in [0, 1).
+      t: (T,) times in frames (already multiplied by the tempo).
+      stage: frame geometry.
+
+    Returns:
+      Poses of all n sprites.
+    """
+    n, T = kinds.shape[0], t.shape[0]
+    out = Poses(np.zeros((n, T, 2)), np.zeros((n, T)), np.ones((n, T)))
+    for index, name in enumerate(names):
+        rows = np.flatnonzero(kinds == index)
+        if rows.size:
+            for whole, part in zip(out, KINDS[name](Dice(uniforms[rows]), t, stage), strict=True):
+                whole[rows] = part
+    return out

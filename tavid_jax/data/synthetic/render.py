@@ -1,0 +1,116 @@
+"""Draws a scene: background plane, then sprites from back to front, by inverse mapping."""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from tavid_jax.data.synthetic import affine, looks, shapes
+from tavid_jax.data.synthetic.scene import Scene
+
+MARGIN = 24.0  # px (of 64) of background beyond the frame before it is mirrored
+TEXELS = 1.5  # bitmap resolution per px
+
+
+class Frames(NamedTuple):
+    """A drawn scene.
+
+    Attributes:
+      video: uint8 (T, H, W, 3) RGB.
+      segment_map: uint8 (T, H, W), number of the sprite seen at each pixel, 0 = background.
+    """
+
+    video: UInt8[np.ndarray, "T H W 3"]
+    segment_map: UInt8[np.ndarray, "T H W"]
+
+
+def _sample(bitmap, matrix: Float[np.ndarray, "T 2 3"], corner, size: tuple[int, int], border: int):
+    """Reads a bitmap at matrix @ (corner + pixel) for a size[0] x size[1] patch per frame."""
+    rows, columns = size
+    matrix = matrix.astype(np.float64)
+    start = affine.apply(matrix, np.asarray(corner, np.float64))
+    start = np.broadcast_to(start, (len(matrix), 2))
+    i, j = np.arange(rows)[None, :, None], np.arange(columns)[None, None, :]
+    at = [
+        (
+            (matrix[:, k, 1, None, None] * i + start[:, k, None, None]).astype(np.float32)
+            + (matrix[:, k, 0, None, None] * j).astype(np.float32)
+        ).reshape(-1, columns)
+        for k in (0, 1)
+    ]
+    patch = cv2.remap(bitmap, at[0], at[1], cv2.INTER_LINEAR, borderMode=border, borderValue=0)
+    return patch.reshape(len(matrix), rows, columns, -1)
+
+
+def _background(scene: Scene, screen: Float[np.ndarray, "T 2 3"], scale: float, size_hw):
+    """The plane as the camera sees it: (T, H, W, 3)."""
+    config = scene.config
+    unit = config.unit
+    longer = max(config.size_hw) / unit
+    resolution = TEXELS * unit * scale
+    bitmap = looks.ground_bitmap(scene.ground, longer, MARGIN, resolution)
+    # World px -> texel of the bitmap, which is centred on the frame.
+    per_px = (bitmap.shape[0] - 1) / ((longer + 2.0 * MARGIN) * unit)
+    height, width = config.size_hw
+    shift = 0.5 * (bitmap.shape[0] - 1) - per_px * 0.5 * np.array([width - 1, height - 1])
+    to_texel = np.array([[per_px, 0.0, shift[0]], [0.0, per_px, shift[1]]])
+    matrix = affine.compose(to_texel, affine.invert(screen))
+    return _sample(bitmap, matrix, (0.0, 0.0), size_hw, cv2.BORDER_REFLECT_101)
+
+
+def _sprite(scene: Scene, index: int, screen: Float[np.ndarray, "T 2 3"]):
+    """Patches (T, K, K, 4) of a sprite and their upper left corners (T, 2) on screen."""
+    shape = scene.shapes[index]
+    matrix = affine.compose(screen, scene.place[index])
+    stretch = np.hypot(matrix[:, :, 0], matrix[:, :, 1]).max()
+    columns = np.hypot(matrix[:, 0, :2], matrix[:, 1, :2])
+    radius = float(np.sqrt(columns.prod(-1)).mean())
+    bitmap = looks.sprite_bitmap(shape, scene.objects[index], radius, TEXELS)
+    size = int(2.0 * np.ceil(max(columns.max(), stretch) * shapes.reach(shape) + 1.0)) + 1
+    corner = np.rint(matrix[:, :, 2]).astype(np.int64) - size // 2
+    per_unit = (bitmap.shape[0] - 1) / (2.0 * shapes.EXTENT)
+    half = 0.5 * (bitmap.shape[0] - 1)
+    to_texel = np.array([[per_unit, 0.0, half], [0.0, per_unit, half]])
+    inverse = affine.compose(to_texel, affine.invert(matrix))
+    return _sample(bitmap, inverse, corner, (size, size), cv2.BORDER_CONSTANT), corner
+
+
+def render(scene: Scene, scale: float = 1.0) -> Frames:
+    """Draws all frames of a scene.
+
+    Every pixel shows the texture point that the exact geometry puts there (bilinear, in
+    bitmaps finer than the frame), so a track stays on its texture point to a few hundredths
+    of a pixel.
+
+    Args:
+      scene: what to draw.
+      scale: draws the same scene this many times larger (frame sides are rounded).
+
+    Returns:
+      Frames of size (H scale, W scale).
+    """
+    height, width = (int(round(side * scale)) for side in scene.config.size_hw)
+    screen = affine.compose(affine.enlarge(scale), scene.camera)
+    video = np.ascontiguousarray(_background(scene, screen, scale, (height, width)))
+    segment_map = np.zeros(video.shape[:3], np.uint8)
+    for index in range(len(scene.shapes)):
+        patches, corners = _sprite(scene, index, screen)
+        _paste(video, segment_map, patches, corners, index + 1)
+    return Frames(video, segment_map)
+
+
+def _paste(video, segment_map, patches, corners, number: int) -> None:
+    """Lays premultiplied patches over the frames, in place."""
+    height, width = video.shape[1:3]
+    size = patches.shape[1]
+    for frame, patch, (x, y) in zip(range(len(video)), patches, corners, strict=True):
+        x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + size, width), min(y + size, height)
+        if x0 >= x1 or y0 >= y1:
+            continue
+        patch = patch[y0 - y : y1 - y, x0 - x : x1 - x]
+        alpha = patch[..., 3]
+        target = video[frame, y0:y1, x0:x1]
+        keep = (255 - alpha).astype(np.uint16)[..., None]
+        target[...] = patch[..., :3] + ((target * keep + 127) // 255).astype(np.uint8)
+        segment_map[frame, y0:y1, x0:x1][alpha > 127] = number
