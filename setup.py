@@ -1,11 +1,14 @@
 """Packaging of tavid_jax. Tool settings (ruff, pytest) live in pyproject.toml."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 README = ROOT / "README.md"
+INIT = (ROOT / "tavid_jax" / "__init__.py").read_text(encoding="utf-8")
+VERSION = re.search(r'^__version__ = "(.+)"$', INIT, re.MULTILINE).group(1)
 
 # The plain install runs the main job on CPU: synthetic data, training, sampling, report.
 CORE = [
@@ -60,7 +63,7 @@ EXTRAS = {
 
 setup(
     name="tavid_jax",
-    version="0.1.0",
+    version=VERSION,
     description="Motion-controlled video models in JAX and Flax: train, sample, evaluate, convert",
     long_description=README.read_text(encoding="utf-8") if README.exists() else "",
     long_description_content_type="text/markdown",
