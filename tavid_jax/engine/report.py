@@ -63,20 +63,7 @@ class Report:
 
         Each: {"label", "value"} and optionally "unit", "interval": (low, high), "detail", "digits".
         """
-        cards = []
-        for item in items:
-            value, digits = item["value"], item.get("digits")
-            detail = markup.inline(str(item.get("detail", "")))
-            if item.get("interval") is not None:
-                low, high = (markup.number(end, digits) for end in item["interval"])
-                detail = f"[{low}, {high}]" + (f" · {detail}" if detail else "")
-            shown = markup.number(value, digits) if markup.is_number(value) else str(value)
-            unit = f'<span class="unit">{markup.escape(item["unit"])}</span>'
-            cards.append(
-                f'<div class="number"><div class="label">{markup.escape(item["label"])}</div>'
-                f'<div class="value">{markup.escape(shown)}{unit if item.get("unit") else ""}</div>'
-                f'<div class="detail">{detail}</div></div>'
-            )
+        cards = [_number_card(item) for item in items]
         return self._add(f'<div class="numbers">{"".join(cards)}</div>')
 
     def verdict(
@@ -219,6 +206,21 @@ def sniff(data: bytes) -> str:
     if b"<svg" in data[:1000]:
         return "image/svg+xml"
     raise ValueError(f"bytes beginning with {data[:12]!r} are no SVG, PNG, JPEG, GIF, WebP or mp4")
+
+
+def _number_card(item: Mapping[str, Any]) -> str:
+    value, digits = item["value"], item.get("digits")
+    shown = markup.number(value, digits) if markup.is_number(value) else str(value)
+    unit = f'<span class="unit">{markup.escape(item["unit"])}</span>' if item.get("unit") else ""
+    detail = markup.inline(str(item.get("detail", "")))
+    if item.get("interval") is not None:
+        low, high = (markup.number(end, digits) for end in item["interval"])
+        detail = f"[{low}, {high}]" + (f" · {detail}" if detail else "")
+    return (
+        f'<div class="number"><div class="label">{markup.escape(item["label"])}</div>'
+        f'<div class="value">{markup.escape(shown)}{unit}</div>'
+        f'<div class="detail">{detail}</div></div>'
+    )
 
 
 def _tag(data: bytes, mime: str, caption: str) -> str:

@@ -60,16 +60,17 @@ def table_html(
             )
     ours, aside = _labels(highlight), _labels(reference)
     best = _winners(columns, rows, aside)
+    words = {j for j in range(1, len(columns)) if rows and all(_is_words(row[j]) for row in rows)}
     lines = []
     for i, (label, *cells) in enumerate(rows):
         kind = "ours" if str(label) in ours else "reference" if str(label) in aside else ""
         shown = [
-            _cell(cell, column.digits, (i, j) in best)
+            _cell(cell, column.digits, (i, j) in best, j in words)
             for j, (column, cell) in enumerate(zip(columns[1:], cells, strict=True), start=1)
         ]
         head = f'<th scope="row">{markup.inline(str(label))}</th>'
         lines.append(f'<tr class="{kind}">{head}{"".join(shown)}</tr>')
-    head = "".join(_heading(column) for column in columns)
+    head = "".join(_heading(column, j in words) for j, column in enumerate(columns))
     foot = f'<div class="note">{markup.inline(note)}</div>' if note else ""
     return (
         f'<figure class="card"><div class="scroll"><table><caption>{markup.escape(name)}'
@@ -104,17 +105,22 @@ def _winners(
     return best
 
 
-def _heading(column: Column) -> str:
+def _is_words(cell: Any) -> bool:
+    return cell is not None and not markup.is_number(cell) and not markup.is_interval(cell)
+
+
+def _heading(column: Column, words: bool) -> str:
     hint = {"lower": "lower is better", "higher": "higher is better"}.get(column.better, "")
     if column.better == "target":
         hint = f"best near {markup.number(column.target, column.digits)}"
     arrow = f" {_BETTER[column.better]}" if column.better else ""
     unit = f'<br><span class="unit">{markup.escape(column.unit)}</span>' if column.unit else ""
     title = f' title="{markup.escape(hint)}"' if hint else ""
-    return f'<th scope="col"{title}>{markup.escape(column.name)}{arrow}{unit}</th>'
+    kind = ' class="words"' if words else ""
+    return f'<th scope="col"{kind}{title}>{markup.escape(column.name)}{arrow}{unit}</th>'
 
 
-def _cell(cell: Any, digits: int | None, best: bool) -> str:
+def _cell(cell: Any, digits: int | None, best: bool, words: bool) -> str:
     kind = ' class="best"' if best else ""
     if cell is None:
         return "<td>–</td>"
@@ -124,4 +130,6 @@ def _cell(cell: Any, digits: int | None, best: bool) -> str:
         return f"<td{kind}>{markup.escape(value)}{' ' if ends else ''}{ends}</td>"
     if markup.is_number(cell):
         return f"<td{kind}>{markup.escape(markup.number(cell, digits))}</td>"
-    return f'<td class="words">{markup.inline(str(cell))}</td>'
+    # A word in a column of numbers ("failed") stands where the numbers stand.
+    kind = ' class="words"' if words else ""
+    return f"<td{kind}>{markup.inline(str(cell))}</td>"

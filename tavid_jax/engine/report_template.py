@@ -84,7 +84,7 @@ caption { text-align: left; font-weight: 650; font-size: .98rem; padding: .95rem
 th, td { padding: .52rem 1.15rem; text-align: right; white-space: nowrap;
   border-top: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; }
-td.words { text-align: left; white-space: normal; }
+.words { text-align: left !important; } td.words { white-space: normal; }
 thead th { font-weight: 550; color: var(--soft); font-size: .84rem; vertical-align: bottom;
   border-top: 0; }
 thead .unit { color: var(--faint); font-weight: 450; }
@@ -93,7 +93,7 @@ tr.ours > * { background: var(--tint); } tr.ours th { font-weight: 680; }
 tr.reference > * { color: var(--soft); font-style: italic; }
 td.best { font-weight: 700; color: var(--good); }
 .ends { color: var(--faint); font-weight: 400; font-size: .88em; margin-left: .3em; }
-.note { padding: .7rem 1.15rem .95rem; border-top: 1px solid var(--line); }
+.note { max-width: none; padding: .7rem 1.15rem .95rem; border-top: 1px solid var(--line); }
 .grid { display: grid; gap: 1.15rem; margin: 1.25rem 0;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, var(--least)), 1fr)); }
 .grid figure { margin: 0; }

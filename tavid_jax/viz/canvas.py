@@ -28,8 +28,8 @@ class Theme:
     prediction: Rgb = (122, 162, 255)
     truth: Rgb = (86, 211, 150)
     gap: int = 8
-    header: int = 26
-    font: int = 14
+    header: int = 32
+    font: int = 17
 
 
 THEME = Theme()
@@ -73,8 +73,8 @@ def label_strip(
     middle, left, size = theme.header / 2, 2, theme.font
     if accent is not None:
         dot = accent if active else theme.line
-        draw.ellipse((left + 1, middle - 4, left + 9, middle + 4), fill=dot)
-        left += 17
+        draw.ellipse((left + 1, middle - 5, left + 11, middle + 5), fill=dot)
+        left += 19
     right = width - 2
     if counter:
         draw.text((right, middle), counter, font=font(size - 2), fill=theme.muted, anchor="rm")

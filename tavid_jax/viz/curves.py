@@ -1,7 +1,7 @@
 """Loss curves, comparisons with intervals and small multiples, as SVG or PNG bytes.
 
 SVG text and axes use `currentColor`: set inline into a page they follow its light or dark mode.
-Figures are made without pyplot: no global state, no screen, safe in threads.
+Figures are made without pyplot: no screen, no window list that would keep them alive.
 """
 
 import io
@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 from tavid_jax.viz.canvas import Number
@@ -61,13 +61,14 @@ def ema(values: Float[np.ndarray, " n"], decay: Number = 0.9) -> Float[np.ndarra
     return out
 
 
+@matplotlib.rc_context(_STYLE)
 def loss_curves(
     records: Sequence[Mapping],
     names: Sequence[str] | None = None,
     *,
     decay: Number = 0.9,
     log: bool | None = None,
-    columns: int = 3,
+    columns: int | None = None,
     title: str = "",
     format: str = "svg",
 ) -> bytes:
@@ -90,7 +91,7 @@ def loss_curves(
         series = {name: series[name] for name in names}
     if not series:
         raise ValueError("nothing to draw: no record holds a step and a number")
-    figure, axes = _grid(len(series), columns, (3.4, 2.3), title)
+    figure, axes = _grid(len(series), columns, 2.3, title)
     for i, (axis, (name, (steps, values))) in enumerate(zip(axes, series.items(), strict=True)):
         color = PALETTE[i % len(PALETTE)]
         smooth = ema(values, decay)
@@ -98,9 +99,12 @@ def loss_curves(
         axis.plot(steps, smooth, color=color, linewidth=1.8)
         if log if log is not None else _spans_decades(values):
             axis.set_yscale("log")
+            if _spans_decades(values):
+                axis.yaxis.set_minor_formatter(NullFormatter())
         finite = smooth[np.isfinite(smooth)]
         last = f"   {finite[-1]:.3g}" if len(finite) else ""
         axis.set_title(name + last)
+        axis.set_xlabel("step")
         axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axis.margins(x=0.01)
     return _bytes(figure, format)
@@ -121,12 +125,13 @@ def collect(records: Sequence[Mapping]) -> dict[str, tuple[np.ndarray, np.ndarra
     return {name: (np.array(s), np.array(v)) for name, (s, v) in series.items()}
 
 
+@matplotlib.rc_context(_STYLE)
 def small_multiples(
     panels: Mapping[str, Mapping[str, tuple[ArrayLike, ArrayLike]]],
     *,
     x_label: str = "",
     y_label: str = "",
-    columns: int = 3,
+    columns: int | None = None,
     log: bool = False,
     share_y: bool = False,
     title: str = "",
@@ -136,7 +141,7 @@ def small_multiples(
     if not panels:
         raise ValueError("small_multiples needs at least one panel")
     names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
-    figure, axes = _grid(len(panels), columns, (3.4, 2.4), title, share_y=share_y)
+    figure, axes = _grid(len(panels), columns, 2.5, title, share_y=share_y)
     for axis, (panel, lines) in zip(axes, panels.items(), strict=True):
         for name, (xs, ys) in lines.items():
             color = PALETTE[names.index(name) % len(PALETTE)]
@@ -152,6 +157,7 @@ def small_multiples(
     return _bytes(figure, format)
 
 
+@matplotlib.rc_context(_STYLE)
 def interval_plot(
     rows: Sequence[tuple[str, Number, Number, Number]],
     *,
@@ -174,7 +180,8 @@ def interval_plot(
     """
     if not rows:
         raise ValueError("interval_plot needs at least one row")
-    figure, (axis,) = _grid(1, 1, (6.6, 0.7 + 0.36 * len(rows) + (0.35 if title else 0)), title)
+    height = 0.7 + 0.36 * len(rows) + (0.35 if title else 0)
+    figure, (axis,) = _grid(1, 1, height, title)
     heights = np.arange(len(rows))[::-1]
     for height, (label, value, low, high) in zip(heights, rows, strict=True):
         color = PALETTE[0] if emphasis in (None, label) else PALETTE[-1]
@@ -203,18 +210,22 @@ def interval_plot(
 
 
 def _grid(
-    count: int, columns: int, cell: tuple[float, float], title: str, *, share_y: bool = False
+    count: int, columns: int | None, row_height: float, title: str, *, share_y: bool = False
 ) -> tuple[Figure, list]:
+    """A figure of page width (one or two plots: less) with `count` axes."""
+    if columns is None:  # three or four in a row, whichever leaves fewer holes
+        columns = count if count <= 4 else min((4, 3), key=lambda n: -count % n)
     columns = max(1, min(columns, count))
     rows = -(-count // columns)
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure((cell[0] * columns, cell[1] * rows), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(rows, columns, squeeze=False, sharey=share_y).ravel().tolist()
-        for axis in axes[count:]:
-            axis.remove()
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    width = {1: 6.6, 2: 8.4}.get(columns, 11.2)
+    figure = Figure((width, row_height * rows), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, wspace=0.03, hspace=0.06)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=share_y).ravel().tolist()
+    for axis in axes[count:]:
+        axis.remove()
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     return figure, axes[:count]
 
 
@@ -222,12 +233,11 @@ def _bytes(figure: Figure, format: str) -> bytes:
     if format not in ("svg", "png"):
         raise ValueError(f"unknown figure format {format!r}: use 'svg' or 'png'")
     buffer = io.BytesIO()
-    with matplotlib.rc_context(_STYLE):
-        if format == "png":
-            figure.savefig(buffer, format="png", dpi=150, facecolor="white")
-            return buffer.getvalue()
-        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    if format == "png":
+        figure.savefig(buffer, format="png", dpi=150, facecolor="white")
+        return buffer.getvalue()
+    nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     text = buffer.getvalue().decode()
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     return text.replace(_INK, "currentColor").encode()
