@@ -35,6 +35,7 @@ def epe(
       Record with `epe` (NaN when nothing counts), `per_video` (V values), `n` samples, `dropped`
       (visible samples left out because a coordinate is not finite) and the settings.
     """
+    result.check_shapes(truth.shape[:-1], visibility=visibility)
     frames = slice(int(skip_first), num_frames)
     errors = point_errors(prediction[:, :, frames], truth[:, :, frames])
     counted = np.ones(errors.shape, bool) if visibility is None else visibility[:, :, frames]

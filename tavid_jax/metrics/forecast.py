@@ -18,9 +18,14 @@ from tavid_jax.metrics import result
 
 
 def point_errors(
-    prediction: Float[np.ndarray, "*D N T 2"], truth: Float[np.ndarray, "*D N T 2"]
+    prediction: Float[np.ndarray, "*D N T 2"], truth: Float[np.ndarray, "... 2"]
 ) -> Float[np.ndarray, "*D N T"]:
-    """Distance in pixels between prediction and truth, float64; NaN where both are infinite."""
+    """Distance in pixels between prediction and truth, float64; NaN where both are infinite.
+
+    Raises:
+      ValueError: the shapes differ.
+    """
+    result.check_shapes(truth.shape, prediction=prediction)
     with np.errstate(invalid="ignore"):
         difference = prediction.astype(np.float64) - truth
     return np.sqrt(np.square(difference).sum(axis=-1))
@@ -136,8 +141,7 @@ def by_group(
     Raises:
       ValueError: labels are not of shape (C, N).
     """
-    if labels.shape != truth.shape[:2]:
-        raise ValueError(f"labels of shape {labels.shape}, expected {truth.shape[:2]}: one a point")
+    result.check_shapes(truth.shape[:2], labels=labels)
     errors = point_errors(prediction, truth)
     return {
         str(label): result.masked_mean(

@@ -87,9 +87,11 @@ def fvmd(
       (`nonfinite` counts them).
 
     Raises:
-      ValueError: the grid does not fit N or is smaller than a cell; fewer than `cube_frames`
-        frames; a true coordinate that counts is not finite.
+      ValueError: shapes differ; the grid does not fit N or is smaller than a cell; fewer than
+        `cube_frames` frames; a true coordinate that counts is not finite.
     """
+    result.check_shapes(truth.shape, prediction=prediction)
+    result.check_shapes(truth.shape[:-1], visibility=visibility)
     counted = np.ones(truth.shape[:-1], bool) if visibility is None else visibility
     if not np.isfinite(truth[counted]).all():
         raise ValueError("FVMD: true tracks hold NaN or infinity at points that count as visible")

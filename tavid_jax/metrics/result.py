@@ -21,13 +21,24 @@ def ratio(total: Number, weight: Number) -> np.ndarray:
         return np.where(weight > 0, total / weight, np.nan)
 
 
+def check_shapes(expected: tuple[int, ...], **arrays: np.ndarray | None) -> None:
+    """Raises ValueError naming the first array (None is skipped) that is not of this shape.
+
+    numpy would broadcast, and a metric of broadcast arrays is a wrong number, not an error.
+    """
+    for name, array in arrays.items():
+        if array is not None and array.shape != expected:
+            raise ValueError(f"{name} has shape {array.shape}, expected {expected}")
+
+
 def masked_mean(
-    values: Float[np.ndarray, "*D"], mask: Bool[np.ndarray, "*D"], axis: int | tuple[int, ...]
+    values: Float[np.ndarray, "..."], mask: Bool[np.ndarray, "..."], axis: int | tuple[int, ...]
 ) -> np.ndarray:
-    """Mean of `values` where `mask` holds, in float64; NaN where nothing is selected.
+    """Mean of `values` where `mask` (same shape) holds, in float64; NaN where nothing is selected.
 
     What lies outside of the mask has no influence, NaN and infinity included.
     """
+    check_shapes(values.shape, mask=mask)
     total = np.where(mask, values, 0).sum(axis=axis, dtype=np.float64)
     return ratio(total, mask.sum(axis=axis))
 

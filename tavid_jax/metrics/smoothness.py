@@ -86,6 +86,7 @@ def _gradients(
             f"{num_points} points do not fill a grid of {grid_hw[0]} x {grid_hw[1]}: "
             "give all points of the grid, row by row"
         )
+    result.check_shapes(tracks.shape[:-1], visibility=visibility)
     if num_frames < 2:
         raise ValueError(f"a displacement field needs two frames, the tracks have {num_frames}")
     valid = np.isfinite(tracks).all(axis=-1)

@@ -27,6 +27,7 @@ def visibility_scores(
       "visible"), `accuracy_per_clip` and `f1_per_clip` (C values each), `n` samples. A ratio
       without a case, such as the precision when nothing is predicted visible, is NaN.
     """
+    result.check_shapes(truth.shape, prediction=prediction, valid=valid)
     counted = np.ones(truth.shape, bool) if valid is None else valid
     cases = {
         "hit": prediction & truth,

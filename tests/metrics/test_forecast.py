@@ -125,8 +125,14 @@ def test_groups_by_flag_and_wrong_labels(clips):
     truth, samples, seen = clips
     moving = forecast.moving_points(truth, seen, threshold=3)
     assert set(forecast.by_group(samples[0], truth, seen, moving)) <= {"False", "True"}
-    with pytest.raises(ValueError, match=r"labels of shape \(6,\), expected \(3, 6\)"):
+    with pytest.raises(ValueError, match=r"labels has shape \(6,\), expected \(3, 6\)"):
         forecast.by_group(samples[0], truth, seen, np.zeros(6))
+
+
+def test_shapes_are_not_broadcast(clips):
+    truth, samples, _ = clips
+    with pytest.raises(ValueError, match=r"prediction has shape \(1, 6, 5, 2\), expected \(3, "):
+        forecast.point_errors(samples[0][:1], truth)
 
 
 def test_moving_points():

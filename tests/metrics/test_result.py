@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from tavid_jax.metrics import result
 
@@ -17,6 +18,11 @@ def test_masked_mean_ignores_what_is_outside():
         np.array([[True, False], [False, True]]),
     )
     np.testing.assert_array_equal(result.masked_mean(values, mask, axis=1), [1.0, 2.0])
+
+
+def test_mask_is_not_broadcast():
+    with pytest.raises(ValueError, match=r"mask has shape \(1, 2\), expected \(2, 2\)"):
+        result.masked_mean(np.ones((2, 2)), np.ones((1, 2), bool), axis=1)
 
 
 def test_masked_mean_sums_in_float64():
