@@ -4,5 +4,16 @@ from tavid_jax.data.synthetic.config import SceneConfig
 from tavid_jax.data.synthetic.scene import Scene, sample_scene, sample_scenes
 from tavid_jax.data.synthetic.seeds import split_seeds
 from tavid_jax.data.synthetic.source import SyntheticSource, scene_clip
+from tavid_jax.data.synthetic.store import TfdsSource, open_synthetic
 
-__all__ = ["Scene", "SceneConfig", "SyntheticSource", "sample_scene", "sample_scenes", "scene_clip", "split_seeds"]
+__all__ = [
+    "Scene",
+    "SceneConfig",
+    "SyntheticSource",
+    "TfdsSource",
+    "open_synthetic",
+    "sample_scene",
+    "sample_scenes",
+    "scene_clip",
+    "split_seeds",
+]

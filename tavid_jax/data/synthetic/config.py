@@ -1,6 +1,7 @@
 """What a synthetic scene may contain: one frozen dataclass, checked once."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 
@@ -90,8 +91,13 @@ class SceneConfig:
 
     def digest(self) -> str:
         """Hash of everything that decides what a scene looks like (12 hex digits)."""
-        text = json.dumps([GENERATOR_VERSION, dataclasses.asdict(self)], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return _digest(self)
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(config: SceneConfig) -> str:
+    text = json.dumps([GENERATOR_VERSION, dataclasses.asdict(config)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _check(config: SceneConfig) -> None:

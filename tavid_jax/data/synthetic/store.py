@@ -1,0 +1,202 @@
+"""Synthetic scenes on disk: built once, then read at random."""
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from absl import logging
+
+from tavid_jax.data.clip import Clip
+from tavid_jax.data.synthetic.config import SceneConfig
+from tavid_jax.data.synthetic.records import decode_record
+from tavid_jax.data.synthetic.seeds import split_seeds
+
+_PIXELS = ("video", "segment_map")
+
+# TFDS is imported where it is used: it takes a second, and scenes in memory need none of it.
+
+
+class TfdsSource:
+    """Clips of a data set that `open_synthetic` built.
+
+    Reading is thread-safe (each `__getitem__` is independent) and the source can be sent to
+    other processes, which open the files anew.
+
+    Args:
+      data_dir: root folder of the data sets.
+      split: "train" or "test".
+      config: distribution of scenes.
+      num_scenes: size of the split.
+      video: False leaves video and segment map packed and unread.
+
+    Raises:
+      FileNotFoundError: no complete data set of this config lies in `data_dir`.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | os.PathLike,
+        split: str,
+        config: SceneConfig,
+        num_scenes: int,
+        *,
+        video: bool = True,
+    ):
+        self._arguments = (os.fspath(data_dir), split, config, num_scenes)
+        self._video = video
+        self.config = config
+        self.name = f"synthetic-{split}-{config.digest()}"
+        self._open()
+
+    def _open(self) -> None:
+        builder = _builder(*self._arguments)
+        if not _is_complete(builder, self._arguments):
+            raise FileNotFoundError(
+                f"no complete data set of these scenes in {builder.data_dir}: "
+                "build it with open_synthetic(...)"
+            )
+        decoders = None
+        if not self._video:
+            import tensorflow_datasets as tfds
+
+            skip = tfds.decode.SkipDecoding()
+            hidden = set(_PIXELS) & set(builder.info.features)
+            decoders = dict.fromkeys(hidden, skip)
+        self._records = builder.as_data_source(self._arguments[1], decoders=decoders)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Clip:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"clip {index} of {len(self)} in {self.name}")
+        record = self._records[index % len(self)]
+        if not self._video:
+            record = {name: value for name, value in record.items() if name not in _PIXELS}
+        return decode_record(self.config, record)
+
+    def __getstate__(self):
+        return {**self.__dict__, "_records": None}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._open()
+
+    def __repr__(self) -> str:
+        return f"TfdsSource({self.name}, {len(self)} scenes in {self._arguments[0]})"
+
+
+def open_synthetic(
+    data_dir: str | os.PathLike,
+    config: SceneConfig,
+    split: str,
+    num_scenes: int,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    workers: int | None = None,
+    video: bool = True,
+) -> TfdsSource:
+    """Opens scenes on disk; draws and writes them first if they are not there.
+
+    The folder's name holds a hash of the config, so data of another config is never read.  TFDS
+    writes into a temporary folder and renames it at the end: what is half written is not found.
+
+    Args:
+      data_dir: root folder of the data sets.
+      config: distribution of scenes.
+      split: "train" or "test"; the seeds are the first of `seeds.split_seeds`.
+      num_scenes: scenes of the split.
+      progress: called with (done, total) while building.
+      workers: processes that draw; one per core if None.
+      video: False reads tracks only (the video stays on disk).
+
+    Returns:
+      Source of `num_scenes` clips.
+
+    Raises:
+      ValueError: no scenes asked for, or unknown split.
+      OSError: the folder cannot be written or its disk is full.
+    """
+    if num_scenes < 1:
+        raise ValueError(f"num_scenes={num_scenes}: at least one scene is needed")
+    split_seeds(split, num_scenes)  # before anything is written
+    arguments = (os.fspath(data_dir), split, config, num_scenes)
+    with _explained(data_dir):
+        Path(data_dir).mkdir(parents=True, exist_ok=True)
+        builder = _builder(*arguments, workers=workers, progress=progress)
+        if not _is_complete(builder, arguments):
+            _build(builder, arguments)
+    return TfdsSource(data_dir, split, config, num_scenes, video=video)
+
+
+def _builder(data_dir, split, config, num_scenes, *, workers=None, progress=None):
+    from tavid_jax.data.synthetic.builder import MotionScenes, MotionScenesConfig
+
+    named = MotionScenesConfig.of(config, {split: num_scenes}, workers=workers)
+    return MotionScenes(config=named, data_dir=data_dir, progress=progress)
+
+
+def _is_complete(builder, arguments) -> bool:
+    """Whether the data set is there with every record it promises."""
+    _, split, _, num_scenes = arguments
+    if not os.path.exists(builder.data_dir):
+        return False
+    info = builder.info.splits.get(split)
+    files = [] if info is None else [Path(builder.data_dir, name) for name in info.filenames]
+    return info is not None and info.num_examples == num_scenes and all(f.exists() for f in files)
+
+
+def _build(builder, arguments) -> None:
+    """Draws and writes; a damaged or half-deleted data set is removed first."""
+    data_dir, split, config, num_scenes = arguments
+    target = Path(builder.data_dir)
+    if target.exists():
+        logging.warning("data set %s is damaged: building it again", target)
+        shutil.rmtree(target)
+    needed = num_scenes * _bytes_per_scene(config)
+    free = shutil.disk_usage(data_dir).free
+    if free < needed:
+        raise OSError(
+            errno.ENOSPC,
+            f"{num_scenes} scenes need about {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free",
+        )
+    logging.info("drawing %d scenes (%s) into %s", num_scenes, split, target)
+    try:
+        builder.download_and_prepare(file_format="array_record")
+    except OSError:
+        if target.exists():  # another process was faster: its data are the same
+            return
+        raise
+
+
+def _bytes_per_scene(config: SceneConfig) -> int:
+    """A cautious guess of what a record takes on disk."""
+    (H, W), (gh, gw), T = config.size_hw, config.grid_hw, config.num_frames
+    pixels = H * W * T
+    return int(12 * gh * gw * T + 4000 + (1.8 * pixels if config.render else 0))
+
+
+@contextlib.contextmanager
+def _explained(data_dir) -> Iterator[None]:
+    """Turns errors of the file system into one sentence with the folder and the mend."""
+    try:
+        yield
+    except OSError as error:
+        reasons = {
+            errno.ENOSPC: "the disk is full",
+            errno.EDQUOT: "the disk quota is used up",
+            errno.EACCES: "no permission to write there",
+            errno.EPERM: "no permission to write there",
+            errno.EROFS: "the file system is read-only",
+            errno.ENOTDIR: "a part of this path is a file",
+            errno.EEXIST: "there is a file of this name",
+        }
+        reason = reasons.get(error.errno, "writing failed")
+        raise OSError(
+            error.errno,
+            f"cannot write synthetic scenes to {os.fspath(data_dir)}: {reason} ({error}); "
+            "free some space or choose another folder",
+        ) from error
