@@ -15,6 +15,7 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
     "__init__": ("api",),
     "__main__": None,
     "main": None,
+    "run": None,
     "api": None,
     "engine": ("parallel",),
     "methods": (
