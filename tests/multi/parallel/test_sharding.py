@@ -146,3 +146,14 @@ def test_errors_name_axis_and_mend():
     with pytest.raises(ValueError, match=r"cannot be divided by 3.*config\.mesh\.replica=1"):
         make_mesh({"replica": 3, "fsdp": -1})
     assert resolve_axes({}, 1)["tensor"] == 1
+
+
+def test_constrain_works_outside_jit(mesh):
+    with jax.set_mesh(mesh):
+        y = constrain(jnp.ones((8, 4)), "batch", "tokens")
+    assert y.sharding.shard_shape(y.shape) == (2, 2)
+
+
+def test_to_global_keeps_coordinates_in_float32(mesh):
+    out = to_global({"x": np.zeros((4, 2), np.float64), "n": np.zeros(4, np.int64)}, mesh)
+    assert out["x"].dtype == np.float32 and out["n"].dtype == np.int32
