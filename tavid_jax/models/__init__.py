@@ -1,0 +1,1 @@
+"""Published architectures: configs, parameters and forward passes, and nothing else."""

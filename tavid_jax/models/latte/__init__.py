@@ -1,0 +1,1 @@
+"""Latte-style transformers on dense track fields: VAE, latent flow and visibility head."""

@@ -1,0 +1,96 @@
+"""Blocks of the track VAE: attention over space and over time in turns, gated residuals.
+
+x <- x + g_msa * Attn(RMS(x; norm1));  x <- x + g_mlp * MLP(RMS(x; norm3)).
+In each stage the first, third, ... block attends over the tokens of a frame, the others over the
+frames of a token.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from tavid_jax.models.layers.attention import Axis, init_self_attention, self_attention
+from tavid_jax.models.layers.depth import (
+    Remat,
+    as_pairs,
+    remat_body,
+    stack_depth,
+    take_block,
+    take_blocks,
+    walk_depth,
+)
+from tavid_jax.models.layers.linear import Params, xavier_linear
+from tavid_jax.models.layers.mlp import init_mlp, mlp
+from tavid_jax.models.layers.norms import rms_norm
+from tavid_jax.parallel.sharding import constrain
+
+
+def init_axial_block(key: PRNGKeyArray, dim: int, mlp_dim: int) -> Params:
+    """One block: Xavier linears, norms one, gates zero (the block starts as the identity).
+
+    norm2 is never used; the published checkpoints have it, so it is carried along.
+    """
+    key_attn, key_mlp = jax.random.split(key)
+    norm = {"scale": jnp.ones((dim,), jnp.float32)}
+    return {
+        "gate_msa": jnp.zeros((dim,), jnp.float32),
+        "gate_mlp": jnp.zeros((dim,), jnp.float32),
+        "norm1": norm,
+        "norm2": norm,
+        "norm3": norm,
+        "attn": init_self_attention(key_attn, dim, xavier_linear),
+        "mlp": init_mlp(key_mlp, dim, mlp_dim, dim, xavier_linear),
+    }
+
+
+def axial_block(
+    params: Params, x: Float[Array, "B T N D"], *, axis: Axis, heads: int, dtype: DTypeLike
+) -> Float[Array, "B T N D"]:
+    """One gated residual block along `axis`."""
+    x = constrain(x, "batch", "time", "tokens", "embed")
+    normed = rms_norm(x, params["norm1"]["scale"]).astype(dtype)
+    attended = self_attention(
+        params["attn"], normed, axis=axis, heads=heads, qk_norm=False, dtype=dtype
+    )
+    x = x + params["gate_msa"].astype(dtype) * attended
+    normed = rms_norm(x, params["norm3"]["scale"]).astype(dtype)
+    return x + params["gate_mlp"].astype(dtype) * mlp(params["mlp"], normed, dtype)
+
+
+def axial_stage(
+    blocks: Params,
+    x: Float[Array, "B T N D"],
+    *,
+    heads: int,
+    dtype: DTypeLike,
+    scan: bool,
+    remat: Remat,
+    after_first: Float[Array, "T 1 D"] | None = None,
+) -> Float[Array, "B T N D"]:
+    """A stack of blocks at one temporal resolution: space, time, space, ...
+
+    The scanned unit is a (space, time) pair; a stage of odd length ends with a space block.
+    `after_first` is added to x right after the first block.
+    """
+
+    def pair(x, layer):
+        params, is_first = layer
+        x = axial_block(take_block(params, 0), x, axis="space", heads=heads, dtype=dtype)
+        if after_first is not None:
+            x = x + is_first.astype(dtype) * after_first.astype(dtype)
+        return axial_block(take_block(params, 1), x, axis="time", heads=heads, dtype=dtype)
+
+    def last(x, params):
+        return axial_block(params, x, axis="space", heads=heads, dtype=dtype)
+
+    depth = stack_depth(blocks)
+    pairs = depth // 2
+    if pairs:
+        layers = as_pairs(take_blocks(blocks, 0, 2 * pairs))
+        x = walk_depth(pair, x, (layers, jnp.arange(pairs) == 0), scan=scan, remat=remat)
+    if depth % 2:
+        x = remat_body(last, remat, in_scan=False)(x, take_block(blocks, depth - 1))
+        if depth == 1 and after_first is not None:
+            x = x + after_first.astype(dtype)
+    return x

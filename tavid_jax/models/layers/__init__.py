@@ -1,0 +1,1 @@
+"""Layers shared by all models: pure functions on arrays and parameter dicts."""

@@ -1,0 +1,61 @@
+"""Affine maps: how they are initialised and how they are applied."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, PRNGKeyArray
+
+# A (nested) dict of parameters; the leaf layout is stated by the function that creates it.
+Params = Mapping[str, object]
+
+
+def xavier_linear(key: PRNGKeyArray, n_in: int, n_out: int) -> Params:
+    """Xavier-uniform kernel (n_in, n_out), zero bias (n_out,)."""
+    limit = (6.0 / (n_in + n_out)) ** 0.5
+    kernel = jax.random.uniform(key, (n_in, n_out), jnp.float32, -limit, limit)
+    return {"kernel": kernel, "bias": jnp.zeros((n_out,), jnp.float32)}
+
+
+def torch_linear(key: PRNGKeyArray, n_in: int, n_out: int) -> Params:
+    """PyTorch's default: kernel (n_in, n_out) and bias (n_out,) uniform in +-1/sqrt(n_in)."""
+    return uniform_fan_in(key, (n_in, n_out), n_in)
+
+
+def zero_linear(key: PRNGKeyArray, n_in: int, n_out: int) -> Params:
+    """Zero kernel (n_in, n_out) and bias (n_out,): the branch behind it starts switched off."""
+    del key
+    return {
+        "kernel": jnp.zeros((n_in, n_out), jnp.float32),
+        "bias": jnp.zeros((n_out,), jnp.float32),
+    }
+
+
+def uniform_fan_in(key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Params:
+    """Kernel of `shape` and bias of its last axis, uniform in +-1/sqrt(fan_in).
+
+    This is what PyTorch's Kaiming-uniform with a = sqrt(5) comes to.
+    """
+    kernel_key, bias_key = jax.random.split(key)
+    limit = fan_in**-0.5
+    return {
+        "kernel": jax.random.uniform(kernel_key, shape, jnp.float32, -limit, limit),
+        "bias": jax.random.uniform(bias_key, shape[-1:], jnp.float32, -limit, limit),
+    }
+
+
+def linear(
+    params: Params,
+    x: Float[Array, "*S I"],
+    dtype: DTypeLike,
+    precision: jax.lax.PrecisionLike = None,
+) -> Float[Array, "*S O"]:
+    """x @ kernel + bias, computed in `dtype` (parameters are cast at the point of use).
+
+    Pass `precision="highest"` where x or the result are coordinates: the default precision of
+    a float32 product is lower than float32 on some accelerators.
+    """
+    kernel = params["kernel"].astype(dtype)
+    bias = params["bias"].astype(dtype)
+    return jnp.matmul(x.astype(dtype), kernel, precision=precision) + bias

@@ -1,0 +1,44 @@
+"""Adaptive normalisation: shift, scale and gate derived from one vector per sample."""
+
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from tavid_jax.models.layers.linear import Params, linear
+from tavid_jax.models.layers.mlp import silu
+from tavid_jax.models.layers.norms import rms_norm
+
+
+def init_modulation(n_in: int, n_out: int, num_branches: int) -> Params:
+    """Zero kernel; bias zero but for the gates, which are one.
+
+    The output is (shift, scale, gate) of branch 0, then of branch 1, ...: at initialisation
+    every branch is a plain pre-norm residual branch, fully open.
+    """
+    gates = jnp.tile(jnp.array([0.0, 0.0, 1.0]), num_branches)
+    return {
+        "kernel": jnp.zeros((n_in, 3 * num_branches * n_out), jnp.float32),
+        "bias": jnp.repeat(gates, n_out),
+    }
+
+
+def modulations(
+    params: Params, condition: Float[Array, "B E"], num_branches: int, dtype: DTypeLike
+) -> list[tuple[Array, Array, Array]]:
+    """Per branch (shift, scale, gate), each (B, 1, 1, D), ready to broadcast over (B, L, N, D).
+
+    The product is made on (B, E): the condition is never copied to tokens.
+    """
+    out = linear(params, silu(condition), dtype)[:, None, None, :]
+    parts = jnp.split(out, 3 * num_branches, axis=-1)
+    return [tuple(parts[i : i + 3]) for i in range(0, len(parts), 3)]
+
+
+def modulated_norm(
+    x: Float[Array, "B L N D"],
+    shift: Float[Array, "B 1 1 D"],
+    scale: Float[Array, "B 1 1 D"],
+    dtype: DTypeLike,
+) -> Float[Array, "B L N D"]:
+    """rms_norm(x) * (1 + scale) + shift, in float32, returned in `dtype`."""
+    return (rms_norm(x) * (1.0 + scale.astype(jnp.float32)) + shift).astype(dtype)
