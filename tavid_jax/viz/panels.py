@@ -125,10 +125,10 @@ def forecast_panel(
     frames_history: UInt8[np.ndarray, "T H W 3"] | None,
     history_tracks: Float[np.ndarray, "N T 2"],
     history_vis: Bool[np.ndarray, "N T"],
-    predicted: Float[np.ndarray, "*K N T2 2"],
-    pred_vis: Bool[np.ndarray, "*K N T2"],
-    true: Float[np.ndarray, "N T2 2"] | None = None,
-    true_vis: Bool[np.ndarray, "N T2"] | None = None,
+    predicted: Float[np.ndarray, "*K M T2 2"],
+    pred_vis: Bool[np.ndarray, "*K M T2"],
+    true: Float[np.ndarray, "P T2 2"] | None = None,
+    true_vis: Bool[np.ndarray, "P T2"] | None = None,
     *,
     size_hw: tuple[int, int],
     out_height: int = 256,
@@ -151,7 +151,8 @@ def forecast_panel(
     Args:
       frames_history: the T given frames, or None for white grounds.
       history_tracks, history_vis: the given tracks (px xy of a frame of `size_hw`).
-      predicted, pred_vis: one forecast (N T2 2), or K samples (K N T2 2): one panel each.
+      predicted, pred_vis: one forecast (N T2 2), or K samples (K N T2 2): one panel each. (The
+        annotations say M and P for N so that a mismatch is reported in words.)
       true, true_vis: what happened; None leaves the panel out. Without true_vis every finite true
         place is drawn. On real clips this is a tracker's output: say so in `truth_label`.
       out_height: height of each picture in px.

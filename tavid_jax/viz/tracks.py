@@ -94,7 +94,7 @@ def draw_trails(
     visibility: Bool[np.ndarray, "N T"],
     *,
     size_hw: tuple[int, int] | None = None,
-    colors: str | UInt8[np.ndarray, "N 3"] = "y",
+    colors: str | UInt8[np.ndarray, "M 3"] = "y",
     style: TrailStyle | None = None,
     start: int = 0,
     grey_before: int = 0,
