@@ -45,7 +45,7 @@ class Clip:
 
     id: str
     size_hw: tuple[int, int]
-    fps: float
+    fps: float | int
     video: np.ndarray | None = None
     tracks: np.ndarray | None = None
     visibility: np.ndarray | None = None

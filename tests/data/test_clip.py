@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from tavid_jax.data.clip import Clip, ClipError, check_clip, sanitize
 
 

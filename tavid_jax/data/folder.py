@@ -1,0 +1,246 @@
+"""Real clips: a folder of videos as a source of windows with tracks."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import os
+import threading
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from absl import logging
+from jaxtyping import UInt8
+
+from tavid_jax.data import files
+from tavid_jax.data.clip import Clip, ClipError
+from tavid_jax.data.official import OFFICIAL_SIZE_HW, read_tracks
+from tavid_jax.data.tracker import DISTracker, Tracker
+from tavid_jax.data.video import Resize, resample
+from tavid_jax.data.window import FolderConfig, read_window, usable_frames, window_video
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """Frames [start, start + num_frames) of a file, counted at the output rate."""
+
+    file: int
+    start: int
+
+
+def cut_windows(file: int, start: int, stop: int, config: FolderConfig) -> list[Window]:
+    """All windows of file number `file` inside frames [start, stop)."""
+    hop, length = config.hop or config.num_frames, config.num_frames
+    return [Window(file, first) for first in range(start, stop - length + 1, hop)]
+
+
+class ClipFolder:
+    """A random-access, picklable source of windows cut from videos.
+
+    Attributes:
+      name: "clips".
+      config: the settings.
+      files: the usable videos.
+      windows: which frames of which file item i is.
+      skipped: (path, reason) of every video left out.
+    """
+
+    name = "clips"
+
+    def __init__(
+        self,
+        config: FolderConfig,
+        clip_files: Sequence[files.ClipFile],
+        windows: Sequence[Window],
+        skipped: Sequence[tuple[str, str]] = (),
+    ):
+        self.config = config
+        self.files = tuple(clip_files)
+        self.windows = tuple(windows)
+        self.skipped = list(skipped)
+        self._start_memory()
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, index: int) -> Clip:
+        """Clip of window `index`: video, tracks on the stride grid, visibility, caption.
+
+        Raises:
+          VideoError, ClipError: the file has changed or its tracks cannot be used.
+        """
+        index = range(len(self.windows))[index]
+        with self._lock:
+            if index in self._memory:
+                self._memory.move_to_end(index)
+                return self._memory[index]
+        window = self.windows[index]
+        clip = read_window(self.files[window.file], window.start, self.config)
+        with self._lock:
+            self._memory[index] = clip
+            while len(self._memory) > self.config.keep:
+                self._memory.popitem(last=False)
+        return clip
+
+    def clip_frames(self, index: int, size: int | tuple[int, int]) -> UInt8[np.ndarray, "T h w 3"]:
+        """The same frames, cut the same way, at another size, for drawing.
+
+        Tracks of the clip follow by `video.scale_points(tracks, clip.size_hw, (h, w))`.
+
+        Args:
+          index: item.
+          size: (h, w), or the length of the longer side (aspect ratio of `size_hw` kept).
+        """
+        if isinstance(size, int):
+            scale = size / max(self.config.size_hw)
+            size = tuple(max(1, round(side * scale)) for side in self.config.size_hw)
+        window, config = self.windows[range(len(self.windows))[index]], self.config
+        file = self.files[window.file]
+        frames = usable_frames(file, config.fps)[window.start : window.start + config.num_frames]
+        return window_video(file, frames, config, size)
+
+    def split(self, holdout: float = 0.2) -> tuple[ClipFolder, ClipFolder]:
+        """Holds out the last part of every video: (train, held out), no frame in both.
+
+        The held-out part is `holdout` of the frames, or one window if that is longer. A video too
+        short for a window on both sides goes to train whole.
+
+        Raises:
+          ClipError: no video is long enough to be held out from.
+        """
+        if not 0 < holdout < 1:
+            raise ValueError(f"holdout must lie between 0 and 1, got {holdout}")
+        train, held = [], []
+        length = self.config.num_frames
+        for index, file in enumerate(self.files):
+            frames = usable_frames(file, self.config.fps)
+            total = len(frames)
+            border = total - max(round(total * holdout), length)
+            while 0 < border < total and frames[border] == frames[border - 1]:
+                border += 1  # a rate above the source's repeats frames
+            if border < length:
+                border = total
+                logging.info("%s: too short to hold out from, train only", file.path)
+            train += cut_windows(index, 0, border, self.config)
+            held += cut_windows(index, border, total, self.config)
+        if not held:
+            raise ClipError(
+                f"no clip has the {2 * length} frames needed for a window in training and one "
+                f"held out; give longer clips or fewer frames a window"
+            )
+        return tuple(ClipFolder(self.config, self.files, w, self.skipped) for w in (train, held))
+
+    def __getstate__(self) -> dict:
+        state = self.__dict__.copy()
+        del state["_lock"], state["_memory"]
+        return state
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._start_memory()
+
+    def _start_memory(self) -> None:
+        self._lock = threading.Lock()
+        self._memory: collections.OrderedDict[int, Clip] = collections.OrderedDict()
+
+
+def open_clips(
+    paths: files.Paths,
+    *,
+    size_hw: tuple[int, int],
+    num_frames: int,
+    stride: int,
+    origin: Literal["topleft", "center"] = "topleft",
+    fps: float | int | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    hop: int | None = None,
+    resize: Resize = "cover",
+    tracker: Tracker | None = DISTracker(),  # noqa: B008 (frozen)
+    tracks: str | os.PathLike | None = None,
+    track_suffixes: Sequence[str] = (".npz",),
+    tracks_size_hw: tuple[int, int] = OFFICIAL_SIZE_HW,
+    axis_order: Literal["xy", "yx"] = "xy",
+    captions: str | os.PathLike | None = None,
+    cache_frames_mb: float | int = 8.0,
+    keep: int = 32,
+) -> ClipFolder:
+    """Opens videos as a source of windows with tracks. Frames are decoded and tracked lazily.
+
+    Args:
+      paths: folders, globs and single files; a list, or one string with commas between. A folder
+        of images is one clip.
+      size_hw: (H, W) of the clips.
+      num_frames: T, frames of a window.
+      stride: side of a grid cell in px of `size_hw`.
+      origin: where in its cell a track starts; see `tracker.query_grid`.
+      fps: rate to resample to (nearest frame); None = each video's own.
+      cache_dir: keeps tracks (and small frames) under a hash of the file and all settings.
+      hop: frames between the starts of windows; None = num_frames (no overlap).
+      resize: "cover" keeps the aspect ratio and cuts the centre, "squash" does neither.
+      tracker: follows the grid where there is no track file; None = such videos are skipped.
+      tracks: folder of track files `<video stem>.npz`; None = look beside each video.
+      track_suffixes: endings after the stem that name a track file, first match wins.
+      tracks_size_hw: frame size of track files that do not hold `size_hw`. Their pixels span the
+        whole, uncut frame.
+      axis_order: order of coordinates in track files.
+      captions: CSV with columns text, and videoid or video_path.
+      cache_frames_mb: frames of a window are kept in the cache up to this size.
+      keep: clips held in memory, those used last.
+
+    Raises:
+      ClipError: a path names nothing, or no video is usable (lists the reasons).
+    """
+    config = FolderConfig(
+        size_hw=size_hw,
+        num_frames=num_frames,
+        stride=stride,
+        origin=origin,
+        fps=fps,
+        hop=hop,
+        resize=resize,
+        tracker=tracker,
+        tracks_size_hw=tracks_size_hw,
+        axis_order=axis_order,
+        cache_dir=None if cache_dir is None else os.fspath(cache_dir),
+        cache_frames_mb=cache_frames_mb,
+        keep=keep,
+    )
+    words = files.read_captions(captions) if captions else {}
+    found = files.find_videos(paths)
+    infos, skipped = files.probe_all(found, cache_dir=cache_dir)
+    usable = []
+    for info, name in zip(infos, files.names([info.path for info in infos]), strict=True):
+        track_file = files.find_tracks(info.path, tracks, track_suffixes)
+        file = files.ClipFile(info, name, words.get(files.stem(info.path), ""), track_file)
+        try:
+            usable.append(_limit(file, config))
+        except ClipError as error:
+            reason = str(error).removeprefix(f"{info.path}: ")
+            logging.warning("Skipping %s: %s", info.path, reason)
+            skipped.append((info.path, reason))
+    if not usable:
+        reasons = "; ".join(f"{path}: {reason}" for path, reason in skipped) or "no videos found"
+        raise ClipError(f"no usable clip in {paths!s}: {reasons}")
+    windows = []
+    for index, file in enumerate(usable):
+        windows += cut_windows(index, 0, len(usable_frames(file, config.fps)), config)
+    logging.info("%d windows of %d videos, %d skipped", len(windows), len(usable), len(skipped))
+    return ClipFolder(config, usable, windows, skipped)
+
+
+def _limit(file: files.ClipFile, config: FolderConfig) -> files.ClipFile:
+    """Checks that a video (and its track file) can give at least one window."""
+    info = file.info
+    if file.tracks:
+        frames = read_tracks(file.tracks, axis_order=config.axis_order).tracks.shape[1]
+        info = dataclasses.replace(info, num_frames=min(info.num_frames, frames))
+    elif config.tracker is None:
+        raise ClipError(f"{info.path}: has no track file, and no tracker is given")
+    count = len(resample(info.num_frames, info.fps, config.fps))
+    if count < config.num_frames:
+        rate = f" at {config.fps:g} fps" if config.fps else ""
+        raise ClipError(
+            f"{info.path}: too short: {count} frames{rate}, a window needs {config.num_frames}"
+        )
+    return dataclasses.replace(file, info=info)

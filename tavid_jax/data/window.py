@@ -1,0 +1,173 @@
+"""One window of a video: which frames, how they are cut, and the tracks through them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from tavid_jax.data import cache
+from tavid_jax.data.clip import Clip, ClipError, check_clip, sanitize
+from tavid_jax.data.files import ClipFile
+from tavid_jax.data.official import OFFICIAL_SIZE_HW, read_tracks
+from tavid_jax.data.regrid import ask_at
+from tavid_jax.data.tracker import DISTracker, Tracker, query_grid
+from tavid_jax.data.video import Fit, Resize, fit, iter_frames, resample, scale_points
+
+_CACHE_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderConfig:
+    """How videos become clips; the fields are the arguments of `folder.open_clips`."""
+
+    size_hw: tuple[int, int]
+    num_frames: int
+    stride: int
+    origin: Literal["topleft", "center"] = "topleft"
+    fps: float | int | None = None
+    hop: int | None = None
+    resize: Resize = "cover"
+    tracker: Tracker | None = DISTracker()
+    tracks_size_hw: tuple[int, int] = OFFICIAL_SIZE_HW
+    axis_order: Literal["xy", "yx"] = "xy"
+    cache_dir: str | None = None
+    cache_frames_mb: float | int = 8.0
+    keep: int = 32
+
+    def __post_init__(self):
+        if self.num_frames < 1 or (self.hop is not None and self.hop < 1):
+            raise ValueError(
+                f"num_frames and hop must be positive, got {self.num_frames} and {self.hop}"
+            )
+        if self.keep < 0 or self.cache_frames_mb < 0:
+            raise ValueError(
+                f"keep and cache_frames_mb must not be negative, got {self.keep} and "
+                f"{self.cache_frames_mb}"
+            )
+        query_grid(self.size_hw, self.stride, self.origin)  # raises if the stride does not fit
+
+
+def usable_frames(file: ClipFile, fps: float | int | None) -> Int[np.ndarray, " T"]:
+    """Source frame shown at each output time, over the whole usable length of a file."""
+    return resample(file.info.num_frames, file.info.fps, fps)
+
+
+def read_window(file: ClipFile, start: int, config: FolderConfig) -> Clip:
+    """The clip of `config.num_frames` frames from `start` on, counted at the output rate.
+
+    Tracks (and small frames) come from the cache if it has them.
+
+    Raises:
+      VideoError, ClipError: the file has changed or its tracks cannot be used.
+    """
+    frames = usable_frames(file, config.fps)[start : start + config.num_frames]
+    query_xy, grid_hw = query_grid(config.size_hw, config.stride, config.origin)
+    arrays = cache.cached(
+        config.cache_dir, _key(file, frames, config), lambda: _make(file, frames, config)
+    )
+    clip = Clip(
+        id=f"{file.name}@{start:05d}",
+        size_hw=config.size_hw,
+        fps=config.fps or file.info.fps,
+        video=arrays["video"] if "video" in arrays else window_video(file, frames, config),
+        tracks=arrays["tracks"],
+        visibility=arrays["visibility"],
+        grid_hw=grid_hw,
+        query_xy=query_xy,
+        caption=file.caption,
+        source=file.path,
+    )
+    return check_clip(clip)
+
+
+def window_video(
+    file: ClipFile,
+    frames: Int[np.ndarray, " T"],
+    config: FolderConfig,
+    size_hw: tuple[int, int] | None = None,
+) -> UInt8[np.ndarray, "T H W 3"]:
+    """Decodes, cuts and resizes source frames; `size_hw` instead of the config's if given."""
+    cut = _fit(file, config)
+    cut = dataclasses.replace(cut, size_hw=size_hw or cut.size_hw)
+    return np.stack([cut.frame(frame) for frame in iter_frames(file.path, frames)])
+
+
+def _fit(file: ClipFile, config: FolderConfig) -> Fit:
+    return fit(file.info.size_hw, config.size_hw, config.resize)
+
+
+def _key(file: ClipFile, frames: Int[np.ndarray, " T"], config: FolderConfig) -> dict:
+    """All that the arrays of a window depend on."""
+    if config.cache_dir is None:
+        return {}
+    key = {"kind": "window", "version": _CACHE_VERSION, "video": cache.content_hash(file.path)}
+    key["frames"] = frames.tolist()
+    for field in ("size_hw", "stride", "origin", "resize", "cache_frames_mb"):
+        key[field] = getattr(config, field)
+    if file.tracks:
+        key["tracks"] = cache.content_hash(file.tracks)
+        return key | {"tracks_size_hw": config.tracks_size_hw, "axis_order": config.axis_order}
+    return key | {"tracker": config.tracker.fingerprint}
+
+
+def _make(file: ClipFile, frames: Int[np.ndarray, " T"], config: FolderConfig) -> cache.Arrays:
+    """What the cache keeps of a window: tracks, visibility and, if small, the frames."""
+    if file.tracks:
+        tracks, visibility = _stored_tracks(file, frames, config)
+        video = window_video(file, frames, config)
+    else:
+        tracks, visibility, video = _track(file, frames, config)
+    arrays = {"tracks": tracks, "visibility": visibility, "video": video}
+    if config.cache_dir is not None and video.nbytes > config.cache_frames_mb * 2**20:
+        del arrays["video"]
+    return arrays
+
+
+def _track(
+    file: ClipFile, frames: Int[np.ndarray, " T"], config: FolderConfig
+) -> tuple[Float[np.ndarray, "N T 2"], Bool[np.ndarray, "N T"], UInt8[np.ndarray, "T H W 3"]]:
+    """Follows the grid at the tracker's resolution, not at that of the clip."""
+    cut, tracker = _fit(file, config), config.tracker
+    query_xy, _ = query_grid(config.size_hw, config.stride, config.origin)
+    work_hw = tracker.working_hw((cut.box[3], cut.box[2]))
+    work = dataclasses.replace(cut, size_hw=work_hw)
+    large, small = [], []
+    for frame in iter_frames(file.path, frames):
+        large.append(work.frame(frame))
+        small.append(cut.frame(frame))
+    try:
+        tracks, visibility = tracker(np.stack(large), scale_points(query_xy, cut.size_hw, work_hw))
+    except ValueError as error:
+        raise ClipError(f"{file.path}: cannot be tracked: {error}") from error
+    tracks = scale_points(tracks, work_hw, cut.size_hw)
+    tracks[:, 0] = query_xy  # exactly, whatever the two scalings rounded
+    return tracks, visibility, np.stack(small)
+
+
+def _stored_tracks(
+    file: ClipFile, frames: Int[np.ndarray, " T"], config: FolderConfig
+) -> tuple[Float[np.ndarray, "N T 2"], Bool[np.ndarray, "N T"]]:
+    """Reads the window's frames of the track file and asks them for our grid."""
+    stored = read_tracks(file.tracks, axis_order=config.axis_order)
+    clip = Clip(
+        id=file.name,
+        size_hw=config.size_hw,
+        fps=file.info.fps,
+        tracks=stored.tracks[:, frames],
+        visibility=stored.visibility[:, frames],
+        source=file.tracks,
+    )
+    clip = check_clip(sanitize(clip))
+    stored_hw = stored.size_hw or config.tracks_size_hw
+    tracks = scale_points(clip.tracks, stored_hw, file.info.size_hw)
+    tracks = _fit(file, config).points(tracks)
+    limit = np.array(config.size_hw[::-1]) - 0.5
+    visibility = clip.visibility & ((tracks >= -0.5) & (tracks < limit)).all(axis=-1)
+    query_xy, _ = query_grid(config.size_hw, config.stride, config.origin)
+    tracks, visibility = ask_at(tracks, visibility, query_xy, config.stride)
+    if not visibility.any():
+        raise ClipError(f"{file.tracks}: no track is visible from frame {frames[0]} on")
+    return tracks, visibility
