@@ -1,11 +1,13 @@
-"""A run selected by a marker that runs no test fails; the multi-device folder stays apart."""
+"""What tests/conftest.py and pyproject.toml promise about markers, warnings and fixtures."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
+from jax.errors import KeyReuseError
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -77,3 +79,10 @@ def test_warnings_of_the_library_are_errors(tmp_path: Path):
     )
     result = run_pytest(tmp_path, source)
     assert "1 failed, 1 passed" in result.stdout, result.stdout
+
+
+def test_key_reuse_is_found_on_request(key_reuse_checked):
+    key = jax.random.key(0)
+    jax.random.normal(key)
+    with pytest.raises(KeyReuseError):
+        jax.random.normal(key)
