@@ -7,68 +7,142 @@ finished folder into place: a half-written one is never taken for whole.
 
 from __future__ import annotations
 
+import contextlib
+import logging as std_logging
+import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
 from tavid_jax.engine import trees
+from tavid_jax.parallel.sharding import paths
 
 
 class CheckpointError(RuntimeError):
-    """No usable checkpoint where one was needed, or one that does not fit the model."""
+    """No usable checkpoint where one was needed, or one that cannot be written."""
 
 
 class Checkpoints:
-    """The training checkpoints of one stage."""
+    """The training checkpoints of one stage; a context that leaves nothing half-done behind.
 
-    def __init__(self, folder: Path, *, keep: int, keep_every: int | None = None):
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, keep_period=keep_every, enable_async_checkpointing=True
-        )
+    Args:
+      folder: where the steps lie, one sub-folder each.
+      keep: how many of the newest are kept.
+    """
+
+    def __init__(self, folder: Path, *, keep: int):
         self.folder = Path(folder)
-        self._manager = ocp.CheckpointManager(self.folder.absolute(), options=options)
+        self._started: int | None = None
+        with _quiet_orbax():
+            self._manager = ocp.CheckpointManager(
+                self.folder.absolute(),
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=ocp.checkpoint_managers.LatestN(keep),
+                    cleanup_tmp_directories=True,
+                    enable_async_checkpointing=True,
+                ),
+                item_handlers={
+                    "state": ocp.StandardCheckpointHandler(),
+                    "meta": ocp.JsonCheckpointHandler(),
+                },
+            )
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        """Wait for what is being written; its failure must not hide an earlier error."""
+        try:
+            self.wait()
+        except CheckpointError as failed:
+            if kind is None:
+                raise
+            logging.error("%s", failed)
+        finally:
+            with _quiet_orbax():
+                self._manager.close()
 
     def save(self, step: int, state: Any, meta: dict[str, Any], *, wait: bool = False) -> None:
-        """Start writing `state` (a pytree of arrays) and `meta` (JSON) under `step`."""
-        if step in self._manager.all_steps():
-            return
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
-            ),
-        )
+        """Start writing `state` (a pytree of arrays) and `meta` (JSON) under `step`.
+
+        The arrays are copied before this returns, so the state may be donated right after.
+
+        Raises CheckpointError when this or the checkpoint before it cannot be written.
+        """
+        with self._reported():
+            if step not in self._manager.all_steps():
+                self._manager.wait_until_finished()
+                self._started = step
+                self._manager.save(
+                    step,
+                    args=ocp.args.Composite(
+                        state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
+                    ),
+                )
         if wait:
             self.wait()
 
     def wait(self) -> None:
-        """Block until everything started is on disk; raises what the writer raised."""
-        self._manager.wait_until_finished()
+        """Block until everything started is on disk; raises CheckpointError if it cannot be."""
+        with self._reported():
+            self._manager.wait_until_finished()
+        self._started = None
+
+    def check(self) -> None:
+        """Raise CheckpointError if the background writer has failed; never blocks."""
+        with self._reported():
+            self._manager.check_for_errors()
+
+    @contextlib.contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            with _quiet_orbax():
+                yield
+        except Exception as error:  # Orbax passes on whatever its storage layer raised
+            step, self._started = self._started, None
+            intact = self.steps()
+            left = f"the one of step {intact[-1]} is intact" if intact else "there is none before"
+            raise CheckpointError(
+                f"the checkpoint of step {step} cannot be written to {self.folder} "
+                f"({_reason(error)}); {left}. Free space or make the folder writable, "
+                "then run the same command again"
+            ) from error
 
     def steps(self) -> list[int]:
+        """The steps of all complete checkpoints, oldest first."""
         return sorted(self._manager.all_steps())
 
     def restore_latest(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
-        """The newest complete checkpoint as (state placed like `like`, meta), or None.
+        """The newest usable checkpoint as (state placed like `like`, meta), or None.
 
-        A damaged or ill-fitting one is named in the log and the one before it is taken.
+        A damaged or ill-fitting one is named in the log, moved into `unusable/` beside the others,
+        and the one before it is taken.
+
+        Args:
+          like: arrays or `jax.ShapeDtypeStruct`s with shardings.
+
         Raises CheckpointError when checkpoints exist but none can be used.
         """
-        reasons = []
+        reasons: list[str] = []
+        unusable: list[int] = []
         for step in reversed(self.steps()):
             try:
-                restored = self.restore(step, like)
-            except Exception as error:  # noqa: BLE001 - whatever a damaged file makes Orbax raise
-                reason = f"step {step}: {_first_line(error)}"
-                reasons.append(reason)
-                logging.warning("checkpoint in %s cannot be used; %s", self.folder, reason)
+                with _quiet_orbax():
+                    restored = self.restore(step, like)
+            except Exception as error:  # whatever a damaged file makes Orbax raise
+                reasons.append(f"step {step}: {_reason(error)}")
+                unusable.append(step)
+                logging.warning("checkpoint in %s cannot be used; %s", self.folder, reasons[-1])
                 continue
-            if reasons:
+            if unusable:
                 logging.warning("falling back to the checkpoint of step %d", step)
-                self._forget_after(step)
+                self._put_aside(unusable)
             return restored
         if reasons:
             raise CheckpointError(
@@ -78,85 +152,142 @@ class Checkpoints:
         return None
 
     def restore(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
-        """The checkpoint of `step`; raises if it is damaged or differs from `like` in structure."""
+        """The checkpoint of `step`, every array with the path, shape, dtype and place of `like`.
+
+        Raises whatever a damaged file leads to; CheckpointError if it holds another structure.
+        """
         saved = self._manager.item_metadata(step).state
-        problems = _structure_mismatch(like, getattr(saved, "tree", saved))
-        if problems:
-            raise CheckpointError("does not fit this model: " + "; ".join(problems[:5]))
-        abstract = jax.tree.map(_abstract, like)
+        if saved is None:
+            raise CheckpointError("its description is missing")
+        _check_fits(like, getattr(saved, "tree", saved), words=True)
+        abstract = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like
+        )
         restored = self._manager.restore(
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore()
             ),
         )
-        for leaf in jax.tree.leaves(restored.state):
-            if isinstance(leaf, jax.ShapeDtypeStruct):
-                raise CheckpointError("holds a placeholder where an array was expected")
+        if not all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(restored.state)):
+            raise CheckpointError("holds a placeholder where an array was expected")
+        _check_fits(like, restored.state, words=False)
         return restored.state, restored.meta
 
-    def _forget_after(self, step: int) -> None:
-        for later in [s for s in self.steps() if s > step]:
-            self._manager.delete(later)
+    def _put_aside(self, steps: list[int]) -> None:
+        """Out of the way of new checkpoints, but not deleted: a network disk may just hiccup."""
+        for step in steps:
+            target = self.folder / "unusable" / str(step)
+            shutil.rmtree(target, ignore_errors=True)
+            target.parent.mkdir(exist_ok=True)
+            shutil.move(self.folder / str(step), target)
+        self._manager.reload()
 
-    def close(self) -> None:
-        self._manager.close()
 
+def save_result(folder: Path, params: dict[str, Any], provenance: dict[str, Any]) -> None:
+    """Write a stage's parameters (numpy) and where they come from; complete or not at all.
 
-def save_result(folder: Path, params: dict[str, Any]) -> None:
-    """Write a stage's final parameters; complete or not there at all."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(Path(folder).absolute(), trees.to_host(params), force=True)
+    Raises CheckpointError when the disk does not take it.
+    """
+    meta = {**provenance, "weights": trees.fingerprint(params)}
+    items: dict[str, Any] = {"meta": ocp.args.JsonSave(meta)}
+    if trees.flatten(params):
+        items["params"] = ocp.args.PyTreeSave(params)
+    try:
+        with _quiet_orbax(), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+            checkpointer.save(Path(folder).absolute(), args=ocp.args.Composite(**items), force=True)
+    except Exception as error:
+        raise CheckpointError(
+            f"{folder} cannot be written ({_reason(error)}); free space or make the folder "
+            "writable, then run the same command again"
+        ) from error
 
 
 def load_result(folder: Path) -> dict[str, Any]:
-    """Read what `save_result` wrote, as numpy arrays."""
+    """Read what `save_result` wrote, as numpy arrays of the dtypes that were saved.
+
+    Raises CheckpointError when it is missing, damaged, or not what its own record says.
+    """
     folder = Path(folder)
     if not folder.exists():
         raise CheckpointError(f"{folder} is not there: the stage that writes it has not finished")
-    with ocp.StandardCheckpointer() as checkpointer:
-        saved = checkpointer.metadata(folder.absolute()).item_metadata
-        tree = getattr(saved, "tree", saved)
-        cpu = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
-        abstract = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=cpu), tree
+    try:
+        with _quiet_orbax():
+            params, meta = _read_result(folder)
+    except Exception as error:
+        raise CheckpointError(
+            f"{folder} is damaged ({_reason(error)}); run --mode=train again to rebuild it"
+        ) from error
+    if trees.fingerprint(params) != meta["weights"]:
+        raise CheckpointError(
+            f"{folder} is damaged (its values are not those that were saved); "
+            "run --mode=train again to rebuild it"
         )
-        try:
-            return trees.to_host(checkpointer.restore(folder.absolute(), abstract))
-        except Exception as error:
-            raise CheckpointError(
-                f"{folder} is damaged ({_first_line(error)}); delete it to make the stage run again"
-            ) from error
+    return params
 
 
-def _abstract(leaf: Any) -> Any:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+def _read_result(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    folder = folder.absolute()
+    meta = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(folder / "meta")
+    if not (folder / "params").exists():
+        return {}, meta
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        tree = checkpointer.metadata(folder / "params").item_metadata.tree
+        as_numpy = jax.tree.map(
+            lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray),
+            tree,
+            is_leaf=lambda node: hasattr(node, "shape"),
+        )
+        args = ocp.args.PyTreeRestore(restore_args=as_numpy)
+        return checkpointer.restore(folder / "params", args=args), meta
 
 
-def _structure_mismatch(like: Any, saved: Any) -> list[str]:
-    """Compare paths and shapes; `saved` is Orbax metadata with containers turned to dicts."""
-    want = {_path(path): tuple(leaf.shape) for path, leaf in jax.tree.leaves_with_path(like)}
-    have = {
-        _path(path): tuple(leaf.shape)
-        for path, leaf in jax.tree.leaves_with_path(saved, is_leaf=lambda x: hasattr(x, "shape"))
-        if getattr(leaf, "shape", None) is not None
-    }
-    lines = [f"{path} is missing" for path in want if path not in have]
-    lines += [f"{path} is unexpected" for path in have if path not in want]
-    lines += [
-        f"{path} has shape {list(have[path])}, expected {list(want[path])}"
+def _check_fits(like: Any, found: Any, *, words: bool) -> None:
+    """Compare paths, shapes and dtypes.
+
+    Args:
+      found: arrays, or Orbax's description of them.
+      words: typed random keys are described by their raw words (one more axis, uint32).
+
+    Raises CheckpointError naming the first differences.
+    """
+    want, have = ({path: _signature(leaf, words) for path, leaf in paths(t)} for t in (like, found))
+    problems = [f"{path} is missing" for path in want if path not in have]
+    problems += [f"{path} is unexpected" for path in have if path not in want]
+    problems += [
+        f"{path} is {have[path]}, expected {want[path]}"
         for path in want
-        # Typed random keys are stored as their raw words: one axis more.
-        if path in have and have[path] != want[path] and have[path][:-1] != want[path]
+        if path in have and have[path] != want[path]
     ]
-    return lines
+    if problems:
+        more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
+        raise CheckpointError("does not fit this model: " + "; ".join(problems[:4]) + more)
 
 
-def _path(path: Any) -> str:
-    names = (getattr(p, "name", getattr(p, "key", getattr(p, "idx", p))) for p in path)
-    return "/".join(str(name) for name in names)
+def _signature(leaf: Any, words: bool) -> str:
+    if words and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        raw = jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct(leaf.shape, leaf.dtype))
+        return f"{raw.dtype}{list(raw.shape)}"
+    return f"{leaf.dtype}{list(leaf.shape)}"
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
+    """What happened, in one line: the storage layer wraps it in a page of its own settings."""
     text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]
+    system = re.search(r"([^:\[\]]+) \[os_error_code", text)
+    return system.group(1).strip() if system else text.splitlines()[0][:300]
+
+
+def _drop_orbax(record: std_logging.LogRecord) -> bool:
+    return "orbax" not in record.pathname
+
+
+@contextlib.contextmanager
+def _quiet_orbax() -> Iterator[None]:
+    """Orbax logs each failure several times with its traceback; we report it once."""
+    logger = logging.get_absl_logger()
+    logger.addFilter(_drop_orbax)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_drop_orbax)

@@ -16,7 +16,6 @@ from tavid_jax.engine.method import ComputeMethod, Params
 from tavid_jax.engine.placement import initialise
 from tavid_jax.engine.preemption import Preemption
 from tavid_jax.parallel.mesh import to_global
-from tavid_jax.parallel.sharding import PathTable
 
 
 @dataclasses.dataclass
@@ -32,10 +31,15 @@ class Computation:
     seed: int
     earlier: dict[str, Params]
     provenance: dict[str, Any]
+    config: dict[str, Any]
     preemption: Preemption
+    seconds: float = 0.0
 
     def run(self) -> Params:
-        """Make the pass and return the stage's result on the host."""
+        """Make the pass and return the stage's result on the host.
+
+        Raises ValueError when there is no example, and SystemExit after a signal.
+        """
         clock = telemetry.Clock()
         with jax.set_mesh(self.mesh), clock.measure("compute"):
             result = self._run()
@@ -44,7 +48,7 @@ class Computation:
 
     def _run(self) -> Params:
         base = jax.random.key(self.seed)
-        params = initialise(self.method, base, self.mesh, self.earlier, PathTable())
+        params = initialise(self.method, base, self.mesh, self.earlier)
         source = self.inputs.open(self.stage.data)
         examine = jax.jit(self.method.examine)
         batches = self.inputs.batches(
@@ -53,9 +57,9 @@ class Computation:
             batch_size=self.stage.batch_size,
             seed=self.seed,
             shuffle=False,
-            num_epochs=1,
+            num_epochs=self.stage.epochs,
         )
-        steps = -(-len(source) // self.stage.batch_size)
+        steps = -(-len(source) * self.stage.epochs // self.stage.batch_size)
         progress = telemetry.Progress(self.name, steps)
         totals: Params | None = None
         with self._open_cache() as sink:
@@ -63,13 +67,16 @@ class Computation:
                 keys = jax.random.split(jax.random.fold_in(base, batch.step), self.stage.batch_size)
                 arrays = to_global(batch.arrays, self.mesh)
                 examples, sums = trees.to_host(examine(params, arrays, keys))
-                real = len(batch.ids)
-                totals = _add(totals, sums, real)
+                totals = _add(totals, sums, len(batch.ids))
                 if sink is not None:
                     for i, name in enumerate(batch.ids):
                         sink.write({"id": name, **{k: v[i] for k, v in examples.items()}})
                 progress.show(batch.step + 1, last=batch.step + 1 == steps)
-                self.preemption.exit_if_requested(f"{self.name} will start again")
+                self.preemption.exit_if_requested(
+                    f"{self.name} will start from its beginning again"
+                )
+            if totals is None:
+                raise ValueError(f"{self.name}: the data {self.stage.data!r} have no example")
         return jax.tree.map(np.asarray, self.method.conclude(totals))
 
     def _open_cache(self) -> contextlib.AbstractContextManager:

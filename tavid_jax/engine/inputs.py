@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 
+@runtime_checkable
 class Batch(Protocol):
     """One host's slice of a global batch."""
 
@@ -18,12 +19,14 @@ class Batch(Protocol):
     ids: list[str]
 
 
+@runtime_checkable
 class RecordSink(Protocol):
     """Takes examples one by one; the file appears when the context closes without an error."""
 
     def write(self, example: dict[str, Any]) -> None: ...
 
 
+@runtime_checkable
 class Inputs(Protocol):
     """Sources by name. A name is a data set of the config, or a finished compute stage's cache."""
 

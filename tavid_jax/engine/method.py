@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from tavid_jax.parallel.sharding import PathTable
+
 Params = dict[str, Any]
 Arrays = dict[str, jax.Array]
 # A sum and the weight that divides it: kept apart until the very end, so that gradient
@@ -36,6 +38,8 @@ class Method:
     trainable_paths: tuple[str, ...] = ()
     #: of these, what stays as initialised (fixed embeddings and the like)
     frozen_paths: tuple[str, ...] = ()
+    #: where parameters (and their optimizer moments) lie on the mesh, by path
+    sharding: PathTable = PathTable()
 
     def prepare(self, clip: Any, rng: np.random.Generator) -> dict[str, Any]:
         """Host side: one clip -> one example, a dict of numpy arrays of static shapes.
@@ -98,6 +102,10 @@ class System:
         """Judge the finished stages, fill the report, return the tree of metrics.json."""
         raise TypeError(f"{type(self).__name__} defines no evaluate")
 
+    def sampler(self, results: Results, inputs: Any) -> Any:
+        """What `tavid_jax.load` returns: an object with `sample(...)`."""
+        raise TypeError(f"{type(self).__name__} defines no sampler")
+
     def sample(self, results: Results, inputs: Any, out_dir: Any) -> list[Any]:
         """Run the finished stages on the clips that the user gave; return the files written."""
         raise TypeError(f"{type(self).__name__} defines no sample")
@@ -110,8 +118,8 @@ class System:
 class Results(NamedTuple):
     """What the stages of a run left behind.
 
-    `params(stage, at=None)` loads the tree that a finished stage left (at=None) or had at a kept
-    step; `curves` maps a stage to its logged records; `seconds` maps a stage to wall-clock time.
+    `params("vae", "flow@200", ...)` loads and merges the trees of stages, as they finished or at
+    a kept step; `curves` maps a stage to its logged records, `seconds` to its training time.
     """
 
     params: Callable[..., Params]

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import optax
+from optax.contrib import MuonDimensionNumbers
 
 SCHEDULES = ("constant", "cosine", "linear")
 OPTIMIZERS = ("adam", "adamw", "muon", "sgd")
 
 
 def make_schedule(config: Any, steps: int) -> optax.Schedule:
-    """Warm-up from 0 to `lr` over `warmup` steps, then constant, or down to `lr * final`."""
+    """Warm-up to `lr` over `warmup` steps, then constant, or down to `lr * final` at `steps`.
+
+    The first step has lr/warmup, not 0: it should not be wasted.
+
+    Raises ValueError for an unknown schedule or a warm-up longer than the stage.
+    """
     if config.schedule not in SCHEDULES:
         raise ValueError(f"optimizer.schedule {config.schedule!r} is none of {SCHEDULES}")
     if not 0 <= config.warmup <= steps:
@@ -24,13 +31,15 @@ def make_schedule(config: Any, steps: int) -> optax.Schedule:
     }[config.schedule]()
     if config.warmup == 0:
         return decay
-    # Starts at lr/warmup, not at 0: the first step should not be wasted.
     warmup = optax.linear_schedule(config.lr / config.warmup, config.lr, max(config.warmup - 1, 1))
     return optax.join_schedules([warmup, decay], [config.warmup])
 
 
 def make_optimizer(config: Any, steps: int) -> optax.GradientTransformation:
-    """Global-norm clipping, then the named optimizer under the schedule. Moments are fp32."""
+    """Global-norm clipping, then the named optimizer under the schedule. Moments are fp32.
+
+    Raises ValueError for an unknown name, and as `make_schedule`.
+    """
     schedule = make_schedule(config, steps)
     if config.name not in OPTIMIZERS:
         raise ValueError(f"optimizer.name {config.name!r} is none of {OPTIMIZERS}")
@@ -44,7 +53,24 @@ def make_optimizer(config: Any, steps: int) -> optax.GradientTransformation:
             adam_b1=config.b1,
             adam_b2=config.b2,
             eps=config.eps,
+            muon_weight_dimension_numbers=matrix_axes,
         ),
         "sgd": lambda: optax.sgd(schedule, momentum=config.b1),
     }[config.name]()
     return optax.chain(optax.clip_by_global_norm(config.clip), core) if config.clip else core
+
+
+def matrix_axes(params: Any) -> Any:
+    """Which weights Muon takes as matrices: those named "kernel", by their last two axes.
+
+    Leading axes (layers stacked by a scan over depth) are separate matrices. Everything else, of
+    whatever rank (stacked biases have two axes but are no matrices), gets None, that is Adam.
+    """
+
+    def axes(path: Any, leaf: Any) -> MuonDimensionNumbers | None:
+        name = jax.tree_util.keystr(path[-1:], simple=True)
+        if name != "kernel" or leaf.ndim < 2:
+            return None
+        return MuonDimensionNumbers(reduction_axis=leaf.ndim - 2, output_axis=leaf.ndim - 1)
+
+    return jax.tree_util.tree_map_with_path(axes, params)

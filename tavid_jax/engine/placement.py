@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ from jax.sharding import Mesh
 
 from tavid_jax.engine import trees
 from tavid_jax.engine.method import Method, Params
-from tavid_jax.parallel.sharding import PathTable, shardings_for
+from tavid_jax.parallel.sharding import shardings_for
 
 
 class InitError(ValueError):
@@ -33,23 +32,21 @@ def result_of(method: Method, params: Params) -> Params:
     return trees.partition(params, method.trainable_paths)[0]
 
 
-def initialise(
-    method: Method, rng: jax.Array, mesh: Mesh, earlier: Mapping[str, Params], table: PathTable
-) -> Params:
-    """All parameters of a method, placed by the path table.
+def initialise(method: Method, rng: jax.Array, mesh: Mesh, earlier: Mapping[str, Params]) -> Params:
+    """All parameters of a method, placed by its path table.
 
     Args:
       earlier: results of the stages to start from, by stage name, later ones overriding.
 
     Raises:
       InitError: an earlier result of another shape, or a frozen part that no stage provides.
+      ValueError: a pattern of `trainable_paths` that matches nothing.
     """
     shapes = jax.eval_shape(method.init, rng)
-    shardings = shardings_for(shapes, mesh, table)
+    shardings = shardings_for(shapes, mesh, method.sharding)
     loaded = _collect(trees.flatten(shapes), earlier)
-    for path in trees.flatten(shapes):
-        owned = any(re.fullmatch(pattern, path) for pattern in method.trainable_paths)
-        if not owned and path not in loaded:
+    for path in trees.flatten(trees.partition(shapes, method.trainable_paths)[1]):
+        if path not in loaded:
             raise InitError(
                 f"{path} is frozen in {type(method).__name__} but none of the stages in init_from "
                 f"({', '.join(earlier) or 'none'}) provides it; add the stage that does"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,13 +12,13 @@ from absl import logging
 from jax.sharding import Mesh
 
 from tavid_jax.engine import telemetry, trees
-from tavid_jax.engine.checkpoint import load_result, save_result
+from tavid_jax.engine.checkpoint import CheckpointError, load_result, save_result
 from tavid_jax.engine.compute import Computation
 from tavid_jax.engine.inputs import Inputs, StageFolder
 from tavid_jax.engine.method import Params, Results, System
 from tavid_jax.engine.preemption import Preemption
 from tavid_jax.engine.train import Training
-from tavid_jax.engine.workdir import Workdir, write_json
+from tavid_jax.engine.workdir import Workdir, raise_if_disk, write_json
 
 KINDS = {"train": Training, "compute": Computation}
 
@@ -27,7 +28,7 @@ class StageError(ValueError):
 
 
 def check_stages(config: Any) -> None:
-    """Names, kinds and dependencies, before anything runs.
+    """Names, kinds, sizes and dependencies, before anything runs.
 
     Raises StageError naming the stage and the field.
     """
@@ -43,46 +44,90 @@ def check_stages(config: Any) -> None:
                 raise StageError(
                     f"stage {name!r} needs {needed!r}, which does not come before it in order"
                 )
+        if stage.kind == "train":
+            _check_train(name, stage)
+
+
+def _check_train(name: str, stage: Any) -> None:
+    for field in ("log_every", "checkpoint_every", "micro_batches", "max_bad_steps", "keep"):
+        if stage[field] < 1:
+            raise StageError(f"stages.{name}.{field} is {stage[field]}, must be at least 1")
+    if stage.batch_size % stage.micro_batches:
+        raise StageError(
+            f"stages.{name}.batch_size {stage.batch_size} is not a multiple of its "
+            f"micro_batches {stage.micro_batches}"
+        )
+    late = [step for step in stage.snapshots if not 0 < step <= stage.steps]
+    if late:
+        raise StageError(f"stages.{name}.snapshots {late} lie outside of its {stage.steps} steps")
 
 
 def run_stages(
     config: Any, system: System, inputs: Inputs, workdir: Workdir, mesh: Mesh
 ) -> Results:
-    """Run every stage of `config.order` that is not finished; return what all of them left."""
+    """Run every stage of `config.order` that is not finished; return what all of them left.
+
+    Raises StageError, WorkdirError for a disk that takes no more, SystemExit after a signal, and
+    what the stages raise.
+    """
     check_stages(config)
-    for index, name in enumerate(config.order):
-        folder = StageFolder(workdir.stage(name))
-        if folder.done.exists():
-            logging.info("stage %s is finished: skipped", name)
-            continue
-        _run_stage(config, name, index, system, inputs, workdir, mesh)
-    return open_results(config, workdir)
+    with Preemption() as preemption:
+        for index, name in enumerate(config.order):
+            if _is_finished(name, StageFolder(workdir.stage(name))):
+                logging.info("stage %s is finished: skipped", name)
+                continue
+            logging.info("stage %s (%d of %d)", name, index + 1, len(config.order))
+            try:
+                _run_stage(config, name, system, inputs, workdir, mesh, preemption)
+            except OSError as error:
+                raise_if_disk(error, workdir.path)
+                raise
+            preemption.exit_if_requested(f"{name} is finished")
+    return open_results(config, workdir.path, workdir.fingerprint)
+
+
+def _is_finished(name: str, folder: StageFolder) -> bool:
+    """Whether the stage need not run; one whose result is damaged has to finish again."""
+    if not folder.done.exists():
+        return False
+    try:
+        load_result(folder.result)
+    except CheckpointError as error:
+        logging.warning("stage %s has to finish again: %s", name, error)
+        folder.done.unlink()
+        return False
+    return True
 
 
 def _run_stage(
-    config: Any, name: str, index: int, system: System, inputs: Inputs, workdir: Workdir, mesh: Mesh
+    config: Any,
+    name: str,
+    system: System,
+    inputs: Inputs,
+    workdir: Workdir,
+    mesh: Mesh,
+    preemption: Preemption,
 ) -> None:
     stage = config.stages[name]
     folder = StageFolder(workdir.stage(name))
     folder.path.mkdir(parents=True, exist_ok=True)
-    logging.info("stage %s (%s, %d of %d)", name, stage.kind, index + 1, len(config.order))
     provenance = {"config": workdir.fingerprint, "seed": config.seed, "stage": name}
     started = time.perf_counter()
-    with Preemption() as preemption:
-        runner = KINDS[stage.kind](
-            name=name,
-            stage=stage,
-            method=system.method(name),
-            inputs=inputs,
-            folder=folder,
-            mesh=mesh,
-            seed=config.seed + stage.seed,
-            earlier={n: load_result(StageFolder(workdir.stage(n)).result) for n in stage.init_from},
-            provenance=provenance,
-            preemption=preemption,
-        )
-        result = runner.run()
-    save_result(folder.result, result)
+    runner = KINDS[stage.kind](
+        name=name,
+        stage=stage,
+        method=system.method(name),
+        inputs=inputs,
+        folder=folder,
+        mesh=mesh,
+        seed=config.seed + stage.seed,
+        earlier={n: load_result(StageFolder(workdir.stage(n)).result) for n in stage.init_from},
+        provenance=provenance,
+        config=workdir.config,
+        preemption=preemption,
+    )
+    result = runner.run()
+    save_result(folder.result, result, provenance)
     write_json(
         folder.done,
         {
@@ -94,30 +139,35 @@ def _run_stage(
     )
 
 
-def open_results(config: Any, workdir: Workdir) -> Results:
+def open_results(config: Any, workdir: Path, fingerprint: str) -> Results:
     """The results of a run whose stages have all finished.
 
     Raises StageError naming the first stage that has not.
     """
-    folders = {name: StageFolder(workdir.stage(name)) for name in config.order}
+    folders = {name: StageFolder(workdir / "stages" / name) for name in config.order}
     records = {}
     for name, folder in folders.items():
         if not folder.done.exists():
             raise StageError(
-                f"stage {name!r} in {workdir.path} has not finished; run --mode=train first"
+                f"stage {name!r} in {workdir} has not finished; run --mode=train first"
             )
         records[name] = json.loads(folder.done.read_text())
 
-    def params(stage: str, at: int | None = None) -> Params:
-        folder = folders[stage]
-        return load_result(folder.result if at is None else folder.snapshot(at))
+    def params(*names: str) -> Params:
+        merged: Params = {}
+        for name in names:
+            stage, _, step = name.partition("@")
+            folder = folders[stage]
+            part = load_result(folder.snapshot(int(step)) if step else folder.result)
+            merged = trees.merge(merged, part)
+        return merged
 
     return Results(
         params=params,
         curves={name: telemetry.read_json_lines(f.metrics) for name, f in folders.items()},
         seconds={name: record["seconds"] for name, record in records.items()},
         provenance={
-            "config": workdir.fingerprint,
+            "config": fingerprint,
             "seed": str(config.seed),
             **{f"weights/{name}": record["weights"] for name, record in records.items()},
             "jax": jax.__version__,

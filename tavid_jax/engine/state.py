@@ -14,28 +14,41 @@ from tavid_jax.engine import trees
 from tavid_jax.engine.method import Arrays, Method, Params
 
 
+# An array, or what stands for one while a tree is mapped: a shape, a sharding, numpy.
+Leaf = Any
+
+
 @flax.struct.dataclass
 class TrainState:
     """Everything that a step changes; frozen weights travel beside it.
 
-    `skipped` counts non-finite steps in all, `streak` those in a row, `streak_start` is the step
-    at which the present row began (-1 when there is none).
+    Attributes:
+      step: int32 [], steps done.
+      trainable, opt_state: fp32 weights and what the optimizer keeps.
+      ema: their moving average, or None.
+      rng: typed key [], the base of all randomness of the stage; never changes.
+      skipped: int32 [], non-finite steps in all; `streak` those in a row at present, which began
+        at step `streak_start` (-1 when there are none).
     """
 
-    step: jax.Array
+    step: Leaf
     trainable: Params
     opt_state: Any
     ema: Params | None
-    rng: jax.Array
-    skipped: jax.Array
-    streak: jax.Array
-    streak_start: jax.Array
+    rng: Leaf
+    skipped: Leaf
+    streak: Leaf
+    streak_start: Leaf
 
 
 def init_state(
     trainable: Params, optimizer: optax.GradientTransformation, rng: jax.Array, ema: bool
 ) -> TrainState:
-    """A state at step 0. `rng` is the base key: never consumed, only folded into."""
+    """A state at step 0: masters, moments and average in fp32, whatever the model computes in.
+
+    `rng` is the base key: never consumed, only folded into.
+    """
+    trainable = jax.tree.map(_master, trainable)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         trainable=trainable,
@@ -46,6 +59,10 @@ def init_state(
         streak=jnp.zeros((), jnp.int32),
         streak_start=jnp.full((), -1, jnp.int32),
     )
+
+
+def _master(weight: jax.Array) -> jax.Array:
+    return weight.astype(jnp.float32) if jnp.issubdtype(weight.dtype, jnp.floating) else weight
 
 
 def example_keys(rng: jax.Array, step: jax.Array, consumer: int, batch: int) -> jax.Array:
@@ -68,21 +85,24 @@ def accumulate(
 
     Sums and weights are added up before the division, and every example has its own key, so the
     result is that of the whole batch at once, masks included, whatever `micro_batches` is.
+
+    Raises ValueError for a batch that does not split into `micro_batches`.
     """
-    size = jax.tree.leaves(batch)[0].shape[0]
+    size = _batch_size(batch, micro_batches)
     keys = {
         "encode": example_keys(rng, step, 0, size),
         "loss": example_keys(rng, step, 1, size),
     }
 
-    def loss_sum(weights: Params, part: Arrays, part_keys: dict[str, jax.Array]):
-        params = trees.merge(frozen, weights)
-        if encode:
-            part = jax.lax.stop_gradient(method.encode(params, part, part_keys["encode"]))
-        (total, weight), logs = method.loss(params, part, part_keys["loss"], step)
+    def loss_sum(weights: Params, part: Arrays, part_keys: jax.Array):
+        (total, weight), logs = method.loss(trees.merge(frozen, weights), part, part_keys, step)
         return total.astype(jnp.float32), {"loss": (total, weight), **logs}
 
-    grad = jax.grad(loss_sum, has_aux=True)
+    def grad(weights: Params, part: Arrays, part_keys: dict[str, jax.Array]):
+        if encode:
+            part = method.encode(trees.merge(frozen, weights), part, part_keys["encode"])
+        return jax.grad(loss_sum, has_aux=True)(weights, part, part_keys["loss"])
+
     if micro_batches == 1:
         grads, ratios = grad(trainable, batch, keys)
     else:
@@ -101,6 +121,16 @@ def accumulate(
         (grads, ratios), _ = jax.lax.scan(body, zeros, split)
     total_weight = jnp.maximum(ratios["loss"][1], 1e-8)
     return jax.tree.map(lambda g: g / total_weight, grads), ratios
+
+
+def _batch_size(batch: Arrays, micro_batches: int) -> int:
+    sizes = {name: x.shape[0] if x.ndim else None for name, x in batch.items()}
+    size = next(iter(sizes.values()))
+    if size is None or set(sizes.values()) != {size}:
+        raise ValueError(f"every array of a batch needs the same batch axis first; got {sizes}")
+    if size % micro_batches:
+        raise ValueError(f"a batch of {size} does not split into {micro_batches} micro_batches")
+    return size
 
 
 def make_train_step(
@@ -129,7 +159,7 @@ def make_train_step(
                 encode=encode,
                 micro_batches=micro_batches,
             )
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         metrics = {name: total / jnp.maximum(w, 1e-8) for name, (total, w) in ratios.items()}
         finite = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"])
         with jax.named_scope("update"):
@@ -153,7 +183,8 @@ def make_train_step(
         )
         metrics |= {
             "grad_norm": norm,
-            "learning_rate": schedule(state.step),
+            # Skipped steps do not advance the optimizer's own count.
+            "learning_rate": schedule(state.step - state.skipped),
             "skipped": new_state.skipped,
             "streak": new_state.streak,
             "streak_start": new_state.streak_start,

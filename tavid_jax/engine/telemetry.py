@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections import deque
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from absl import logging
 
 
+@runtime_checkable
 class Writer(Protocol):
     """Where scalars go."""
 
@@ -23,17 +23,22 @@ class Writer(Protocol):
 
 
 class JsonLines:
-    """One JSON object per logged step. Reopened at a step, it forgets what came after it."""
+    """One JSON object per logged step. Reopened at a step, it forgets what came after it.
+
+    Numbers that are not finite are written as null: JSON has no NaN.
+    """
 
     def __init__(self, path: Path, start_step: int = 0):
-        self.path = Path(path)
-        kept = [r for r in read_json_lines(self.path) if r["step"] <= start_step]
-        self._file = self.path.open("w")
-        for record in kept:
-            self._write(record)
+        path = Path(path)
+        kept = [record for record in read_json_lines(path) if record["step"] <= start_step]
+        # Replaced in one go: a crash here must not cost the curves.
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text("".join(_json_line(record) for record in kept))
+        temporary.replace(path)
+        self._file = path.open("a")
 
     def _write(self, record: dict[str, Any]) -> None:
-        self._file.write(json.dumps(record) + "\n")
+        self._file.write(_json_line(record))
         self._file.flush()
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
@@ -43,16 +48,24 @@ class JsonLines:
         self._file.close()
 
 
+def _json_line(record: dict[str, Any]) -> str:
+    finite = {
+        k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in record.items()
+    }
+    return json.dumps(finite) + "\n"
+
+
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a JSON-lines file; a last line cut off by a crash is dropped."""
+    """The records of a JSON-lines file, null as NaN; what a crash cut off is dropped."""
     if not Path(path).exists():
         return []
     records = []
     for line in Path(path).read_text().splitlines():
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except json.JSONDecodeError:
             break
+        records.append({k: float("nan") if v is None else v for k, v in record.items()})
     return records
 
 
@@ -66,7 +79,8 @@ class TensorBoard:
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+            if np.isfinite(value):
+                self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         self._writer.close()
@@ -109,65 +123,31 @@ class _Span:
         self._seconds[self._category] = self._seconds.get(self._category, 0.0) + elapsed
 
 
-class MetricBuffer:
-    """Keeps device metrics unread until the steps that made them are long done.
-
-    Reading a step's metrics right after dispatching it would make the host wait for the device;
-    here they are fetched, many at once, when `lag` further steps have been dispatched. Holding
-    the host back to `lag` steps ahead is also what keeps the queue of the device short.
-    """
-
-    def __init__(self, lag: int = 2):
-        self._lag = lag
-        self._entries: deque[tuple[int, dict[str, jax.Array]]] = deque()
-
-    def push(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        self._entries.append((step, metrics))
-        if len(self._entries) > self._lag:
-            jax.block_until_ready(self._entries[-1 - self._lag][1])
-
-    def pop(self, *, everything: bool = False) -> list[tuple[int, dict[str, float]]]:
-        """All entries older than `lag` steps (or simply all), as Python floats."""
-        count = len(self._entries) if everything else max(len(self._entries) - self._lag, 0)
-        taken = [self._entries.popleft() for _ in range(count)]
-        return [
-            (step, {name: float(value) for name, value in jax.device_get(metrics).items()})
-            for step, metrics in taken
-        ]
-
-
-def mean_of(entries: list[dict[str, float]]) -> dict[str, float]:
-    """The mean of every metric over the finite steps of an interval (counters: the last value)."""
-    last = entries[-1]
-    result = {}
-    for name in last:
-        values = np.array([entry[name] for entry in entries])
-        if name in ("skipped", "streak", "streak_start", "learning_rate"):
-            result[name] = float(values[-1])
-        else:
-            finite = values[np.isfinite(values)]
-            result[name] = float(finite.mean()) if finite.size else float("nan")
-    return result
-
-
 class Progress:
     """One line about a running stage: redrawn on a terminal, logged now and then elsewhere."""
 
-    def __init__(self, name: str, total: int, start: int = 0, every_seconds: float = 10.0):
-        self._name, self._total, self._first = name, total, start
+    def __init__(self, name: str, total: int, every_seconds: float = 10.0):
+        self._name, self._total = name, total
         self._terminal = sys.stderr.isatty()
         self._every = 0.5 if self._terminal else every_seconds
-        self._begun = self._shown = time.perf_counter()
+        self._created = time.perf_counter()
+        self._begun: float | None = None
+        self._shown = self._created
 
     def show(self, step: int, text: str = "", *, last: bool = False) -> None:
-        """`step` steps are done in all; `text` is appended to rate and remaining time."""
+        """`step` steps are done in all; `text` is appended to rate and remaining time.
+
+        The rate counts from the first call: what compiled before it is not in the ETA.
+        """
         now = time.perf_counter()
+        if self._begun is None:
+            self._begun, self._first = now, step
         if not last and now - self._shown < self._every:
             return
         self._shown = now
         rate = (step - self._first) / max(now - self._begun, 1e-9)
         left = (self._total - step) / rate if rate > 0 else float("inf")
-        when = f"done in {duration(now - self._begun)}" if last else f"ETA {duration(left)}"
+        when = f"done in {duration(now - self._created)}" if last else f"ETA {duration(left)}"
         line = f"{self._name} {step}/{self._total} | {rate:.2f}/s | {when} {text}"
         if self._terminal:
             sys.stderr.write(f"\r\x1b[2K{line}" + ("\n" if last else ""))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -14,16 +14,14 @@ from tavid_jax.engine import telemetry, trees
 from tavid_jax.engine.checkpoint import Checkpoints, save_result
 from tavid_jax.engine.inputs import Inputs, StageFolder
 from tavid_jax.engine.method import Method, Params
+from tavid_jax.engine.monitor import Monitor, profile_window
 from tavid_jax.engine.optimizer import make_optimizer, make_schedule
 from tavid_jax.engine.placement import initialise, result_of, split_trainable
 from tavid_jax.engine.preemption import Preemption
 from tavid_jax.engine.state import TrainState, init_state, make_train_step
+from tavid_jax.engine.validation import Validation
 from tavid_jax.parallel.mesh import to_global
-from tavid_jax.parallel.sharding import PathTable, shardings_for
-
-
-class NonFiniteError(RuntimeError):
-    """Too many steps in a row had a loss or gradient that is not finite."""
+from tavid_jax.parallel.sharding import shardings_for
 
 
 @dataclasses.dataclass
@@ -34,6 +32,8 @@ class Training:
       name, stage: the stage's name and config (see configs/common.py for its fields).
       earlier: results of the stages in `init_from`.
       provenance: config hash and seed, written into every checkpoint.
+      config: the whole resolved config, written into every checkpoint.
+      seconds: time spent so far, also before restarts; known when `run` is over.
     """
 
     name: str
@@ -45,134 +45,173 @@ class Training:
     seed: int
     earlier: dict[str, Params]
     provenance: dict[str, Any]
+    config: dict[str, Any]
     preemption: Preemption
+    seconds: float = 0.0
 
     def run(self) -> Params:
-        """Train (or go on training) and return the stage's result on the host."""
-        with jax.set_mesh(self.mesh):
-            return self._run()
+        """Train (or go on training) and return the stage's result on the host.
 
-    def _run(self) -> Params:
-        state, frozen = self._start()
+        Raises NonFiniteError, CheckpointError, InitError or ValueError, each with its mend, and
+        SystemExit after a signal.
+        """
         checkpoints = Checkpoints(self.folder.checkpoints, keep=self.stage.keep)
-        restored = checkpoints.restore_latest(state)
-        clock = telemetry.Clock()
-        if restored is not None:
-            state, meta = restored
-            clock = telemetry.Clock(meta["seconds"])
-            logging.info("%s: resumed at step %d", self.name, int(state.step))
-        start = int(state.step)
-        if start < self.stage.steps:
-            state = self._loop(state, frozen, start, checkpoints, clock)
-        checkpoints.wait()
-        checkpoints.close()
+        with jax.set_mesh(self.mesh), checkpoints:
+            state, frozen, clock = self._start(checkpoints)
+            if int(state.step) < self.stage.steps:
+                state = self._loop(state, frozen, checkpoints, clock)
         self.seconds = clock.total()
         return self._result(state, frozen)
 
-    def _start(self) -> tuple[TrainState, Params]:
+    def _start(self, checkpoints: Checkpoints) -> tuple[TrainState, Params, telemetry.Clock]:
+        """The state to go on from: the newest checkpoint, or the beginning."""
         base = jax.random.key(self.seed)
-        params = initialise(
-            self.method, jax.random.fold_in(base, 0), self.mesh, self.earlier, PathTable()
-        )
+        params = initialise(self.method, jax.random.fold_in(base, 0), self.mesh, self.earlier)
         trainable, frozen = split_trainable(self.method, params)
         optimizer = make_optimizer(self.stage.optimizer, self.stage.steps)
         ema = self.stage.ema > 0
 
-        def build(weights):
+        def build(weights: Params) -> TrainState:
             return init_state(weights, optimizer, jax.random.fold_in(base, 1), ema)
 
-        self._shardings = shardings_for(jax.eval_shape(build, trainable), self.mesh, PathTable())
-        return jax.jit(build, out_shardings=self._shardings)(trainable), frozen
+        shapes = jax.eval_shape(build, trainable)
+        self._places = shardings_for(shapes, self.mesh, self.method.sharding)
+        like = jax.tree.map(
+            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+            shapes,
+            self._places,
+        )
+        restored = checkpoints.restore_latest(like)
+        if restored is None:
+            state = jax.jit(build, out_shardings=self._places)(trainable)
+            return state, frozen, telemetry.Clock()
+        state, meta = restored
+        logging.info("%s: resumed at step %d", self.name, meta["data_step"])
+        return state, frozen, telemetry.Clock(meta["seconds"])
+
+    def _weights(self, state: TrainState) -> Params:
+        """What the stage is judged by and hands on: the moving average where there is one."""
+        return state.trainable if state.ema is None else state.ema
 
     def _result(self, state: TrainState, frozen: Params) -> Params:
-        weights = state.trainable if state.ema is None else state.ema
-        return trees.to_host(result_of(self.method, trees.merge(frozen, weights)))
+        everything = trees.merge(frozen, self._weights(state))
+        return trees.to_host(result_of(self.method, everything))
 
-    def compile_step(self) -> Any:
-        """The jitted step of this stage: donated state, state sharded as it was."""
+    def jitted_step(self) -> Callable[..., Any]:
+        """The step of this stage: donated state, which stays where it lies."""
         optimizer = self.stage.optimizer
         step = make_train_step(
             self.method,
             make_optimizer(optimizer, self.stage.steps),
             make_schedule(optimizer, self.stage.steps),
-            encode=not self.reads_cache,
+            encode=not self._is_cache(self.stage.data),
             micro_batches=self.stage.micro_batches,
             ema_decay=self.stage.ema,
         )
-        return jax.jit(step, donate_argnums=0, out_shardings=(self._shardings, None))
+        return jax.jit(step, donate_argnums=0, out_shardings=(self._places, None))
 
-    @property
-    def reads_cache(self) -> bool:
-        """Whether the data are a compute stage's encoded examples rather than clips."""
-        return self.stage.data in self.stage.cached_by
+    def _is_cache(self, data: str) -> bool:
+        """Whether these data are a compute stage's encoded examples rather than clips."""
+        return data in self.stage.cached_by
 
-    def _batches(self, start: int):
+    def _batches(self, data: str, **options: Any) -> Iterator[Any]:
         def as_is(example: dict[str, Any], rng: Any) -> dict[str, Any]:
             del rng
             return example
 
-        return self.inputs.batches(
-            self.inputs.open(self.stage.data),
-            as_is if self.reads_cache else self.method.prepare,
+        return iter(
+            self.inputs.batches(
+                self.inputs.open(data),
+                as_is if self._is_cache(data) else self.method.prepare,
+                batch_size=self.stage.batch_size,
+                seed=self.seed,
+                **options,
+            )
+        )
+
+    def _validation(self) -> Validation | None:
+        options = self.stage.get("validate")
+        if not options or not options.every:
+            return None
+        return Validation(
+            self.method,
+            self.mesh,
+            self._batches(options.data, shuffle=False, num_epochs=1),
+            every=options.every,
+            count=options.batches,
             batch_size=self.stage.batch_size,
-            seed=self.seed,
-            start_step=start,
+            rng=jax.random.fold_in(jax.random.key(self.seed), 2),
+            encode=not self._is_cache(options.data),
         )
 
     def _loop(
-        self, state: TrainState, frozen: Params, start: int, checkpoints: Checkpoints, clock: Any
+        self, state: TrainState, frozen: Params, checkpoints: Checkpoints, clock: telemetry.Clock
     ) -> TrainState:
-        step_fn = self.compile_step()
-        writers = telemetry.open_writers(self.folder.path, start)
-        progress = telemetry.Progress(self.name, self.stage.steps, start)
-        buffer = telemetry.MetricBuffer()
-        clips: deque[tuple[int, list[str]]] = deque(maxlen=256)
-        batches = iter(self._batches(start))
-        for step in range(start, self.stage.steps):
-            with clock.measure("data"):
-                batch = next(batches)
-                arrays = to_global(batch.arrays, self.mesh)
-            clips.append((step, batch.ids))
-            with clock.measure("step"), jax.profiler.StepTraceAnnotation(self.name, step_num=step):
-                state, metrics = step_fn(state, frozen, arrays)
-                buffer.push(step + 1, metrics)
-            done = step + 1
-            last = done == self.stage.steps
-            if done % self.stage.log_every == 0 or last or self.preemption.requested:
-                self._log(buffer.pop(everything=last), clips, writers, progress, clock, done, last)
-            if done in self.stage.snapshots:
-                save_result(self.folder.snapshot(done), self._result(state, frozen))
-            if done % self.stage.checkpoint_every == 0 or last or self.preemption.requested:
-                with clock.measure("checkpoint"):
-                    meta = {**self.provenance, "data_step": done, "seconds": clock.seconds}
-                    checkpoints.save(done, state, meta, wait=self.preemption.requested)
-            self.preemption.exit_if_requested(f"{self.name} saved at step {done}")
-        for writer in writers:
-            writer.close()
+        step_fn, start = self.jitted_step(), int(state.step)
+        batches = self._batches(self.stage.data, start_step=start)
+        validation = self._validation()
+        monitor = Monitor(self.name, self.stage, self.folder, start, clock)
+        profile = profile_window(self.folder, tuple(self.stage.get("profile", ())))
+        with monitor, profile as profile_at:
+            for step in range(start, self.stage.steps):
+                profile_at(step)
+                with clock.measure("data"):
+                    batch = self._next(batches, step)
+                    arrays = to_global(batch.arrays, self.mesh)
+                # The first call compiles; the host is held back two steps behind the device.
+                with clock.measure("step" if step > start else "compile"):
+                    with jax.profiler.StepTraceAnnotation(self.name, step_num=step):
+                        state, metrics = step_fn(state, frozen, arrays)
+                    monitor.push(step + 1, metrics, batch.ids)
+                self._milestones(step + 1, state, frozen, monitor, checkpoints, clock, validation)
         return state
 
-    def _log(self, entries, clips, writers, progress, clock, done, last) -> None:
-        if not entries:
-            return
-        values = telemetry.mean_of([metrics for _, metrics in entries])
-        self._check_finite(entries, clips)
-        share = clock.seconds.get("data", 0.0) / max(clock.total(), 1e-9)
-        seconds = {"data_share": share, "seconds": clock.total()}
-        for writer in writers:
-            writer.scalars(entries[-1][0], {**values, **seconds})
-        text = f"| loss {values['loss']:.4g} | data {share:.0%}"
-        if values["skipped"]:
-            text += f" | {int(values['skipped'])} steps skipped"
-        progress.show(done, text, last=last)
+    def _milestones(
+        self,
+        done: int,
+        state: TrainState,
+        frozen: Params,
+        monitor: Monitor,
+        checkpoints: Checkpoints,
+        clock: telemetry.Clock,
+        validation: Validation | None,
+    ) -> None:
+        """What happens now and then after a step: validation, snapshots, saving, leaving."""
+        last = done == self.stage.steps
+        stop = self.preemption.requested
+        save = stop or last or done % self.stage.checkpoint_every == 0
+        scores = {}
+        if validation is not None and (last or done % validation.every == 0):
+            with clock.measure("validation"):
+                loss = validation(self._weights(state), frozen, state.step)
+            scores = {"validation/loss": loss}
+        if save or scores:
+            # The guard has its say before anything is saved.
+            monitor.flush(last=last, **scores)
+        if done in self.stage.snapshots:
+            with clock.measure("checkpoint"):
+                place = self.folder.snapshot(done)
+                save_result(place, self._result(state, frozen), self.provenance)
+        if save:
+            with clock.measure("checkpoint"):
+                checkpoints.save(done, state, self._meta(done, clock), wait=stop)
+        elif done % self.stage.log_every == 0:
+            checkpoints.check()
+        if stop:
+            self.preemption.exit_if_requested(f"{self.name} is saved at step {done}")
 
-    def _check_finite(self, entries, clips) -> None:
-        worst = max(entries, key=lambda entry: entry[1]["streak"])[1]
-        if worst["streak"] < self.stage.max_bad_steps:
-            return
-        first, count = int(worst["streak_start"]), int(worst["streak"])
-        ids = [f"step {step}: {', '.join(names)}" for step, names in clips if step >= first][:3]
-        raise NonFiniteError(
-            f"{self.name}: loss or gradient not finite for {count} steps in a row from step "
-            f"{first}; clips of {'; '.join(ids)}. The last good weights are kept: lower "
-            f"--config.stages.{self.name}.optimizer.lr or look at these clips"
-        )
+    def _next(self, batches: Iterator[Any], step: int) -> Any:
+        batch = next(batches, None)
+        if batch is None:
+            raise ValueError(f"{self.name}: the data {self.stage.data!r} end before step {step}")
+        if batch.step != step:
+            raise ValueError(f"{self.name}: step {step} got the data of step {batch.step}")
+        return batch
+
+    def _meta(self, done: int, clock: telemetry.Clock) -> dict[str, Any]:
+        return {
+            "provenance": self.provenance,
+            "config": self.config,
+            "data_step": done,
+            "seconds": dict(clock.seconds),
+        }

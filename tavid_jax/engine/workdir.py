@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from absl import logging
+
 from tavid_jax.engine import trees
+
+#: what a disk that is full, over quota or read-only answers
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class WorkdirError(RuntimeError):
@@ -24,34 +31,43 @@ class Workdir:
     it was begun with another config.
     """
 
-    def __init__(self, folder: str | Path, config: Mapping[str, Any], volatile: tuple[str, ...]):
+    def __init__(self, folder: str | Path, config: Any, volatile: Sequence[str] = ()):
         self.path = Path(folder)
-        self.config = to_plain(config)
+        # Through JSON, so that it compares equal to what is read back.
+        self.config = json.loads(json.dumps(to_plain(config), default=str))
         self.fingerprint = config_hash(self.config, volatile)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (self.path / ".lock").open("w")
+            self._take_lock()
+            self._check_config(volatile)
+            write_json(self.path / "config.json", self.config)
         except OSError as error:
             raise WorkdirError(
                 f"workdir {self.path} cannot be written ({error.strerror}); "
-                "choose another one by --workdir"
+                "make it writable or choose another one by --workdir"
             ) from error
+
+    def _take_lock(self) -> None:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
+            self._lock.close()
             raise WorkdirError(
                 f"workdir {self.path} is in use by another process; wait for it or choose another"
             ) from None
-        self._check_config(volatile)
-        write_json(self.path / "config.json", self.config)
+        except OSError as error:  # some network file systems know no locks
+            logging.warning("workdir %s cannot be locked (%s)", self.path, error.strerror)
 
-    def _check_config(self, volatile: tuple[str, ...]) -> None:
+    def _check_config(self, volatile: Sequence[str]) -> None:
         known = self.path / "config.json"
         if not known.exists():
             return
-        old, new = (
-            trees.flatten(strip(c, volatile)) for c in (json.loads(known.read_text()), self.config)
-        )
+        try:
+            there = json.loads(known.read_text())
+        except ValueError as error:
+            raise WorkdirError(f"{known} is damaged ({error}); choose another --workdir") from error
+        old, new = strip(there, volatile), strip(self.config, volatile)
         differing = [
             f"  {key}: {old.get(key, '(absent)')!r} there, {new.get(key, '(absent)')!r} now"
             for key in sorted(old.keys() | new.keys())
@@ -82,15 +98,34 @@ def to_plain(config: Any) -> Any:
     return config
 
 
-def strip(config: Mapping[str, Any], volatile: tuple[str, ...]) -> dict[str, Any]:
-    """The config without the top-level keys that do not change what is trained."""
-    return {key: value for key, value in config.items() if key not in volatile}
+def strip(config: Mapping[str, Any], volatile: Sequence[str]) -> dict[str, Any]:
+    """{"a.b.c": leaf} of a plain config without what does not change what is trained.
+
+    Args:
+      volatile: dotted keys, with all that lies under them; `*` stands for anything
+        ("report", "stages.*.log_every").
+    """
+    leaves = {path.replace("/", "."): leaf for path, leaf in trees.flatten(config).items()}
+    return {
+        key: leaf
+        for key, leaf in leaves.items()
+        if not any(fnmatchcase(key, v) or fnmatchcase(key, f"{v}.*") for v in volatile)
+    }
 
 
-def config_hash(config: Mapping[str, Any], volatile: tuple[str, ...] = ()) -> str:
+def config_hash(config: Any, volatile: Sequence[str] = ()) -> str:
     """A short hash of everything in the config that changes what is trained."""
-    text = json.dumps(strip(config, volatile), sort_keys=True, default=str)
+    text = json.dumps(strip(to_plain(config), volatile), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def raise_if_disk(error: OSError, folder: Path) -> None:
+    """Turn an error of a full or read-only disk into a WorkdirError that says what to do."""
+    if error.errno in DISK_ERRORS:
+        raise WorkdirError(
+            f"{folder} takes no more ({error.strerror}: {error.filename or folder}); free space or "
+            "make it writable, then run the same command again: finished steps are kept"
+        ) from error
 
 
 def write_json(path: Path, value: Any) -> None:

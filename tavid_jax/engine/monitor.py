@@ -1,0 +1,171 @@
+"""Watches a training loop without making it wait: metrics, the guard, the progress line."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from typing import Any
+
+import jax
+import numpy as np
+
+from tavid_jax.engine import telemetry
+from tavid_jax.engine.inputs import StageFolder
+
+#: metrics that count or state something: an interval has their last value, not their mean
+LAST_VALUE = ("skipped", "streak", "streak_start", "learning_rate")
+
+
+class NonFiniteError(RuntimeError):
+    """Too many steps in a row had a loss or gradient that is not finite."""
+
+
+class MetricBuffer:
+    """Keeps device metrics unread until the steps that made them are long done.
+
+    Reading a step's metrics right after dispatching it would make the host wait for the device;
+    here they are fetched, many at once, when `lag` further steps have been dispatched. Holding
+    the host back to `lag` steps ahead is also what keeps the queue of the device short.
+    """
+
+    def __init__(self, lag: int = 2):
+        self._lag = lag
+        self._entries: deque[tuple[int, dict[str, jax.Array]]] = deque()
+
+    def push(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        self._entries.append((step, metrics))
+        if len(self._entries) > self._lag:
+            jax.block_until_ready(self._entries[-1 - self._lag][1])
+
+    def pop(self, *, everything: bool = False) -> list[tuple[int, dict[str, float]]]:
+        """All entries older than `lag` steps (or simply all), as Python floats."""
+        count = len(self._entries) if everything else max(len(self._entries) - self._lag, 0)
+        taken = [self._entries.popleft() for _ in range(count)]
+        values = jax.device_get([metrics for _, metrics in taken])
+        return [
+            (step, {name: float(value) for name, value in metrics.items()})
+            for (step, _), metrics in zip(taken, values, strict=True)
+        ]
+
+
+class Monitor:
+    """Everything about a running train stage that a person or the guard wants to know.
+
+    Metrics are fetched every few steps, at latest when `max_bad_steps` more have been dispatched,
+    so that the guard stops a hopeless run soon; records are written for every `log_every` steps.
+    """
+
+    def __init__(self, name: str, stage: Any, folder: StageFolder, start: int, clock: Any):
+        self._name, self._stage, self._clock = name, stage, clock
+        self._writers = telemetry.open_writers(folder.path, start)
+        self._progress = telemetry.Progress(name, stage.steps)
+        self._buffer = MetricBuffer()
+        self._look_every = max(1, min(stage.log_every, stage.max_bad_steps))
+        self._interval: list[tuple[int, dict[str, float]]] = []
+        self._clips: deque[tuple[int, list[str]]] = deque(maxlen=256)
+        self._text = ""
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for writer in self._writers:
+            writer.close()
+
+    def push(self, done: int, metrics: dict[str, jax.Array], clips: list[str]) -> None:
+        """Take the unread metrics of step number `done` (counted from 1) and its clips.
+
+        Raises NonFiniteError when the guard has seen enough.
+        """
+        self._clips.append((done - 1, clips))
+        self._buffer.push(done, metrics)
+        if done % self._look_every == 0:
+            self._fetch()
+        self._progress.show(done, self._text)
+
+    def flush(self, *, last: bool = False, **extra: float) -> None:
+        """Wait for all steps so far and record them: before a save, after a validation, at the end.
+
+        Raises NonFiniteError when the guard has seen enough.
+        """
+        self._fetch(everything=True, **extra)
+        if last:
+            self._progress.show(self._stage.steps, self._text, last=True)
+
+    def _fetch(self, *, everything: bool = False, **extra: float) -> None:
+        entries = self._buffer.pop(everything=everything)
+        newest = entries[-1][0] if everything and entries else None
+        for step, metrics in entries:
+            self._interval.append((step, metrics))
+            if step == newest:
+                self._record(**extra)
+            elif step % self._stage.log_every == 0:
+                self._record()
+        for _, metrics in entries:
+            self._guard(metrics)
+
+    def _record(self, **extra: float) -> None:
+        step = self._interval[-1][0]
+        values = mean_of([metrics for _, metrics in self._interval])
+        self._interval = []
+        share = self._clock.seconds.get("data", 0.0) / max(self._clock.total(), 1e-9)
+        self._text = f"| loss {values['loss']:.4g} | data {share:.0%}"
+        if values["skipped"]:
+            self._text += f" | {int(values['skipped'])} steps skipped"
+        times = {"data_share": share, "seconds": self._clock.total()}
+        for writer in self._writers:
+            writer.scalars(step, {**values, **extra, **times})
+
+    def _guard(self, metrics: dict[str, float]) -> None:
+        if metrics["streak"] < self._stage.max_bad_steps:
+            return
+        first, count = int(metrics["streak_start"]), int(metrics["streak"])
+        known = [(step, names) for step, names in self._clips if step >= first][:3]
+        clips = "; ".join(f"step {step}: {', '.join(names)}" for step, names in known)
+        raise NonFiniteError(
+            f"{self._name}: loss or gradient not finite for {count} steps in a row from step "
+            f"{first} (clips of {clips}). Nothing of them went into the weights. Look at these "
+            "clips and run the same command again, or begin another --workdir with a lower "
+            f"--config.stages.{self._name}.optimizer.lr"
+        )
+
+
+def mean_of(entries: list[dict[str, float]]) -> dict[str, float]:
+    """The mean of every metric over the finite steps of an interval (`LAST_VALUE`: the last)."""
+    result = {}
+    for name, last in entries[-1].items():
+        values = np.array([entry[name] for entry in entries])
+        finite = values[np.isfinite(values)]
+        mean = float(finite.mean()) if finite.size else float("nan")
+        result[name] = last if name in LAST_VALUE else mean
+    return result
+
+
+@contextlib.contextmanager
+def profile_window(folder: StageFolder, window: tuple[int, ...]):
+    """A function to call with every step number: traces steps `first` to `last` inclusive.
+
+    Args:
+      window: (first, last), counted from 0, or () for no profile. The trace goes to
+        `profile/` in the stage's folder, for TensorBoard or Perfetto.
+
+    Raises ValueError for anything else.
+    """
+    if len(window) not in (0, 2) or (window and not 0 <= window[0] <= window[1]):
+        raise ValueError(f"profile {window} must be () or (first step, last step)")
+    running = False
+
+    def at(step: int) -> None:
+        nonlocal running
+        if window and not running and window[0] <= step <= window[1]:
+            jax.profiler.start_trace(str(folder.path / "profile"))
+            running = True
+        elif running and step > window[1]:
+            jax.profiler.stop_trace()
+            running = False
+
+    try:
+        yield at
+    finally:
+        if running:
+            jax.profiler.stop_trace()

@@ -1,0 +1,294 @@
+"""The loop: resumed to the same bits, guarded, without waits and without recompilation."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from tavid_jax.engine import monitor, train
+from tavid_jax.engine.monitor import NonFiniteError
+from tests.engine import toy
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def stop_at(step: int):
+    """Sends SIGTERM while the batch of `step` is made: the loop saves after that step."""
+
+    def at(now: int, arrays: dict[str, np.ndarray]) -> None:
+        if now == step and "weight" in arrays and len(arrays["x"]) == 8:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return at
+
+
+class FaultyInputs(toy.ToyInputs):
+    """Faults in the endless (training) batches alone."""
+
+    def _passes(self, source, batch_size, num_epochs):
+        at, self.at = self.at, lambda step, arrays: None
+        yield from super()._passes(source, batch_size, num_epochs)
+        self.at = at
+
+
+def nan_in(*steps: int) -> FaultyInputs:
+    def at(step: int, arrays: dict[str, np.ndarray]) -> None:
+        if step in steps:
+            arrays["x"][:, 0] = np.nan
+
+    return FaultyInputs(at)
+
+
+@pytest.mark.parametrize("stop", [0, 1, 2])
+def test_stopped_and_resumed_to_the_same_bits(tmp_path: Path, straight: Path, stop: int):
+    """Stop 1 is a checkpoint of its own making, 0 and 2 lie between two regular ones."""
+    with pytest.raises(SystemExit) as left:
+        toy.run(tmp_path, inputs=FaultyInputs(stop_at(stop)))
+    assert left.value.code == 75
+    assert toy.saved_steps(tmp_path)[-1] == stop + 1
+    inputs = toy.ToyInputs()
+    results = toy.run(tmp_path, inputs=inputs)
+    assert inputs.opened == ["train"]  # the statistics were not made again
+    toy.assert_same_bits(toy.saved_state(tmp_path), toy.saved_state(straight))
+    assert toy.records(tmp_path) == toy.records(straight)
+    assert results.curves["fit"][-1]["step"] == toy.STEPS
+    assert results.provenance["weights/fit"]
+
+
+def test_state_holds_all_that_a_restart_needs(straight: Path):
+    state = toy.saved_state(straight)
+    names = " ".join(state)
+    for part in ("trainable", "ema", "mu", "nu", "count", "rng", "step", "skipped", "streak"):
+        assert f"['{part}']" in names, part
+    assert state["['step']"] == toy.STEPS
+    # Frozen parts and fixed tables are not in it.
+    assert "stats" not in names and "table" not in names
+    assert all(leaf.dtype == np.float32 for path, leaf in state.items() if "'net'" in path)
+
+
+def program(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "tests.engine.toy", str(folder), *arguments],
+        cwd=CHECKOUT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_DEFAULT_MATMUL_PRECISION": "highest"},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "message"),
+    [
+        ("--kill=3", -signal.SIGKILL, ""),
+        ("--terminate=2", 75, "SIGTERM: fit is saved at step 3; run the same command to go on"),
+        ("--interrupt=2", 130, "interrupted: fit is saved at step 3; run the same command"),
+    ],
+)
+def test_stopped_program_goes_on_to_the_same_bits(
+    tmp_path: Path, straight_small: Path, fault: str, code: int, message: str
+):
+    first = program(tmp_path, fault)
+    assert first.returncode == code, first.stderr[-2000:]
+    assert message in first.stderr and "Traceback" not in first.stderr
+    assert not (tmp_path / "stages" / "fit" / "done.json").exists()
+    second = program(tmp_path)
+    assert second.returncode == 0, second.stderr[-2000:]
+    toy.assert_same_bits(toy.saved_state(tmp_path), toy.saved_state(straight_small))
+    assert toy.records(tmp_path) == toy.records(straight_small)
+
+
+def test_seconds_are_carried_over_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(SystemExit):
+        toy.run(tmp_path, inputs=FaultyInputs(stop_at(1)))
+    real = train.Checkpoints.restore_latest
+    seen = {}
+
+    def spy(self, like):
+        state, meta = real(self, like)
+        seen.update(meta)
+        return state, {**meta, "seconds": {"step": 1000.0, "data": 500.0}}
+
+    monkeypatch.setattr(train.Checkpoints, "restore_latest", spy)
+    results = toy.run(tmp_path)
+    assert seen["data_step"] == 2 and set(seen["seconds"]) >= {"data", "compile", "step"}
+    assert seen["config"]["stages"]["fit"]["steps"] == toy.STEPS
+    assert seen["provenance"]["config"] == results.provenance["config"]
+    assert results.seconds["fit"] > 1500
+    assert 0.2 < results.curves["fit"][-1]["data_share"] < 0.4
+
+
+def test_bad_steps_are_skipped_and_counted(tmp_path: Path):
+    results = toy.run(tmp_path, toy.toy_config(steps=5), nan_in(1, 3))
+    curve = results.curves["fit"]
+    assert [r["skipped"] for r in curve] == [0, 1, 1, 2, 2]
+    assert np.isnan(curve[1]["loss"]) and np.isfinite(curve[2]["loss"])
+    # The schedule stands still in a skipped step, as the optimizer does.
+    assert curve[2]["learning_rate"] == curve[1]["learning_rate"] > curve[0]["learning_rate"]
+    leaves = jax.tree.leaves(results.params("fit"))
+    assert all(np.isfinite(leaf).all() for leaf in leaves)
+
+
+@pytest.mark.parametrize("log_every", [1, 1000])
+def test_guard_stops_a_hopeless_run(tmp_path: Path, log_every: int):
+    config = toy.toy_config(steps=50, checkpoint_every=1000, log_every=log_every)
+    made = []
+    inputs = nan_in(*range(2, 50))
+    inputs.at = lambda step, arrays, at=inputs.at: (made.append(step), at(step, arrays))
+    with pytest.raises(NonFiniteError) as stopped:
+        toy.run(tmp_path, config, inputs)
+    message = str(stopped.value)
+    assert "fit:" in message and "3 steps in a row from step 2" in message
+    assert "step 2: clip3016, clip3017" in message
+    assert max(made) < 2 + 3 + 3 + 3  # the row, the next look, the lag of the buffer
+    assert not (tmp_path / "stages" / "fit" / "done.json").exists()
+
+
+def test_guard_speaks_before_a_checkpoint_and_at_the_end(tmp_path: Path):
+    config = toy.toy_config(steps=5, checkpoint_every=5, log_every=1000, max_bad_steps=3)
+    with pytest.raises(NonFiniteError, match="from step 2"):
+        toy.run(tmp_path, config, nan_in(2, 3, 4))
+    assert toy.saved_steps(tmp_path) == []
+
+
+def test_a_row_of_bad_steps_is_counted_over_a_restart(tmp_path: Path):
+    config = toy.toy_config(steps=9, checkpoint_every=2)
+    inputs = nan_in(2, 3, 4)
+    fault = inputs.at
+    inputs.at = lambda step, arrays: (fault(step, arrays), stop_at(3)(step, arrays))
+    with pytest.raises(SystemExit):
+        toy.run(tmp_path, config, inputs)
+    with pytest.raises(NonFiniteError, match="3 steps in a row from step 2"):
+        toy.run(tmp_path, config, nan_in(4))
+    # The clips mended, the same command goes on from what was saved.
+    assert toy.run(tmp_path, config).curves["fit"][-1]["step"] == 9
+
+
+class _Compilations(logging.Handler):
+    def __init__(self):
+        super().__init__()
+        self.names: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if message.startswith("Compiling "):
+            self.names.append(message.split()[1])
+
+
+def test_nothing_compiles_after_the_second_step(tmp_path: Path):
+    seen = _Compilations()
+    compiled: dict[int, int] = {}
+    inputs = FaultyInputs(lambda step, arrays: compiled.update({step: len(seen.names)}))
+    logger = logging.getLogger("jax")
+    logger.addHandler(seen)
+    try:
+        with jax.log_compiles(True):
+            toy.run(tmp_path, toy.toy_config(steps=8, checkpoint_every=3, log_every=2), inputs)
+    finally:
+        logger.removeHandler(seen)
+    assert any("step" in name for name in seen.names)
+    assert seen.names.count("jit(step)") == 1
+    assert compiled[7] == compiled[2], seen.names[compiled[2] :]
+
+
+def test_no_step_waits_for_its_own_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Between two logs nothing is fetched, and no wait is for less than two steps behind."""
+    events: list[tuple[str, int]] = []
+    now = [0]
+
+    def note(name, real):
+        def wrapped(tree):
+            leaves = jax.tree.leaves(tree)
+            if leaves:
+                events.append((name, now[0]))
+            return real(tree)
+
+        return wrapped
+
+    real_push = monitor.MetricBuffer.push
+
+    def push(self, step, metrics):
+        now[0] = step
+        held = len(self._entries)
+        real_push(self, step, metrics)
+        assert held <= 6 + self._lag  # fetched in bulk, at the logs
+
+    fetch, wait = note("fetch", jax.device_get), note("wait", jax.block_until_ready)
+    monkeypatch.setattr(monitor.jax, "device_get", fetch)
+    monkeypatch.setattr(monitor.jax, "block_until_ready", wait)
+    monkeypatch.setattr(monitor.MetricBuffer, "push", push)
+    config = toy.toy_config(steps=12, checkpoint_every=100, log_every=6, max_bad_steps=6)
+    toy.run(tmp_path, config)
+    assert [step for name, step in events if name == "fetch"] == [6, 12, 12]
+
+
+def test_snapshots_and_ema(tmp_path: Path):
+    results = toy.run(tmp_path, toy.toy_config(snapshots=(1, 4), ema=0.5))
+    early, late = results.params("fit", at=1), results.params("fit", at=4)
+    final = results.params("fit")
+    np.testing.assert_array_equal(
+        late["net"]["head"]["kernel"], final["net"]["head"]["kernel"], strict=True
+    )
+    assert np.abs(early["net"]["head"]["kernel"] - final["net"]["head"]["kernel"]).max() > 0
+    # The result is the average, with what stayed fixed, and without the frozen statistics.
+    state = toy.saved_state(tmp_path)
+    np.testing.assert_array_equal(
+        final["net"]["head"]["kernel"], state["['ema']['net']['head']['kernel']"]
+    )
+    np.testing.assert_array_equal(final["net"]["table"], np.arange(toy.DIM))
+    assert set(final) == {"net"}
+
+
+def test_without_ema_the_weights_are_the_result(tmp_path: Path):
+    final = toy.run(tmp_path, toy.toy_config(ema=0.0)).params("fit")
+    state = toy.saved_state(tmp_path)
+    assert not any("ema" in path for path in state)
+    np.testing.assert_array_equal(
+        final["net"]["head"]["kernel"], state["['trainable']['net']['head']['kernel']"]
+    )
+
+
+def test_validation_is_logged_and_disturbs_nothing(tmp_path: Path, straight: Path):
+    validate = dict(every=2, data="held_out", batches=2)
+    inputs = toy.ToyInputs()
+    results = toy.run(tmp_path, toy.toy_config(validate=validate), inputs)
+    assert "held_out" in inputs.opened
+    scores = {r["step"]: r["validation/loss"] for r in results.curves["fit"] if len(r) > 10}
+    assert set(scores) == {2, 4} and all(np.isfinite(v) for v in scores.values())
+    toy.assert_same_bits(toy.saved_state(tmp_path), toy.saved_state(straight))
+    plain = [
+        {k: v for k, v in r.items() if k != "validation/loss"} for r in toy.records(tmp_path)
+    ]
+    assert plain == toy.records(straight)
+
+
+def test_validation_needs_a_full_batch(tmp_path: Path):
+    config = toy.toy_config(validate=dict(every=2, data="held_out", batches=2))
+    with pytest.raises(ValueError, match="less than one batch of 8"):
+        toy.run(tmp_path, config, toy.ToyInputs(size=5))
+
+
+def test_profile_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    calls: list[str] = []
+    monkeypatch.setattr(jax.profiler, "start_trace", lambda path: calls.append(path))
+    monkeypatch.setattr(jax.profiler, "stop_trace", lambda: calls.append("stop"))
+    toy.run(tmp_path, toy.toy_config(profile=(1, 2)))
+    assert calls == [str(tmp_path / "stages" / "fit" / "profile"), "stop"]
+
+
+def test_data_that_end_are_named(tmp_path: Path):
+    inputs = toy.ToyInputs()
+    endless = inputs.batches
+
+    def short(source, prepare, *, num_epochs=None, **options):
+        batches = endless(source, prepare, num_epochs=num_epochs, **options)
+        yield from batches if num_epochs else [next(batches) for _ in range(2)]
+
+    inputs.batches = short
+    with pytest.raises(ValueError, match="fit: the data 'train' end before step 2"):
+        toy.run(tmp_path, inputs=inputs)
