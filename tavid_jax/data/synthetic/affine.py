@@ -6,11 +6,11 @@ from jaxtyping import Float
 from tavid_jax.data.synthetic.dice import steady
 from tavid_jax.data.synthetic.motions import Poses
 
-Affine = Float[np.ndarray, "*lead 2 3"]
-Points = Float[np.ndarray, "*lead 2"]
+Affine = Float[np.ndarray, "... 2 3"]
+Points = Float[np.ndarray, "... 2"]
 
 
-def apply(matrix: Affine, points: Points) -> Float[np.ndarray, "*out 2"]:
+def apply(matrix: Affine, points: Points) -> Points:
     """matrix (..., 2, 3) of points (..., 2); leading axes broadcast.
 
     Written out in multiplications and additions, each rounded by itself: fused or reordered
@@ -85,7 +85,7 @@ def about(
     return np.stack([first, second], axis=-2)
 
 
-def enlarge(scale: float) -> Float[np.ndarray, "2 3"]:
+def enlarge(scale: float | int) -> Float[np.ndarray, "2 3"]:
     """px of a frame -> px of the same frame drawn `scale` times larger (centres at integers)."""
     shift = 0.5 * scale - 0.5
     return np.array([[scale, 0.0, shift], [0.0, scale, shift]])

@@ -32,7 +32,11 @@ class PackedTensor(tfds.features.Tensor):
 
     def encode_example(self, example_data):
         """Bytes are taken as they are, arrays are compressed."""
-        return example_data if isinstance(example_data, bytes) else super().encode_example(example_data)
+        return (
+            example_data
+            if isinstance(example_data, bytes)
+            else super().encode_example(example_data)
+        )
 
 
 class _PlainArrayRecordWriter(tfds.core.ExampleWriter):
@@ -136,10 +140,10 @@ class MotionScenes(tfds.core.ShardBasedBuilder):
 
         def stream(split: str, count: int) -> Iterator[tuple[int, dict]]:
             for record in draw_records(config.scene, split_seeds(split, count), config.workers):
+                drawn = next(done)
+                if self._progress and (drawn % 32 == 0 or drawn == total):
+                    self._progress(drawn, total)
                 yield int(record["seed"]), record
-                finished = next(done)
-                if self._progress and (finished % 32 == 0 or finished == total):
-                    self._progress(finished, total)
 
         shards = {}
         for split, count in config.splits:
@@ -147,9 +151,7 @@ class MotionScenes(tfds.core.ShardBasedBuilder):
             sizes = [
                 min(SCENES_PER_SHARD, count - start) for start in range(0, count, SCENES_PER_SHARD)
             ]
-            shards[split] = [
-                functools.partial(itertools.islice, records, size) for size in sizes
-            ]
+            shards[split] = [functools.partial(itertools.islice, records, size) for size in sizes]
         return shards
 
     def _example_writer(self) -> tfds.core.ExampleWriter:

@@ -4,10 +4,23 @@ from tavid_jax.data.synthetic import motions
 from tavid_jax.data.synthetic.scene import Scene
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
+_PLURALS = {"box": "boxes", "cross": "crosses", "person": "people", "fish": "fish"}
+_GAITS = {"person": "walks", "dog": "runs", "bird": "flies", "fish": "swims"}
+_SUFFERS = {
+    "pushes": "is pushed away",
+    "tips": "is tipped over",
+    "lifts": "is lifted up",
+    "touches": "is touched",
+}
 
 
 def _article(words: str) -> str:
     return f"an {words}" if words[0] in "aeiou" else f"a {words}"
+
+
+def _plural(words: str) -> str:
+    head, _, shape = words.rpartition(" ")
+    return f"{head} {_PLURALS.get(shape, shape + 's')}".strip()
 
 
 def object_name(scene: Scene, number: int) -> str:
@@ -17,38 +30,48 @@ def object_name(scene: Scene, number: int) -> str:
     return f"{look.colour} {texture}{scene.shapes[number - 1]}"
 
 
+def deed(scene: Scene, number: int) -> str:
+    """What sprite `number` does, e.g. "circles around"."""
+    if number == scene.actor:
+        return f"{_GAITS.get(scene.shapes[number - 1], 'slides')} to the target and {scene.deed} it"
+    if number == scene.target:
+        return _SUFFERS[scene.deed]
+    return motions.WORDS.get(scene.kinds[number - 1], "stands still")
+
+
 def local_captions(scene: Scene) -> tuple[str, ...]:
     """One phrase per object: what it is and how it moves."""
-    phrases = []
-    for number, kind in enumerate(scene.kinds, start=1):
-        if number == scene.actor:
-            deed = f"walks to the target and {scene.deed} it"
-        elif number == scene.target:
-            deed = {"pushes": "is pushed away", "tips": "is tipped over", "lifts": "is lifted up"}.get(
-                scene.deed, "is touched"
-            )
-        else:
-            deed = motions.WORDS.get(kind, "stands still")
-        phrases.append(f"{_article(object_name(scene, number))} that {deed}")
-    return tuple(phrases)
+    return tuple(
+        f"{_article(object_name(scene, number))} that {deed(scene, number)}"
+        for number in range(1, len(scene.shapes) + 1)
+    )
+
+
+def _surroundings(scene: Scene) -> str:
+    ground = scene.ground.texture
+    camera = "drifts slowly" if scene.camera_moves else "is still"
+    place = "over a plain grey background" if ground == "plain" else f"over {ground}"
+    return f"{place}; the camera {camera}."
 
 
 def caption(scene: Scene) -> str:
-    """A sentence about objects, background and camera."""
-    camera = "the camera drifts slowly" if scene.camera_moves else "the camera is still"
-    ground = f"over {'a plain' if scene.ground.texture == 'plain' else scene.ground.texture} background"
-    ground = ground.replace("over a plain", "over a plain grey")
+    """One sentence about the objects, the background and the camera.
+
+    Of look-alikes it does not say which one is the target: only the mask does.
+    """
     if scene.actor > 0:
-        alike = sum(look == scene.objects[scene.target - 1] for look in scene.objects)
-        what = object_name(scene, scene.target)
-        aim = f"the target {what}" if alike == 1 else f"the target among {_NUMBERS[alike]} {what}s"
-        doer = _article(object_name(scene, scene.actor))
-        return f"{doer} walks to {aim} and {scene.deed} it, {ground}; {camera}.".capitalize()
-    parts = [
-        f"{_article(object_name(scene, number))} {motions.WORDS.get(kind, 'stands still')}"
-        for number, kind in enumerate(scene.kinds, start=1)
-    ]
-    if not parts:
-        return f"An empty view {ground}; {camera}."
-    listed = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
-    return f"{listed}, {ground}; {camera}.".capitalize()
+        name = object_name(scene, scene.target)
+        alike = scene.shapes.count(scene.shapes[scene.target - 1])
+        alike -= scene.shapes[scene.actor - 1] == scene.shapes[scene.target - 1]
+        aim = f"the target {name}"
+        if alike > 1:
+            aim = f"the target among {_NUMBERS[alike]} {_plural(name)}"
+        walks = _GAITS.get(scene.shapes[scene.actor - 1], "slides")
+        text = f"{_article(object_name(scene, scene.actor))} {walks} to {aim} and {scene.deed} it"
+    else:
+        parts = [
+            f"{_article(object_name(scene, number))} {deed(scene, number)}"
+            for number in range(1, len(scene.shapes) + 1)
+        ]
+        text = " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]])) or "an empty view"
+    return f"{text}, {_surroundings(scene)}".capitalize()

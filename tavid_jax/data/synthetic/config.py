@@ -72,12 +72,22 @@ class SceneConfig:
     render: bool = True
 
     def __post_init__(self):
-        """Normalises lists to tuples (configs come from JSON) and checks every field."""
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, list):
-                object.__setattr__(self, field.name, tuple(value))
         _check(self)
+
+    @classmethod
+    def from_dict(cls, fields) -> "SceneConfig":
+        """A config from a mapping of some fields, as JSON or a command line gives it.
+
+        Lists become tuples, and whole numbers become floats where a float is meant.
+
+        Raises:
+          ValueError: an unknown field, or a value that no scene can be made from.
+        """
+        known = {field.name: field.default for field in dataclasses.fields(cls)}
+        unknown = sorted(set(fields) - set(known))
+        if unknown:
+            raise ValueError(f"SceneConfig has no field {unknown}; its fields are {sorted(known)}")
+        return cls(**{name: _like(known[name], value) for name, value in fields.items()})
 
     @property
     def unit(self) -> float:
@@ -92,6 +102,15 @@ class SceneConfig:
     def digest(self) -> str:
         """Hash of everything that decides what a scene looks like (12 hex digits)."""
         return _digest(self)
+
+
+def _like(default, value):
+    """`value` with the types of `default`, as far as they only differ in how they were written."""
+    if isinstance(default, tuple) and isinstance(value, list | tuple):
+        return tuple(_like(default[0], item) for item in value)
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value
 
 
 @functools.lru_cache(maxsize=64)

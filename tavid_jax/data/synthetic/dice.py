@@ -22,22 +22,24 @@ class Dice:
         """The next `count` columns, unchanged."""
         start, self._next = self._next, self._next + count
         if self._next > self._uniforms.shape[-1]:
-            raise ValueError(f"dice have {self._uniforms.shape[-1]} columns, {self._next} were asked for")
+            raise ValueError(
+                f"dice have {self._uniforms.shape[-1]} columns, {self._next} were asked for"
+            )
         return self._uniforms[..., start : self._next]
 
-    def uniform(self, low=0.0, high=1.0) -> Float[np.ndarray, "*rows"]:
+    def uniform(self, low=0.0, high=1.0) -> np.ndarray | np.generic:
         """One number per row in [low, high)."""
         return low + (high - low) * self.columns(1)[..., 0]
 
-    def chance(self, probability) -> np.ndarray:
+    def chance(self, probability) -> np.ndarray | np.generic:
         """One bool per row."""
         return self.columns(1)[..., 0] < probability
 
-    def sign(self) -> Float[np.ndarray, "*rows"]:
+    def sign(self) -> np.ndarray | np.generic:
         """-1.0 or +1.0 per row."""
         return np.where(self.chance(0.5), -1.0, 1.0)
 
-    def choice(self, count: int) -> Int[np.ndarray, "*rows"]:
+    def choice(self, count: int) -> np.ndarray | np.generic:
         """One of 0..count-1 per row."""
         return (self.columns(1)[..., 0] * count).astype(np.int64)
 

@@ -33,7 +33,9 @@ def query_grid(config: SceneConfig) -> Float[np.ndarray, "N 2"]:
     return np.stack([x, y], axis=-1).reshape(-1, 2) * float(config.stride) + start
 
 
-def owners(layout: Layout, query_xy: Float[np.ndarray, "N 2"], frame: int = 0) -> Int[np.ndarray, "B N"]:
+def owners(
+    layout: Layout, query_xy: Float[np.ndarray, "N 2"], frame: int = 0
+) -> Int[np.ndarray, "B N"]:
     """Which sprite is seen at points of a frame.
 
     Args:
@@ -54,7 +56,9 @@ def owners(layout: Layout, query_xy: Float[np.ndarray, "N 2"], frame: int = 0) -
     return segment
 
 
-def _covers(layout: Layout, shape, local: Float[np.ndarray, "*points 2"]) -> Bool[np.ndarray, "*points"]:
+def _covers(
+    layout: Layout, shape, local: Float[np.ndarray, "*points 2"]
+) -> Bool[np.ndarray, "*points"]:
     """Shape test that looks up only the points near a shape (few are)."""
     x, y = local[..., 0], local[..., 1]
     near = np.flatnonzero((np.abs(x) < shapes.EXTENT) & (np.abs(y) < shapes.EXTENT))

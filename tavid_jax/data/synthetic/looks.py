@@ -59,7 +59,14 @@ class Look(NamedTuple):
 
 
 class Ground(NamedTuple):
-    """Appearance of the background plane: name, pitch of its pattern (of 64 px), seed of its grain."""
+    """Appearance of the background plane.
+
+    Attributes:
+      texture: name.
+      pitch: period of its pattern in px of a 64-pixel frame.
+      turn: direction of the pattern, radian.
+      noise: seed of its grain.
+    """
 
     texture: str
     pitch: float
@@ -67,7 +74,9 @@ class Ground(NamedTuple):
     noise: int
 
 
-def sample_look(textures: tuple[str, ...], colour: str, numbers: Float[np.ndarray, " columns"]) -> Look:
+def sample_look(
+    textures: tuple[str, ...], colour: str, numbers: Float[np.ndarray, " columns"]
+) -> Look:
     """Appearance of a sprite from `COLUMNS` numbers in [0, 1)."""
     dice = Dice(numbers)
     return Look(
@@ -98,7 +107,9 @@ def _lattice(noise: int, side: int, cells: int, first: int = 0) -> Float[np.ndar
     raw = np.random.PCG64([noise, first]).random_raw((cells + 1) ** 2)
     grid = ((raw >> np.uint64(40)).astype(np.float32) * 2.0**-24).reshape(cells + 1, cells + 1)
     axis = (np.arange(side, dtype=np.float32) * (cells / (side - 1.0))).astype(np.float32)
-    return cv2.remap(grid, *np.meshgrid(axis, axis), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.remap(
+        grid, *np.meshgrid(axis, axis), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
 
 
 def _smooth_step(value: np.ndarray, width: float) -> np.ndarray:
@@ -137,7 +148,9 @@ def second_tone(rgb: tuple[int, int, int]) -> tuple[float, float, float]:
     return tuple(255.0 * c for c in colorsys.hls_to_rgb(hue, light, strength * 0.9))
 
 
-def _features(shape: str, x: np.ndarray, y: np.ndarray, texel: float) -> list[tuple[np.ndarray, tuple]]:
+def _features(
+    shape: str, x: np.ndarray, y: np.ndarray, texel: float
+) -> list[tuple[np.ndarray, tuple]]:
     """Parts of creatures painted over the texture: (share of the paint, colour)."""
 
     def dot(cx, cy, r):
@@ -150,7 +163,9 @@ def _features(shape: str, x: np.ndarray, y: np.ndarray, texel: float) -> list[tu
             (_smooth_step(-1.27 - y, 1.5 * texel), (84, 58, 44)),
             (_smooth_step(y - 1.22, 1.5 * texel), dark),
         ]
-    eye = {"dog": (1.0, -0.58, 0.09), "bird": (0.82, -0.42, 0.09), "fish": (0.72, -0.02, 0.10)}.get(shape)
+    eye = {"dog": (1.0, -0.58, 0.09), "bird": (0.82, -0.42, 0.09), "fish": (0.72, -0.02, 0.10)}.get(
+        shape
+    )
     if eye is None:
         return []
     return [(dot(*eye[:2], 1.8 * eye[2]), light), (dot(*eye), dark)]
@@ -176,7 +191,9 @@ def sprite_bitmap(
     distance = cv2.remap(table, at, np.ascontiguousarray(at.T), cv2.INTER_LINEAR)
 
     tone = _pattern(look, x, y, texel)[..., None]
-    first, second = (np.array(c, np.float32) for c in (PALETTE[look.colour], second_tone(PALETTE[look.colour])))
+    first, second = (
+        np.array(c, np.float32) for c in (PALETTE[look.colour], second_tone(PALETTE[look.colour]))
+    )
     rgb = first + (second - first) * tone
     for share, colour in _features(shape, x, y, texel):
         rgb += share[..., None] * (np.array(colour, np.float32) - rgb)

@@ -68,7 +68,9 @@ def orbit(dice: Dice, t: Float[np.ndarray, " T"], stage: Stage) -> Poses:
     phase = dice.uniform(0.0, 2.0 * np.pi)[:, None]
     turns = dice.chance(0.5)[:, None]
     angle = rate * t + phase
-    return _poses(x + radius * np.cos(angle), y + radius * np.sin(angle), np.where(turns, rate * t, 0.0))
+    return _poses(
+        x + radius * np.cos(angle), y + radius * np.sin(angle), np.where(turns, rate * t, 0.0)
+    )
 
 
 def pendulum(dice: Dice, t: Float[np.ndarray, " T"], stage: Stage) -> Poses:

@@ -43,7 +43,7 @@ def _sample(bitmap, matrix: Float[np.ndarray, "T 2 3"], corner, size: tuple[int,
     return patch.reshape(len(matrix), rows, columns, -1)
 
 
-def _background(scene: Scene, screen: Float[np.ndarray, "T 2 3"], scale: float, size_hw):
+def _background(scene: Scene, screen: Float[np.ndarray, "T 2 3"], scale, size_hw):
     """The plane as the camera sees it: RGBA (T, H, W, 4)."""
     config = scene.config
     unit = config.unit
@@ -78,7 +78,7 @@ def _sprite(scene: Scene, index: int, screen: Float[np.ndarray, "T 2 3"]):
     return _sample(bitmap, inverse, corner, (size, size), cv2.BORDER_CONSTANT), corner
 
 
-def render(scene: Scene, scale: float = 1.0) -> Frames:
+def render(scene: Scene, scale: float | int = 1) -> Frames:
     """Draws all frames of a scene.
 
     Every pixel shows the texture point that the exact geometry puts there (bilinear, in

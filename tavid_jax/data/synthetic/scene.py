@@ -157,7 +157,9 @@ def sample_layouts(config: SceneConfig, seeds) -> tuple[Layout, Int[np.ndarray, 
       empty ones stay in place with shape -1.
     """
     if config.interaction:
-        raise ValueError("sample_layouts samples free scenes: use sample_scene for interaction=True")
+        raise ValueError(
+            "sample_layouts samples free scenes: use sample_scene for interaction=True"
+        )
     draws = _draw(config, seeds)
     return draws.layout, draws.kind
 

@@ -28,10 +28,13 @@ def split_seeds(split: str, num_scenes: int, *, offset: int = 0) -> range:
       ValueError: unknown split, negative count, or a range that would leave the split.
     """
     if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r} of the synthetic scenes: use one of {sorted(SPLITS)}")
+        raise ValueError(
+            f"unknown split {split!r} of the synthetic scenes: use one of {sorted(SPLITS)}"
+        )
     start, end = SPLITS[split]
     if num_scenes < 0 or offset < 0 or start + offset + num_scenes > end:
         raise ValueError(
-            f"split {split!r} holds {end - start} seeds: cannot give {num_scenes} from offset {offset}"
+            f"split {split!r} holds {end - start} seeds: "
+            f"cannot give {num_scenes} from offset {offset}"
         )
     return range(start + offset, start + offset + num_scenes)

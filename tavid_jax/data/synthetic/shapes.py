@@ -34,7 +34,11 @@ def _ellipse(x: Plane, y: Plane, cx, cy, rx, ry, turn=0.0) -> Plane:
 
 def _box(x: Plane, y: Plane, cx, cy, hx, hy, corner=0.0) -> Plane:
     u, v = np.abs(x - cx) - hx + corner, np.abs(y - cy) - hy + corner
-    return np.hypot(np.maximum(u, 0.0), np.maximum(v, 0.0)) + np.minimum(np.maximum(u, v), 0.0) - corner
+    return (
+        np.hypot(np.maximum(u, 0.0), np.maximum(v, 0.0))
+        + np.minimum(np.maximum(u, v), 0.0)
+        - corner
+    )
 
 
 def _limb(x: Plane, y: Plane, ax, ay, bx, by, r) -> Plane:
@@ -117,8 +121,14 @@ def dog(x: Plane, y: Plane) -> Plane:
         _limb(x, y, 1.05, -0.40, 1.42, -0.34, 0.16),
         _limb(x, y, 0.72, -0.62, 0.62, -0.92, 0.13),
         _limb(x, y, -0.85, -0.15, -1.30, -0.62, 0.11),
-        *(_limb(x, y, cx, 0.15, cx + lean, 0.95, 0.14) for cx, lean in ((-0.68, -0.08), (-0.35, 0.05))),
-        *(_limb(x, y, cx, 0.15, cx + lean, 0.95, 0.14) for cx, lean in ((0.38, -0.05), (0.68, 0.08))),
+        *(
+            _limb(x, y, cx, 0.15, cx + lean, 0.95, 0.14)
+            for cx, lean in ((-0.68, -0.08), (-0.35, 0.05))
+        ),
+        *(
+            _limb(x, y, cx, 0.15, cx + lean, 0.95, 0.14)
+            for cx, lean in ((0.38, -0.05), (0.68, 0.08))
+        ),
     )
 
 
@@ -160,7 +170,7 @@ SHAPES = tuple(_DRAWN)
 CREATURES = ("person", "dog", "bird", "fish")  # shapes that walk upright instead of tumbling
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def table(name: str) -> Float[np.ndarray, "cells cells"]:
     """Signed distances of a shape of area pi, centred on its bounding box.
 
@@ -182,7 +192,7 @@ def table(name: str) -> Float[np.ndarray, "cells cells"]:
     return np.round(distance * 2.0**20) * 2.0**-20
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def reach(name: str) -> float:
     """Greatest distance of a shape's point from its centre, in radii of the equal disc."""
     axis = np.linspace(-EXTENT, EXTENT, CELLS + 1)
@@ -191,14 +201,14 @@ def reach(name: str) -> float:
     return float(np.hypot(x, y)[table(name) <= 0.0].max() + step)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _stacked(names: tuple[str, ...]) -> Float[np.ndarray, " entries"]:
     return np.concatenate([table(name).ravel() for name in names])
 
 
 def signed_distance(
     names: tuple[str, ...],
-    shape: Int[np.ndarray, "*rows"],
+    shape: Int[np.ndarray, "..."],
     x: Float[np.ndarray, "*points"],
     y: Float[np.ndarray, "*points"],
 ) -> Float[np.ndarray, "*points"]:
@@ -228,7 +238,7 @@ def signed_distance(
 
 def covers(
     names: tuple[str, ...],
-    shape: Int[np.ndarray, "*rows"],
+    shape: Int[np.ndarray, "..."],
     x: Float[np.ndarray, "*points"],
     y: Float[np.ndarray, "*points"],
 ) -> Bool[np.ndarray, "*points"]:

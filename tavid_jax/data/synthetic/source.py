@@ -23,7 +23,7 @@ def first_masks(scene: Scene) -> np.ndarray:
 def scene_clip(
     scene: Scene,
     *,
-    scale: float = 1.0,
+    scale: float | int = 1,
     query_xy: Float[np.ndarray, "N 2"] | None = None,
     render_video: bool | None = None,
 ) -> Clip:
@@ -46,14 +46,18 @@ def scene_clip(
     exact = exact_tracks(scene.layout, query, config.size_hw)
     segment = exact.segment[0].astype(np.int32)
     tracks, masks, size_hw = exact.tracks[0], first_masks(scene), config.size_hw
-    if scale != 1.0:
+    if scale != 1:
         size_hw = tuple(int(round(side * scale)) for side in size_hw)
         tracks = ((tracks + 0.5) * scale - 0.5).astype(np.float32)
         query = (query + 0.5) * scale - 0.5
-        rows, columns = (np.minimum((np.arange(n) / scale).astype(int), m - 1)
-                         for n, m in zip(size_hw, config.size_hw, strict=True))
+        rows, columns = (
+            np.minimum((np.arange(n) / scale).astype(int), m - 1)
+            for n, m in zip(size_hw, config.size_hw, strict=True)
+        )
         masks = masks[:, rows[:, None], columns]
-    frames = render(scene, scale) if (config.render if render_video is None else render_video) else None
+    frames = (
+        render(scene, scale) if (config.render if render_video is None else render_video) else None
+    )
     depth = np.broadcast_to((len(scene.shapes) - segment)[:, None], tracks.shape[:2])
     return Clip(
         id=f"scene-{config.digest()}-{scene.seed:010d}",

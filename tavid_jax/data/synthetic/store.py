@@ -128,6 +128,10 @@ def open_synthetic(
         Path(data_dir).mkdir(parents=True, exist_ok=True)
         builder = _builder(*arguments, workers=workers, progress=progress)
         if not _is_complete(builder, arguments):
+            if os.path.exists(builder.data_dir):
+                logging.warning("data set %s is damaged: drawing it again", builder.data_dir)
+                shutil.rmtree(builder.data_dir)
+                builder = _builder(*arguments, workers=workers, progress=progress)
             _build(builder, arguments)
     return TfdsSource(data_dir, split, config, num_scenes, video=video)
 
@@ -145,23 +149,35 @@ def _is_complete(builder, arguments) -> bool:
     if not os.path.exists(builder.data_dir):
         return False
     info = builder.info.splits.get(split)
-    files = [] if info is None else [Path(builder.data_dir, name) for name in info.filenames]
-    return info is not None and info.num_examples == num_scenes and all(f.exists() for f in files)
+    if info is None or info.num_examples != num_scenes:
+        return False
+    shards = zip(info.filenames, info.shard_lengths, strict=True)
+    return all(_num_records(Path(builder.data_dir, name)) == length for name, length in shards)
+
+
+def _num_records(path: Path) -> int:
+    """Records of an ArrayRecord file; -1 if it is missing or has no proper end."""
+    from array_record.python import array_record_module
+
+    try:
+        reader = array_record_module.ArrayRecordReader(os.fspath(path))
+        count = reader.num_records()
+        reader.close()
+    except (OSError, RuntimeError, ValueError, IndexError):
+        return -1
+    return count
 
 
 def _build(builder, arguments) -> None:
-    """Draws and writes; a damaged or half-deleted data set is removed first."""
+    """Draws and writes, if there is room."""
     data_dir, split, config, num_scenes = arguments
     target = Path(builder.data_dir)
-    if target.exists():
-        logging.warning("data set %s is damaged: building it again", target)
-        shutil.rmtree(target)
     needed = num_scenes * _bytes_per_scene(config)
     free = shutil.disk_usage(data_dir).free
     if free < needed:
         raise OSError(
             errno.ENOSPC,
-            f"{num_scenes} scenes need about {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free",
+            f"{num_scenes} scenes need about {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free",
         )
     logging.info("drawing %d scenes (%s) into %s", num_scenes, split, target)
     try:

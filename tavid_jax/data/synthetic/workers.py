@@ -98,7 +98,7 @@ def main() -> None:
     out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     sys.stdout = sys.stderr  # a stray print must not end up between records
     request = json.load(sys.stdin)
-    config = SceneConfig(**request["config"])
+    config = SceneConfig.from_dict(request["config"])
     try:
         for bounds in request["chunks"]:
             records = [encode_scene(config, seed) for seed in range(*bounds)]
