@@ -173,7 +173,7 @@ def open_clips(
       size_hw: (H, W) of the clips.
       num_frames: T, frames of a window.
       stride: side of a grid cell in px of `size_hw`.
-      origin: where in its cell a track starts; see `tracker.query_grid`.
+      origin: where in its cell a track starts; see `tracks.grid.query_points`.
       fps: rate to resample to (nearest frame); None = each video's own.
       cache_dir: keeps tracks (and small frames) under a hash of the file and all settings.
       hop: frames between the starts of windows; None = num_frames (no overlap).

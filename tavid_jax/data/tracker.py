@@ -34,27 +34,6 @@ class Tracker(Protocol):
         ...
 
 
-def query_grid(
-    size_hw: tuple[int, int], stride: int, origin: Literal["topleft", "center"] = "topleft"
-) -> tuple[Float[np.ndarray, "N 2"], tuple[int, int]]:
-    """Query points of the cells of a frame, row-major, and (gh, gw).
-
-    Cell (i, j) is asked for at pixel (stride * j, stride * i), plus stride // 2 in both for origin
-    "center" (TrajLoom's public tracks use "topleft").
-
-    Raises:
-      ValueError: the stride does not divide the frame.
-    """
-    height, width = size_hw
-    if stride < 1 or height % stride or width % stride:
-        raise ValueError(f"stride {stride} does not divide the frame {height}x{width} (HxW)")
-    if origin not in ("topleft", "center"):
-        raise ValueError(f"origin must be 'topleft' or 'center', got {origin!r}")
-    start = stride // 2 if origin == "center" else 0
-    y, x = np.mgrid[start:height:stride, start:width:stride]
-    return np.stack([x, y], axis=-1).reshape(-1, 2).astype(np.float32), x.shape
-
-
 @dataclasses.dataclass(frozen=True)
 class DISTracker:
     """Chains dense inverse search optical flow (Kroeger et al. 2016) from frame to frame.

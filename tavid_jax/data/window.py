@@ -13,8 +13,9 @@ from tavid_jax.data.clip import Clip, ClipError, check_clip, sanitize
 from tavid_jax.data.files import ClipFile
 from tavid_jax.data.official import OFFICIAL_SIZE_HW, read_tracks
 from tavid_jax.data.regrid import ask_at
-from tavid_jax.data.tracker import DISTracker, Tracker, query_grid
+from tavid_jax.data.tracker import DISTracker, Tracker
 from tavid_jax.data.video import Fit, Resize, fit, iter_frames, resample, scale_points
+from tavid_jax.tracks.grid import grid_shape, query_points
 
 _CACHE_VERSION = 1
 
@@ -47,7 +48,7 @@ class FolderConfig:
                 f"keep and cache_frames_mb must not be negative, got {self.keep} and "
                 f"{self.cache_frames_mb}"
             )
-        query_grid(self.size_hw, self.stride, self.origin)  # raises if the stride does not fit
+        query_points(self.size_hw, self.stride, self.origin)  # raises if the stride does not fit
 
 
 def usable_frames(file: ClipFile, fps: float | int | None) -> Int[np.ndarray, " T"]:
@@ -64,7 +65,6 @@ def read_window(file: ClipFile, start: int, config: FolderConfig) -> Clip:
       VideoError, ClipError: the file has changed or its tracks cannot be used.
     """
     frames = usable_frames(file, config.fps)[start : start + config.num_frames]
-    query_xy, grid_hw = query_grid(config.size_hw, config.stride, config.origin)
     arrays = cache.cached(
         config.cache_dir, _key(file, frames, config), lambda: _make(file, frames, config)
     )
@@ -75,8 +75,8 @@ def read_window(file: ClipFile, start: int, config: FolderConfig) -> Clip:
         video=arrays["video"] if "video" in arrays else window_video(file, frames, config),
         tracks=arrays["tracks"],
         visibility=arrays["visibility"],
-        grid_hw=grid_hw,
-        query_xy=query_xy,
+        grid_hw=grid_shape(config.size_hw, config.stride),
+        query_xy=query_points(config.size_hw, config.stride, config.origin),
         caption=file.caption,
         source=file.path,
     )
@@ -131,7 +131,7 @@ def _track(
 ) -> tuple[Float[np.ndarray, "N T 2"], Bool[np.ndarray, "N T"], UInt8[np.ndarray, "T H W 3"]]:
     """Follows the grid at the tracker's resolution, not at that of the clip."""
     cut, tracker = _fit(file, config), config.tracker
-    query_xy, _ = query_grid(config.size_hw, config.stride, config.origin)
+    query_xy = query_points(config.size_hw, config.stride, config.origin)
     work_hw = tracker.working_hw((cut.box[3], cut.box[2]))
     work = dataclasses.replace(cut, size_hw=work_hw)
     large, small = [], []
@@ -166,7 +166,7 @@ def _stored_tracks(
     tracks = _fit(file, config).points(tracks)
     limit = np.array(config.size_hw[::-1]) - 0.5
     visibility = clip.visibility & ((tracks >= -0.5) & (tracks < limit)).all(axis=-1)
-    query_xy, _ = query_grid(config.size_hw, config.stride, config.origin)
+    query_xy = query_points(config.size_hw, config.stride, config.origin)
     tracks, visibility = ask_at(tracks, visibility, query_xy, config.stride)
     if not visibility.any():
         raise ClipError(f"{file.tracks}: no track is visible from frame {frames[0]} on")

@@ -9,8 +9,9 @@ import pytest
 from tavid_jax.data import files, folder
 from tavid_jax.data.clip import ClipError
 from tavid_jax.data.official import TrackFile, write_tracks
-from tavid_jax.data.tracker import DISTracker, query_grid
+from tavid_jax.data.tracker import DISTracker
 from tavid_jax.data.video import VideoInfo, scale_points
+from tavid_jax.tracks.grid import query_points
 
 SIZE, STRIDE = (32, 48), 8
 
@@ -56,7 +57,7 @@ def test_windows_of_all_that_is_usable(clips):
     assert clip.id == "b@00009" and clip.source.endswith("b.mp4") and clip.fps == 10
     assert clip.video.shape == (9, *SIZE, 3) and clip.grid_hw == (4, 6)
     assert clip.tracks.shape == (24, 9, 2)
-    np.testing.assert_array_equal(clip.tracks[:, 0], query_grid(SIZE, STRIDE, "center")[0])
+    np.testing.assert_array_equal(clip.tracks[:, 0], query_points(SIZE, STRIDE, "center"))
     np.testing.assert_array_equal(clip.query_xy, clip.tracks[:, 0])
     assert source[-1].id == "images@00000"
     with pytest.raises(IndexError):
@@ -199,7 +200,7 @@ def test_captions(clips, tmp_path):
 
 def official(path, num_frames, size_hw=SIZE, stride=STRIDE, origin="center", **kw):
     """Writes tracks that drift by (0.5, 0.25) px a frame of `size_hw`."""
-    xy, _ = query_grid(size_hw, stride, origin)
+    xy = query_points(size_hw, stride, origin)
     tracks = xy[:, None] + np.arange(num_frames)[None, :, None] * np.array([0.5, 0.25])
     visibility = np.ones(tracks.shape[:2], bool)
     visibility[3, 4:] = False
@@ -213,7 +214,7 @@ def test_official_tracks_on_our_grid_are_taken_as_they_are(clips):
     assert len(source) == 1  # the shorter of video and tracks
     clip = source[0]
     assert CountingTracker.calls == 0
-    query_xy, _ = query_grid(SIZE, STRIDE, "center")
+    query_xy = query_points(SIZE, STRIDE, "center")
     times = np.arange(9)[None, :, None]
     np.testing.assert_allclose(clip.tracks, query_xy[:, None] + times * [0.5, 0.25], atol=1e-4)
     assert clip.visibility[3].tolist() == [True] * 4 + [False] * 5
@@ -223,7 +224,7 @@ def test_official_tracks_of_another_grid_and_size_are_brought_to_ours(clips, tmp
     official(tmp_path / "t" / "b.npz", 30, size_hw=(64, 96), stride=32, origin="topleft")
     source = open_clips(clips / "b.mp4", tracks=tmp_path / "t")
     first, later = source[0], source[2]
-    query_xy, _ = query_grid(SIZE, STRIDE, "center")
+    query_xy = query_points(SIZE, STRIDE, "center")
     want = np.arange(9)[None, :, None] * np.array([0.25, 0.125])  # half the size
     for clip in (first, later):
         np.testing.assert_array_equal(clip.tracks[:, 0], query_xy)
@@ -247,7 +248,7 @@ def test_a_broken_track_file_is_skipped_and_named(clips):
 
 
 def test_stride_must_divide_the_frame(clips):
-    with pytest.raises(ValueError, match="stride 7 does not divide"):
+    with pytest.raises(ValueError, match="cells of 7 px"):
         open_clips(clips, stride=7)
 
 

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from tavid_jax.data.regrid import ask_at, infer_grid, interpolate_grid, requery_nearest
-from tavid_jax.data.tracker import query_grid
+from tavid_jax.tracks.grid import grid_shape, query_points
+
+
+def query_grid(size_hw, stride, origin):
+    return query_points(size_hw, stride, origin), grid_shape(size_hw, stride)
 
 
 def affine_tracks(xy, num_frames=5):

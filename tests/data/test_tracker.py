@@ -3,21 +3,9 @@
 import numpy as np
 import pytest
 
-from tavid_jax.data.tracker import DISTracker, Tracker, query_grid, sample_flow
+from tavid_jax.data.tracker import DISTracker, Tracker, sample_flow
 from tavid_jax.data.video import read_video
-
-
-def test_query_grid_is_row_major():
-    xy, grid = query_grid((32, 48), 16, "topleft")
-    assert grid == (2, 3)
-    assert xy.tolist() == [[0, 0], [16, 0], [32, 0], [0, 16], [16, 16], [32, 16]]
-    centred, _ = query_grid((32, 48), 16, "center")
-    np.testing.assert_array_equal(centred, xy + 8)
-
-
-def test_a_stride_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="stride 7 does not divide the frame 32x48"):
-        query_grid((32, 48), 7)
+from tavid_jax.tracks.grid import query_points
 
 
 def test_flow_is_read_bilinearly_and_clamped():
@@ -35,7 +23,7 @@ def test_known_translation(moving_frames, preset, mean_px, worst_px, velocity):
     """Chained over nine frames, the drift stays below a third of a pixel."""
     num_frames, size_hw = 10, (96, 128)
     video = moving_frames(size_hw, num_frames, velocity)
-    query_xy, _ = query_grid(size_hw, 16, "center")
+    query_xy = query_points(size_hw, 16, "center")
     tracks, visibility = DISTracker(preset=preset)(video, query_xy)
     assert tracks.dtype == np.float32 and visibility.dtype == bool
     times = np.arange(num_frames)[None, :, None]
@@ -50,7 +38,7 @@ def test_known_translation(moving_frames, preset, mean_px, worst_px, velocity):
 def test_once_lost_a_point_stays_invisible_where_it_was(moving_frames):
     video = moving_frames((64, 64), 12, (0.0, 0.0))
     video[5] = np.random.default_rng(0).integers(0, 255, video[5].shape)  # a flash of noise
-    tracks, visibility = DISTracker(threshold_px=0.5)(video, query_grid((64, 64), 8, "center")[0])
+    tracks, visibility = DISTracker(threshold_px=0.5)(video, query_points((64, 64), 8, "center"))
     lost = ~visibility[:, 5]
     assert lost.mean() > 0.9 and visibility[:, :5].all()
     assert not visibility[lost, 5:].any()
@@ -60,7 +48,7 @@ def test_once_lost_a_point_stays_invisible_where_it_was(moving_frames):
 def test_working_resolution_only_rescales(moving_frames):
     """Tracks found at a quarter of the size are those of the full size, to a pixel's fraction."""
     video = moving_frames((192, 256), 8, (4.0, 2.0))
-    query_xy, _ = query_grid((192, 256), 32, "center")
+    query_xy = query_points((192, 256), 32, "center")
     full, seen = DISTracker(long_side=0)(video, query_xy)
     small, seen_small = DISTracker(long_side=128)(video, query_xy)
     np.testing.assert_array_equal(full[:, 0], query_xy)
