@@ -1,0 +1,105 @@
+"""Pieces that every config is built from. Fields are documented here, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+#: Top-level keys that do not change what is trained: a finished run may be judged again with
+#: other values. Everything else must stay as it was when the workdir was begun.
+VOLATILE = ("volatile", "title", "clips", "evaluate", "sampling", "report", "mesh", "compile_cache")
+
+
+def optimizer(**changes: Any) -> ConfigDict:
+    """Optimizer of a train stage; `lr` rises over `warmup` steps and ends at `lr * final`."""
+    config = ConfigDict(
+        dict(
+            name="adamw",  # adam | adamw | muon | sgd
+            lr=1e-4,
+            schedule="constant",  # constant | cosine | linear
+            warmup=0,
+            final=0.0,  # of lr, for cosine and linear
+            b1=0.9,
+            b2=0.999,
+            eps=1e-8,
+            weight_decay=0.0,
+            clip=1.0,  # global norm; 0 = off
+        )
+    )
+    config.update(changes)
+    return config
+
+
+def train_stage(method: str, **changes: Any) -> ConfigDict:
+    """A stage that trains: `method` names what the config's system should train."""
+    config = ConfigDict(
+        dict(
+            kind="train",
+            method=method,
+            data="train",  # a data set, or the name of a compute stage that cached examples
+            cached_by=(),  # the compute stages whose caches this stage may read
+            init_from=(),  # stages whose results it starts from, later ones overriding
+            seed=0,  # added to config.seed
+            steps=1000,
+            batch_size=16,  # clips over all hosts
+            micro_batches=1,  # gradient accumulation
+            optimizer=optimizer(),
+            ema=0.0,  # decay of the moving average that becomes the result; 0 = off
+            log_every=20,
+            checkpoint_every=200,
+            keep=2,  # newest checkpoints kept
+            snapshots=(),  # steps whose parameters are kept for judging
+            max_bad_steps=10,  # non-finite steps in a row before the run stops
+            options=ConfigDict(),  # overrides of config.model and config.learn for this stage
+        )
+    )
+    config.update(changes)
+    return config
+
+
+def compute_stage(method: str, **changes: Any) -> ConfigDict:
+    """A stage that makes one pass over the data: statistics, caches."""
+    config = ConfigDict(
+        dict(
+            kind="compute",
+            method=method,
+            data="train",
+            cached_by=(),
+            init_from=(),
+            seed=0,
+            batch_size=64,
+            epochs=1,  # passes; more than one makes sense with augmentation
+            cache=False,  # keep the encoded examples for later stages
+            options=ConfigDict(),
+        )
+    )
+    config.update(changes)
+    return config
+
+
+def base(system: str, preset: str) -> ConfigDict:
+    """What every run has."""
+    return ConfigDict(
+        dict(
+            system=system,
+            preset=preset,
+            seed=0,
+            volatile=VOLATILE,
+            mesh=dict(replica=1, fsdp=-1, context=1, tensor=1),
+            compile_cache="~/.cache/tavid_jax/xla",  # "" = off
+            data_dir="~/.cache/tavid_jax/data",  # generated data sets and track caches
+        )
+    )
+
+
+def choose(presets: dict[str, Callable[[], ConfigDict]], name: str | None) -> ConfigDict:
+    """The config of a preset; the first one is the default.
+
+    Raises ValueError listing what there is.
+    """
+    name = name or next(iter(presets))
+    if name not in presets:
+        raise ValueError(f"no preset {name!r}; there are {', '.join(presets)}")
+    return presets[name]()

@@ -1,0 +1,114 @@
+"""Sources by name, as a config describes them: what the engine and the methods read from."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tavid_jax.data.clip import Clip
+from tavid_jax.data.folder import ClipFolder, open_clips
+from tavid_jax.data.pipeline import Batch, batches
+from tavid_jax.data.records import RecordSource, RecordWriter
+from tavid_jax.data.synthetic import SceneConfig, open_synthetic
+
+
+class ConfiguredInputs:
+    """Opens what `config.data`, `config.clips` and `config.train_clips` name.
+
+    Names: "train" (synthetic scenes, or the user's training clips), "test" (unseen synthetic
+    scenes), "held_out" (the last part of the training clips), "clips" (videos to forecast), and
+    the name of any compute stage (the examples that it cached).
+    """
+
+    def __init__(self, config: Any, workdir: Path):
+        self.config, self.workdir = config, Path(workdir)
+        self._data_dir = Path(config.data_dir).expanduser()
+
+    @property
+    def window(self) -> int:
+        """Frames of a clip: history and future."""
+        return 2 * self.config.data.frames
+
+    def open(self, name: str) -> Any:
+        """The source of that name. Raises ValueError listing the names there are."""
+        if name in self.config.stages:
+            return RecordSource(self.workdir / "stages" / name / "cache")
+        known = {
+            "train": self._train,
+            "test": functools.partial(self._synthetic, "test"),
+            "held_out": lambda: self._training_clips()[1],
+            "clips": self._forecast_clips,
+        }
+        if name not in known:
+            raise ValueError(
+                f"no data set {name!r}; there are {', '.join(known)} and the compute stages"
+            )
+        return known[name]()
+
+    def batches(self, source: Any, prepare: Any, **options: Any) -> Iterator[Batch]:
+        """See `pipeline.batches`; training clips of the user are augmented on the way."""
+        data = self.config.data
+        if isinstance(source, ClipFolder) and source.name == "train":
+            from tavid_jax.data.augment import Augmentation
+
+            prepare = _Augmented(prepare, Augmentation(**data.augment.to_dict()))
+        return batches(source, prepare, threads=data.threads, workers=data.workers, **options)
+
+    def cache(self, folder: Path, meta: dict[str, Any]) -> RecordWriter:
+        return RecordWriter(folder, meta)
+
+    def _train(self) -> Any:
+        if self.config.train_clips:
+            return self._training_clips()[0]
+        return self._synthetic("train")
+
+    def _synthetic(self, split: str) -> Any:
+        data = self.config.data
+        scenes = SceneConfig(
+            size_hw=tuple(data.size_hw),
+            num_frames=self.window,
+            stride=data.stride,
+            origin=data.origin,
+        )
+        return open_synthetic(self._data_dir, scenes, split, data.scenes[split])
+
+    def _training_clips(self) -> tuple[ClipFolder, ClipFolder]:
+        folder = self.open_clips(self.config.train_clips, self.config.data.clips.train_hop)
+        train, held_out = folder.split(self.config.data.clips.holdout)
+        train.name, held_out.name = "train", "held_out"
+        return train, held_out
+
+    def _forecast_clips(self) -> ClipFolder:
+        if not self.config.clips:
+            raise ValueError("no clips to forecast: give --config.clips=FOLDER")
+        return self.open_clips(self.config.clips, self.config.data.clips.hop)
+
+    def open_clips(self, paths: str, hop: int = 0) -> ClipFolder:
+        """Videos as windows of this config's size, tracked where no track file is there."""
+        data = self.config.data
+        return open_clips(
+            paths,
+            size_hw=tuple(data.size_hw),
+            num_frames=self.window,
+            stride=data.stride,
+            origin=data.origin,
+            fps=data.clips.fps or None,
+            hop=hop or None,
+            captions=data.clips.captions or None,
+            tracks=data.clips.tracks or None,
+            cache_dir=self._data_dir / "tracks",
+        )
+
+
+class _Augmented:
+    """`prepare` after a random augmentation; a class, so that worker processes can have it."""
+
+    def __init__(self, prepare: Any, augmentation: Any):
+        self._prepare, self._augmentation = prepare, augmentation
+
+    def __call__(self, clip: Clip, rng: np.random.Generator) -> dict[str, Any]:
+        return self._prepare(self._augmentation(clip, rng), rng)

@@ -1,0 +1,34 @@
+"""What a person reads while a run goes on: our own lines, and only the warnings of libraries."""
+
+from __future__ import annotations
+
+import logging as std_logging
+from pathlib import Path
+
+from absl import logging
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+class OwnLines(std_logging.Filter):
+    """Keeps what this package says, and what anybody else says at WARNING or above."""
+
+    def filter(self, record: std_logging.LogRecord) -> bool:
+        return record.levelno >= std_logging.WARNING or PACKAGE in Path(record.pathname).parents
+
+
+class ShortFormatter(std_logging.Formatter):
+    """`09:21:14 message`; warnings and errors carry their level."""
+
+    def format(self, record: std_logging.LogRecord) -> str:
+        clock = self.formatTime(record, "%H:%M:%S")
+        level = f"{record.levelname.lower()}: " if record.levelno >= std_logging.WARNING else ""
+        return f"{clock} {level}{record.getMessage()}"
+
+
+def set_up_logging() -> None:
+    """Called by programs at their start, never on import."""
+    logging.set_verbosity(max(logging.get_verbosity(), logging.INFO))
+    handler = logging.get_absl_handler()
+    handler.addFilter(OwnLines())
+    handler.setFormatter(ShortFormatter())

@@ -1,0 +1,62 @@
+"""The command line.
+
+    python -m tavid_jax.main --config=configs/trajloom.py                   # train, judge, report
+    python -m tavid_jax.main --config=configs/trajloom.py:ablations         # another preset
+    python -m tavid_jax.main --config=configs/trajloom.py --mode=preview    # look at the data first
+    python -m tavid_jax.main --config=configs/trajloom.py --config.clips=my_videos
+
+Any value of a config can be set by `--config.a.b=value`. A run that was stopped goes on where it
+stood when the same command is given again; finished stages are skipped.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from tavid_jax import run
+from tavid_jax.engine.log import set_up_logging
+
+MODES = ("train", "sample", "evaluate", "preview")
+
+config_flags.DEFINE_config_file(
+    "config", None, "Config file, and its preset after a colon.", lock_config=True
+)
+flags.DEFINE_string("workdir", "", "Folder of the run; default runs/<system>_<preset>.")
+flags.DEFINE_enum(
+    "mode",
+    "train",
+    MODES,
+    "train: run every unfinished stage, then judge and report. evaluate: judge and report. "
+    "sample: write forecasts of --config.clips to <workdir>/samples. preview: draw the data.",
+)
+flags.mark_flag_as_required("config")
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown argument {argv[1]!r}; options begin with --")
+    started = time.perf_counter()
+    set_up_logging()
+    config = flags.FLAGS.config
+    workdir = flags.FLAGS.workdir or f"runs/{config.system}_{config.preset}"
+    output = run.run(config, Path(workdir), flags.FLAGS.mode)
+    logging.info("%s after %.0f s: %s", flags.FLAGS.mode, time.perf_counter() - started, output)
+
+
+def cli() -> None:
+    """Entry point: user errors become one message and exit code 1, without a traceback."""
+    try:
+        app.run(main)
+    except run.USER_ERRORS as error:
+        logging.debug("where it happened", exc_info=True)
+        print(f"tavid_jax: {error}\n(--verbosity=1 shows where it happened)", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    cli()

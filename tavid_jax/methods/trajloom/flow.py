@@ -1,0 +1,196 @@
+"""Learning to forecast: rectified flow between an anchored source and future latents.
+
+Flow matching with tube noise and visibility weights (TrajLoom, sec. 3.3, eqs. 7-9), and the
+on-policy K-step terms added on top of it (eqs. 10-14) when their weight is not zero.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from tavid_jax.data.clip import Clip
+from tavid_jax.diffusion import losses, paths, sources, times
+from tavid_jax.diffusion.onpolicy import OnPolicyConfig, on_policy, sub_batch
+from tavid_jax.engine.method import Arrays, Method, Params, Ratio, Spec
+from tavid_jax.methods.trajloom.examples import Geometry, example_of, example_spec
+from tavid_jax.methods.trajloom.latents import (
+    blank_statistics,
+    encode_batch,
+    encoded_spec,
+    standardise,
+)
+from tavid_jax.models.latte.flow import TrackFlow
+from tavid_jax.models.latte.vae import TrackVAE
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowLosses:
+    """Numbers of the flow's training; defaults as in the released config unless marked.
+
+    Attributes:
+      tube_noise: sigma added to the state between source and data.
+      times: distribution of flow times, "mixture" | "logit_normal" | "uniform".
+      small_prob, small_max: the mixture's share of early times, and how early.
+      source: "anchor_first" | "anchor_repeat" | "noise"; source_std: spread about the anchor.
+      fix_first: hold the first future latent at the last history latent (overlapping windows).
+      invisible_weight: weight of tokens that are not seen, beside 1 for those that are.
+      text_dropout: share of clips whose text embedding is zeroed (what replaces it: ours).
+      statistics: the table that standardises latents, "all" | "history" | "future".
+      on_policy: weight of the on-policy terms; 0 leaves the stage out. The paper calls it small.
+      endpoint: weight of the endpoint consistency inside them (ours).
+      rollout_share: share of a batch's clips that are rolled out. The paper has 8 of 32 per
+        device.
+      rollout: numbers of the roll-out (ours; see OnPolicyConfig).
+    """
+
+    tube_noise: float = 0.05
+    times: str = "mixture"
+    small_prob: float = 0.2
+    small_max: float = 0.1
+    source: str = "anchor_first"
+    source_std: float = 0.1
+    fix_first: bool = False
+    invisible_weight: float = 0.01
+    text_dropout: float = 0.1
+    statistics: str = "all"
+    on_policy: float = 0.0
+    endpoint: float = 0.1
+    rollout_share: float = 0.5
+    rollout: OnPolicyConfig = OnPolicyConfig()
+
+
+class FlowMethod(Method):
+    """Trains the flow on latents: a compute stage's cache, or encoded inside the step."""
+
+    trainable_paths = ("flow/.*",)
+
+    def __init__(
+        self, vae: TrackVAE, flow: TrackFlow, geometry: Geometry, learn: FlowLosses, cached: bool
+    ):
+        self.vae, self.flow, self.geometry, self.learn = vae, flow, geometry, learn
+        self.cached = cached
+        self.frozen_paths = flow.frozen_paths
+
+    @property
+    def video_channels(self) -> int:
+        config = self.flow.config
+        return config.video_channels if config.use_video_cond else 0
+
+    def prepare(self, clip: Clip, rng: Any) -> dict[str, Any]:
+        del rng
+        return example_of(clip, self.geometry, self.video_channels)
+
+    def raw_spec(self) -> dict[str, Spec]:
+        return example_spec(self.geometry, self.video_channels)
+
+    def encoded_spec(self) -> dict[str, Spec]:
+        return encoded_spec(self.geometry, self.vae.config.latent_channels, self.video_channels)
+
+    def init(self, rng: jax.Array) -> Params:
+        encoded = {
+            name: jnp.zeros((1, *spec.shape), spec.dtype)
+            for name, spec in self.encoded_spec().items()
+        }
+        vae_rng, flow_rng = jax.random.split(rng)
+        inputs = conditions(encoded, encoded["history"], self.flow)
+        flow = self.flow.init(flow_rng, encoded["future"], jnp.zeros(1), **inputs)["params"]
+        params = {"flow": flow, "statistics": blank_statistics(self.vae.config.latent_channels)}
+        if not self.cached:
+            g = self.geometry
+            tracks = jnp.zeros((1, g.frames, *g.grid_hw, 2))
+            params["vae"] = self.vae.init(vae_rng, tracks)["params"]
+        return params
+
+    def encode(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
+        del rng
+        return encode_batch(self.vae, self.geometry, params["vae"], batch)
+
+    def loss(
+        self, params: Params, batch: Arrays, rng: jax.Array, step: jax.Array
+    ) -> tuple[Ratio, dict[str, Ratio]]:
+        """L_fm, or L_fm + on_policy * (L_roll + endpoint * L_end) (eq. 14)."""
+        del step
+        learn, apply = self.learn, {"params": params["flow"]}
+        table = params["statistics"][learn.statistics]
+        history, z1 = standardise(batch["history"], table), standardise(batch["future"], table)
+        time_keys, source_keys, tube_keys, text_keys = _split(rng, 4)
+        z0 = draw_source(source_keys, history, learn)
+        given = conditions(batch, history, self.flow)
+        if given["text"] is not None:
+            given["text"] = drop_text(text_keys, given["text"], learn.text_dropout)
+        weights = losses.token_weights(batch["future_visibility"], learn.invisible_weight)
+
+        t = times.sample_times(time_keys, learn.times, **self._time_options())
+        z_t = paths.interpolate(z0, z1, t, tube_keys, learn.tube_noise)
+        predicted = self.flow.apply(apply, z_t, t, **given)
+        target = paths.target_velocity(z0, z1)
+        terms = {"flow": (1.0, losses.flow_matching(predicted, target, weights))}
+        if learn.on_policy:
+            terms |= self._on_policy(apply, z0, z1, given, weights)
+        logs = {name: ratio for name, (_, ratio) in terms.items()}
+        return losses.combine(list(terms.values())), logs
+
+    def _on_policy(self, apply, z0, z1, given, weights) -> dict[str, tuple[float, Ratio]]:
+        learn = self.learn
+        count = max(1, round(learn.rollout_share * z0.shape[0]))
+        z0, z1, given, weights = sub_batch((z0, z1, given, weights), count)
+        # One context for all K states: it depends on neither time nor state.
+        context = self.flow.apply(apply, **given, method="context")
+
+        def velocity(z: Array, t: Array) -> Array:
+            return self.flow.apply(apply, z, t, context, method="velocity")
+
+        terms = on_policy(velocity, z0, z1, weights, learn.rollout)
+        return {
+            "rollout": (learn.on_policy, terms.rollout),
+            "endpoint": (learn.on_policy * learn.endpoint, terms.endpoint),
+        }
+
+    def _time_options(self) -> dict[str, float]:
+        if self.learn.times != "mixture":
+            return {}
+        return {"small_prob": self.learn.small_prob, "small_max": self.learn.small_max}
+
+
+def conditions(
+    batch: Arrays, history: Float[Array, "B L N C"], flow: TrackFlow
+) -> dict[str, Array | None]:
+    """The flow's inputs beside state and time; None where unused or not given."""
+    use = flow.config
+    return {
+        "history": history,
+        "history_visibility": batch["history_visibility"] if use.use_hist_vis_cond else None,
+        "video": batch.get("video") if use.use_video_cond else None,
+        "text": batch.get("text") if use.use_text_cond else None,
+    }
+
+
+def draw_source(
+    keys: Key[Array, " B"], history: Float[Array, "B L N C"], learn: FlowLosses
+) -> Float[Array, "B L N C"]:
+    """The source state of a clip, anchored to its last history latent (eq. 7)."""
+    return sources.draw_source(
+        keys,
+        history[:, -1],
+        history.shape[1],
+        mode=learn.source,
+        std=learn.source_std,
+        fix_first=learn.fix_first,
+    )
+
+
+def drop_text(
+    keys: Key[Array, " B"], text: Float[Array, "B E"], probability: float
+) -> Float[Array, "B E"]:
+    """Zero the text embedding of a share of the clips."""
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - probability))(keys)
+    return text * kept[:, None]
+
+
+def _split(rng: Key[Array, " B"], count: int) -> Key[Array, "M B"]:
+    return jax.vmap(lambda key: jax.random.split(key, count), out_axes=1)(rng)

@@ -1,0 +1,229 @@
+"""Sampling: from a clip's history to K futures, in phases that are each compiled once.
+
+encode (history to latents) -> precompute (everything that neither time nor noise changes, once
+per clip) -> integrate (all solver steps in one call, shared context for all K samples) -> decode.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Key
+
+from tavid_jax.diffusion.solvers import integrate
+from tavid_jax.engine.method import Params
+from tavid_jax.methods.trajloom.flow import draw_source
+from tavid_jax.methods.trajloom.latents import latent_visibility, standardise, unstandardise
+from tavid_jax.methods.trajloom.settings import Settings
+from tavid_jax.methods.trajloom.visibility import history_last
+from tavid_jax.models.latte.context import Context
+from tavid_jax.tracks.coordinates import clip_to_frame, denormalise, in_bounds, normalise
+from tavid_jax.tracks.visibility import expand_time
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How to sample.
+
+    Attributes:
+      solver: "euler" | "heun" | "rk4" | "dopri5" (adaptive, tolerance 1e-5).
+      steps: of the fixed-step solvers; the paper's tables use Euler with 10.
+      samples: K futures per clip.
+      clamp: keep decoded coordinates inside the frame before reading them, as released.
+      history_visibility: "given", or "zeros" as in the released inference script.
+      threshold: a point is called visible above this probability.
+    """
+
+    solver: str = "euler"
+    steps: int = 10
+    samples: int = 1
+    clamp: bool = True
+    history_visibility: str = "given"
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.history_visibility not in ("given", "zeros"):
+            raise ValueError(
+                f"sampling.history_visibility {self.history_visibility!r} is neither 'given' nor "
+                "'zeros'"
+            )
+
+
+@flax.struct.dataclass
+class Forecast:
+    """K futures of B clips on the cell grid.
+
+    Attributes:
+      tracks: float32 (B, K, T, gh, gw, 2) pixels.
+      visible: bool (B, K, T, gh, gw).
+      probability: float32 (B, K, T, gh, gw), before the threshold and the frame's border.
+    """
+
+    tracks: Float[Array, "B K T gh gw 2"]
+    visible: Bool[Array, "B K T gh gw"]
+    probability: Float[Array, "B K T gh gw"]
+
+
+@flax.struct.dataclass
+class Prepared:
+    """What one clip's history gives: the flow's context, and its last latent."""
+
+    context: Context
+    history: Float[Array, "B L N C"]
+
+
+class Forecaster:
+    """Trained weights and the compiled phases around them.
+
+    Args:
+      params: {"vae", "flow", "statistics"} and "visibility"; without the last, a point counts as
+        visible while it is inside the frame.
+    """
+
+    def __init__(self, settings: Settings, params: Params, sampling: Sampling | None = None):
+        self.settings, self.params = settings, params
+        self.sampling = sampling or Sampling()
+        self._compiled: dict[str, Any] = {
+            "prepare": jax.jit(self._prepare),
+            "integrate": jax.jit(self._integrate, static_argnames=("solver", "steps")),
+            "decode": jax.jit(self._decode),
+            "reconstruct": jax.jit(self._reconstruct),
+        }
+
+    def __call__(
+        self, batch: dict[str, Any], rng: Key[Array, ""], samples: int | None = None
+    ) -> Forecast:
+        """Forecast the future of every example of a batch.
+
+        Args:
+          batch: "history_tracks" (B, T, gh, gw, 2) pixels, "history_visibility" (B, T, gh, gw),
+            "video" (B, L, N, Cv) if the flow uses video, "text" (B, E) if it uses text.
+          rng: one key; clip i and sample k draw from a function of (rng, i, k).
+          samples: K; None takes the sampling settings'.
+        """
+        prepared = self._compiled["prepare"](self.params, _arrays(batch))
+        latents = self.integrate(prepared, rng, samples)
+        return self._compiled["decode"](self.params, prepared.history, latents)
+
+    def integrate(
+        self, prepared: Prepared, rng: Key[Array, ""], samples: int | None = None
+    ) -> Float[Array, "B K L N C"]:
+        """Standardised future latents."""
+        size, count = prepared.history.shape[0], samples or self.sampling.samples
+        keys = jax.vmap(
+            lambda i: jax.vmap(lambda k: jax.random.fold_in(jax.random.fold_in(rng, i), k))(
+                jnp.arange(count)
+            )
+        )(jnp.arange(size))
+        return self._compiled["integrate"](
+            self.params,
+            prepared,
+            keys,
+            solver=self.sampling.solver,
+            steps=self.sampling.steps,
+        )
+
+    def reconstruct(self, tracks: Float[Any, "B T gh gw 2"]) -> Float[Array, "B T gh gw 2"]:
+        """Tracks (pixels) through the VAE and back, from the posterior mean."""
+        return self._compiled["reconstruct"](self.params, jnp.asarray(tracks))
+
+    # The phases: pure functions of (params, arrays).
+
+    def _prepare(self, params: Params, batch: dict[str, Array]) -> Prepared:
+        s = self.settings
+        tracks = normalise(batch["history_tracks"], s.geometry.size_hw)
+        latents = s.vae.apply({"params": params["vae"]}, tracks, method="encode").mean
+        history = standardise(latents, params["statistics"][s.flow_losses.statistics])
+        visibility = latent_visibility(batch["history_visibility"], s.geometry)
+        if self.sampling.history_visibility == "zeros":
+            visibility = jnp.zeros_like(visibility)
+        use = s.flow.config
+        context = s.flow.apply(
+            {"params": params["flow"]},
+            history,
+            visibility if use.use_hist_vis_cond else None,
+            batch.get("video") if use.use_video_cond else None,
+            batch.get("text") if use.use_text_cond else None,
+            method="context",
+        )
+        return Prepared(context=context, history=history)
+
+    def _integrate(
+        self, params: Params, prepared: Prepared, keys: Key[Array, "B K"], solver: str, steps: int
+    ) -> Float[Array, "B K L N C"]:
+        s = self.settings
+        learn, last = s.flow_losses, prepared.history[:, -1]
+        z0 = jax.vmap(lambda k: draw_source(k, prepared.history, learn), in_axes=1)(keys)
+        samples, size = z0.shape[:2]
+
+        # The K samples of a clip share its context: they are mapped over, it is not copied.
+        def velocity(z: Array, t: Array) -> Array:
+            evaluate = functools.partial(
+                s.flow.apply,
+                {"params": params["flow"]},
+                context=prepared.context,
+                method="velocity",
+            )
+            by_sample = jax.vmap(lambda a, b: evaluate(a, b))(
+                z.reshape(samples, size, *z.shape[1:]), t.reshape(samples, size)
+            )
+            return by_sample.reshape(z.shape)
+
+        z1 = integrate(
+            velocity,
+            z0.reshape(samples * size, *z0.shape[2:]),
+            method=solver,
+            steps=steps,
+            first=jnp.tile(last, (samples, 1, 1)) if learn.fix_first else None,
+        )
+        return jnp.swapaxes(z1.reshape(z0.shape), 0, 1)
+
+    def _decode(
+        self, params: Params, history: Float[Array, "B L N C"], latents: Float[Array, "B K L N C"]
+    ) -> Forecast:
+        s = self.settings
+        size, samples = latents.shape[:2]
+        flat = latents.reshape(size * samples, *latents.shape[2:])
+        table = params["statistics"][s.flow_losses.statistics]
+        tracks = self._decode_tracks(params, unstandardise(flat, table))
+        inside = in_bounds(tracks, s.geometry.size_hw)
+        probability = jnp.ones(tracks.shape[:-1])
+        if "visibility" in params:
+            repeated = jnp.repeat(history, samples, axis=0)
+            logits = s.visibility.apply(
+                {"params": params["visibility"]}, flat, history_last(s.visibility, repeated)
+            )
+            frames = expand_time(
+                jax.nn.sigmoid(logits), s.geometry.frames, s.geometry.temporal_stride
+            )
+            probability = frames.reshape(tracks.shape[:-1])
+        forecast = Forecast(
+            tracks=clip_to_frame(tracks, s.geometry.size_hw),
+            visible=(probability > self.sampling.threshold) & inside,
+            probability=probability,
+        )
+        return jax.tree.map(lambda x: x.reshape(size, samples, *x.shape[1:]), forecast)
+
+    def _decode_tracks(self, params: Params, latents: Array) -> Float[Array, "B T gh gw 2"]:
+        s = self.settings
+        field = s.vae.apply({"params": params["vae"]}, latents, method="decode")
+        if self.sampling.clamp:
+            field = jnp.clip(field, -1.0, 1.0)
+        return denormalise(field, s.geometry.size_hw)
+
+    def _reconstruct(self, params: Params, tracks: Array) -> Float[Array, "B T gh gw 2"]:
+        s = self.settings
+        posterior = s.vae.apply(
+            {"params": params["vae"]}, normalise(tracks, s.geometry.size_hw), method="encode"
+        )
+        return self._decode_tracks(params, posterior.mean)
+
+
+def _arrays(batch: dict[str, Any]) -> dict[str, Array]:
+    names = ("history_tracks", "history_visibility", "video", "text")
+    return {name: jnp.asarray(batch[name]) for name in names if name in batch}

@@ -1,0 +1,135 @@
+"""The compute stage between VAE and flow: latent statistics, and a cache of encoded examples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from tavid_jax.data.clip import Clip
+from tavid_jax.engine.method import Arrays, ComputeMethod, Params, Spec
+from tavid_jax.methods.trajloom.examples import Geometry, example_of, example_spec
+from tavid_jax.models.latte.vae import TrackVAE
+from tavid_jax.tracks.coordinates import normalise
+from tavid_jax.tracks.visibility import pool_cells
+
+#: The released generator standardises history and future by one table, that of both together.
+SEGMENTS = ("history", "future", "all")
+
+
+class LatentsMethod(ComputeMethod):
+    """Encodes every clip once. Result: {"statistics": {segment: {"mean": (C,), "std": (C,)}}}."""
+
+    trainable_paths = ("statistics/.*",)
+
+    def __init__(self, model: TrackVAE, geometry: Geometry, video_channels: int):
+        self.model, self.geometry, self.video_channels = model, geometry, video_channels
+
+    def prepare(self, clip: Clip, rng: Any) -> dict[str, Any]:
+        del rng
+        return example_of(clip, self.geometry, self.video_channels)
+
+    def raw_spec(self) -> dict[str, Spec]:
+        return example_spec(self.geometry, self.video_channels)
+
+    def encoded_spec(self) -> dict[str, Spec]:
+        return encoded_spec(self.geometry, self.model.config.latent_channels, self.video_channels)
+
+    def init(self, rng: jax.Array) -> Params:
+        g = self.geometry
+        tracks = jnp.zeros((1, g.frames, *g.grid_hw, 2))
+        return {
+            "vae": self.model.init(rng, tracks)["params"],
+            "statistics": blank_statistics(self.model.config.latent_channels),
+        }
+
+    def encode(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
+        del rng
+        return encode_batch(self.model, self.geometry, params["vae"], batch)
+
+    def examine(self, params: Params, batch: Arrays, rng: jax.Array) -> tuple[Arrays, Params]:
+        encoded = self.encode(params, batch, rng)
+        sums = {
+            segment: {
+                "count": jnp.full(z.shape[0], z.shape[1] * z.shape[2], jnp.float32),
+                "sum": z.sum(axis=(1, 2)),
+                "squares": (z**2).sum(axis=(1, 2)),
+            }
+            for segment, z in (("history", encoded["history"]), ("future", encoded["future"]))
+        }
+        return encoded, sums
+
+    def conclude(self, sums: Params) -> Params:
+        """Population mean and standard deviation per channel, in float64."""
+        whole = jax.tree.map(np.add, sums["history"], sums["future"])
+        statistics = {}
+        for segment, s in {**sums, "all": whole}.items():
+            mean = s["sum"] / s["count"]
+            variance = np.maximum(s["squares"] / s["count"] - mean**2, 0.0)
+            statistics[segment] = {
+                "mean": mean.astype(np.float32),
+                "std": np.sqrt(variance).astype(np.float32),
+            }
+        return {"statistics": statistics}
+
+
+def encode_batch(model: TrackVAE, geometry: Geometry, vae: Params, batch: Arrays) -> Arrays:
+    """Posterior means of both halves, pooled visibility, video features as they are.
+
+    Returns "history" and "future" float32 (B, L, N, C), unscaled as in the released cache,
+    "history_visibility" and "future_visibility" float32 (B, L, N), and "video" if given.
+    """
+    size = batch["history_tracks"].shape[0]
+    tracks = jnp.concatenate([batch["history_tracks"], batch["future_tracks"]])
+    posterior = model.apply({"params": vae}, normalise(tracks, geometry.size_hw), method="encode")
+    encoded = {
+        "history": posterior.mean[:size],
+        "future": posterior.mean[size:],
+        "history_visibility": latent_visibility(batch["history_visibility"], geometry),
+        "future_visibility": latent_visibility(batch["future_visibility"], geometry),
+    }
+    if "video" in batch:
+        encoded["video"] = batch["video"]
+    return encoded
+
+
+def latent_visibility(
+    visibility: Bool[Array, "B T gh gw"], geometry: Geometry
+) -> Float[Array, "B L N"]:
+    """1 where a cell's track is seen in any frame of a latent block (TrajLoom, sec. 3.3)."""
+    return pool_cells(visibility, geometry.temporal_stride).astype(jnp.float32)
+
+
+def encoded_spec(geometry: Geometry, channels: int, video_channels: int) -> dict[str, Spec]:
+    """Shapes of `encode_batch`'s result, without the batch axis."""
+    tokens = (geometry.latent_frames, geometry.num_tokens)
+    axes = ("time", "tokens")
+    spec = {
+        "history": Spec((*tokens, channels), np.float32, (*axes, "embed")),
+        "future": Spec((*tokens, channels), np.float32, (*axes, "embed")),
+        "history_visibility": Spec(tokens, np.float32, axes),
+        "future_visibility": Spec(tokens, np.float32, axes),
+    }
+    if video_channels:
+        spec["video"] = Spec((*tokens, video_channels), np.float32, (*axes, "embed"))
+    return spec
+
+
+def blank_statistics(channels: int) -> Params:
+    """Statistics that standardise nothing, as placeholders of the right shape."""
+    return {
+        segment: {"mean": jnp.zeros(channels), "std": jnp.ones(channels)} for segment in SEGMENTS
+    }
+
+
+def standardise(z: Float[Array, "*b C"], table: Params) -> Float[Array, "*b C"]:
+    """(z - mean) / max(std, 1e-8) per channel, in float32."""
+    return (z.astype(jnp.float32) - table["mean"]) / jnp.maximum(table["std"], 1e-8)
+
+
+def unstandardise(z: Float[Array, "*b C"], table: Params) -> Float[Array, "*b C"]:
+    """The inverse of `standardise`."""
+    return z.astype(jnp.float32) * jnp.maximum(table["std"], 1e-8) + table["mean"]

@@ -1,0 +1,192 @@
+"""TrajLoom's report: tables, curves and moving pictures. Fills a report that it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tavid_jax.data.clip import Clip
+from tavid_jax.methods.trajloom.judging import Futures, Scenes
+from tavid_jax.viz import curves, media, panels
+
+NAMES = {
+    "trajloom": "TrajLoom, one sample",
+    "stand_still": "stand still",
+    "constant_velocity": "constant velocity",
+    "constant_acceleration": "constant acceleration",
+}
+CURVES = ("loss", "vepe_px", "flow", "rollout", "endpoint", "accuracy", "grad_norm")
+
+
+def headline(report: Any, metrics: Mapping[str, Any], title: str) -> None:
+    """Key numbers and verdicts, in words."""
+    forecast, versus = metrics["forecast"], metrics["comparison"]
+    ours = forecast["trajloom"]
+    report.section(title)
+    cards = [
+        dict(
+            label="ADE of one sample",
+            value=ours["ade_px"],
+            unit="px",
+            interval=ours["ade_interval"],
+            digits=2,
+            detail=f"{ours['clips']} unseen clips",
+        )
+    ]
+    best = next((k for k in ours if k.startswith("best_of_") and k.endswith("ade_px")), None)
+    if best:
+        count = best.split("_")[2]
+        cards.append(dict(label=f"ADE, best of {count}", value=ours[best], unit="px", digits=2))
+    cards.append(
+        dict(
+            label="autoencoder error",
+            value=metrics["vae"]["vepe_px"],
+            unit="px",
+            digits=2,
+            detail="VEPE of future windows",
+        )
+    )
+    if "visibility" in metrics:
+        cards.append(dict(label="visibility F1", value=metrics["visibility"]["f1"], digits=3))
+    report.key_numbers(cards)
+    for name, row in versus.items():
+        report.verdict(
+            "TrajLoom",
+            NAMES.get(name, name),
+            (row["ade_difference_px"], *row["interval"]),
+            unit="px",
+            digits=2,
+            note="(ADE of one sample, paired bootstrap over clips)",
+        )
+
+
+def forecast_table(report: Any, metrics: Mapping[str, Any], note: str = "") -> None:
+    """All forecasts side by side, then by kind of motion."""
+    forecast, truth = metrics["forecast"], metrics["truth"]
+    columns = [
+        "forecast",
+        dict(name="ADE", unit="px", better="lower", digits=2),
+        dict(name="FDE", unit="px", better="lower", digits=2),
+        dict(name="ADE, moving points", unit="px", better="lower", digits=2),
+        dict(name="FVMD", better="lower", digits=0),
+        dict(name="FVMD-Long", better="lower", digits=0),
+        dict(name="FlowTV", unit="1e-3/frame", digits=1),
+        dict(name="DivCurlE", unit="1e-3/frame²", digits=1),
+    ]
+    rows = [
+        [
+            NAMES.get(name, name),
+            (row["ade_px"], *row["ade_interval"]),
+            row["fde_px"],
+            row["ade_moving_px"],
+            row["fvmd"]["fvmd"],
+            row["fvmd_long"]["fvmd"],
+            1e3 * row["flow_tv"],
+            1e3 * row["div_curl"],
+        ]
+        for name, row in forecast.items()
+    ]
+    rows.append(
+        ["truth", None, None, None, None, None, 1e3 * truth["flow_tv"], 1e3 * truth["div_curl"]]
+    )
+    report.table(
+        "Forecasts",
+        columns,
+        rows,
+        note=note
+        or "FlowTV and DivCurlE measure smoothness: a frozen field scores 0, so closest to the "
+        "truth is best, not smallest.",
+        highlight=[NAMES["trajloom"]],
+        reference=["truth"],
+    )
+
+
+def sample_table(report: Any, ours: Mapping[str, Any]) -> None:
+    """One sample, the mean and the best of K."""
+    rows = [
+        [label, value]
+        for label, value in (
+            ("one sample", ours["ade_px"]),
+            *(
+                (key.removesuffix("_ade_px").replace("_", " "), value)
+                for key, value in ours.items()
+                if "_of_" in key and key.endswith("_ade_px")
+            ),
+        )
+    ]
+    report.table(
+        "Several samples of the same clip",
+        ["TrajLoom", dict(name="ADE", unit="px", better="lower", digits=2)],
+        rows,
+        note="The mean of several forecasts has the lowest error and moves least; a single sample "
+        "is one of several possible futures.",
+    )
+
+
+def kind_table(report: Any, metrics: Mapping[str, Any]) -> None:
+    """ADE by kind of motion of the object that a point belongs to."""
+    forecast = metrics["forecast"]
+    kinds = sorted(forecast["trajloom"]["ade_by_kind_px"])
+    report.table(
+        "ADE by kind of motion",
+        ["motion", *(dict(name=NAMES[n], unit="px", better="lower", digits=2) for n in forecast)],
+        [[kind, *(forecast[n]["ade_by_kind_px"][kind] for n in forecast)] for kind in kinds],
+        note="Each row ranks its forecasts. The background moves with the camera alone.",
+    )
+
+
+def training_curves(report: Any, results: Any) -> None:
+    """What each stage logged."""
+    report.section("Training")
+    seconds = results.seconds
+    report.table(
+        "Time by stage",
+        ["stage", dict(name="time", unit="s", digits=0)],
+        [[stage, value] for stage, value in seconds.items()],
+    )
+    for stage, records in results.curves.items():
+        names = [n for n in CURVES if records and n in records[0]]
+        if len(records) > 1 and names:
+            report.figure(curves.loss_curves(records, names, title=stage), f"Stage `{stage}`")
+
+
+def moving_pictures(
+    scenes: Scenes,
+    futures: Futures,
+    clips: list[Clip],
+    settings: Any,
+    provenance: Mapping[str, str],
+    *,
+    truth: str = "truth",
+    frames: list[np.ndarray] | None = None,
+) -> list[media.Media]:
+    """One animation per clip: history | forecast | truth, trails over the frames.
+
+    Args:
+      settings: `config.report`: height of a picture in px, fps, how many samples to show.
+      frames: larger frames to draw on (T, H', W', 3) per clip; None takes the clips' own.
+    """
+    films = []
+    split = scenes.geometry.frames
+    for i, clip in enumerate(clips):
+        video = clip.video if frames is None else frames[i]
+        shown = futures.tracks[0, i], futures.visible[0, i]
+        strip = panels.forecast_panel(
+            video[:split],
+            scenes.history[i],
+            scenes.history_visible[i],
+            *shown,
+            scenes.future[i],
+            scenes.future_visible[i],
+            size_hw=scenes.geometry.size_hw,
+            out_height=settings.height,
+            future_frames=video[split : 2 * split],
+            prediction_labels="TrajLoom",
+            truth_label=truth,
+        )
+        films.append(
+            media.encode_animation(strip, settings.fps, provenance={**provenance, "clip": clip.id})
+        )
+    return films

@@ -1,0 +1,283 @@
+"""TrajLoom as a whole: its stages' methods, its judging, its samples and its pictures."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from tavid_jax.data.clip import Clip
+from tavid_jax.engine.method import Method, Results, System
+from tavid_jax.methods.trajloom import ablations, judging, pages
+from tavid_jax.methods.trajloom.flow import FlowMethod
+from tavid_jax.methods.trajloom.forecaster import Forecaster, Sampling
+from tavid_jax.methods.trajloom.latents import LatentsMethod
+from tavid_jax.methods.trajloom.sampler import Sampler
+from tavid_jax.methods.trajloom.settings import Settings, build, read_settings
+from tavid_jax.methods.trajloom.vae import VAEMethod
+from tavid_jax.methods.trajloom.visibility import VisibilityMethod
+from tavid_jax.viz import media, panels
+
+METHODS = ("vae", "latents", "flow", "visibility")
+MAIN = "trajloom"
+
+
+class TrajLoom(System):
+    """Built from a config: see configs/trajloom.py.
+
+    `config.variants` maps a name to the stages that make it up; "trajloom" (or the first one) is
+    the one that is judged in full, the others are ablations of it.
+    """
+
+    def __init__(self, config: Any):
+        self.config = config
+        for name, stages in config.variants.items():
+            for stage in stages:
+                if stage.split("@")[0] not in config.stages:
+                    raise ValueError(f"variants.{name} names stage {stage!r}, which is not there")
+
+    def method(self, stage: str) -> Method:
+        """The method of a stage: `method` is vae, latents, flow or visibility."""
+        wanted = self.config.stages[stage]
+        s = read_settings(self.config, wanted.options)
+        cached = wanted.data in wanted.cached_by
+        if wanted.method not in METHODS:
+            raise ValueError(f"stages.{stage}.method {wanted.method!r} is none of {METHODS}")
+        return {
+            "vae": lambda: VAEMethod(s.vae, s.geometry, s.vae_losses),
+            "latents": lambda: LatentsMethod(s.vae, s.geometry, s.video_channels),
+            "flow": lambda: FlowMethod(s.vae, s.flow, s.geometry, s.flow_losses, cached),
+            "visibility": lambda: VisibilityMethod(
+                s.vae, s.visibility, s.geometry, s.visibility_losses, cached
+            ),
+        }[wanted.method]()
+
+    def settings(self, variant: str) -> Settings:
+        """The settings under which a variant samples: those of its stages, in order."""
+        stages = [name.split("@")[0] for name in self.config.variants[variant]]
+        return read_settings(self.config, *(self.config.stages[name].options for name in stages))
+
+    def forecaster(self, results: Results, variant: str = "") -> Forecaster:
+        """The trained sampler of a variant ("" = the main one)."""
+        variant = variant or self.main_variant
+        params = results.params(*self.config.variants[variant])
+        sampling = build(Sampling, "sampling", **self.config.sampling)
+        return Forecaster(self.settings(variant), params, sampling)
+
+    def sampler(self, results: Results, inputs: Any) -> Sampler:
+        """The main variant, for Python and notebooks."""
+        return Sampler(self.forecaster(results), inputs, self.config, results.provenance)
+
+    @property
+    def main_variant(self) -> str:
+        names = list(self.config.variants)
+        return MAIN if MAIN in names else names[0]
+
+    def evaluate(self, results: Results, inputs: Any, report: Any) -> dict[str, Any]:
+        """Judge on unseen scenes (and held-out and given clips), fill the report."""
+        if "ablations" in self.config:
+            return ablations.evaluate(self, results, inputs, report)
+        forecaster = self.forecaster(results)
+        metrics: dict[str, Any] = self._judge(results, forecaster, inputs, "test", report)
+        if self.config.train_clips:
+            held_out = self._judge(results, forecaster, inputs, "held_out", report)
+            metrics["held_out"] = held_out
+        if self.config.clips:
+            metrics["clips"] = self._forecast_clips(results, forecaster, inputs, report)
+        pages.training_curves(report, results)
+        report.provenance(dict(results.provenance))
+        metrics["seconds"] = dict(results.seconds)
+        metrics["provenance"] = dict(results.provenance)
+        return metrics
+
+    def _judge(
+        self, results: Results, forecaster: Forecaster, inputs: Any, name: str, report: Any
+    ) -> dict[str, Any]:
+        """One source: all forecasts, comparisons, tables, and pictures of the first clips."""
+        evaluate, started = self.config.evaluate, time.perf_counter()
+        source = inputs.open(name)
+        clips = [source[i] for i in range(len(source))]
+        settings = forecaster.settings
+        scenes = judging.load_scenes(clips, settings.geometry, settings.video_channels)
+        futures = judging.run_forecaster(
+            forecaster, scenes, evaluate.samples, evaluate.batch_size, evaluate.seed
+        )
+        forecasts = {MAIN: futures.tracks[0]}
+        forecasts |= {b: judging.baseline(b, scenes) for b in judging.BASELINES}
+        metrics: dict[str, Any] = {
+            "forecast": {k: judging.measure(v, scenes) for k, v in forecasts.items()},
+            "comparison": {
+                b: judging.compare(forecasts[MAIN], forecasts[b], scenes, evaluate.resamples)
+                for b in judging.BASELINES
+            },
+            "truth": judging.smooth(scenes.future, scenes, scenes.future_visible),
+            "vae": {
+                **judging.reconstruct(forecaster, scenes, "future", evaluate.batch_size),
+                "history": judging.reconstruct(forecaster, scenes, "history", evaluate.batch_size),
+            },
+        }
+        metrics["forecast"][MAIN] |= judging.measure_samples(futures, scenes)
+        if "visibility" in forecaster.params:
+            metrics["visibility"] = judging.measure_visibility(futures.visible[0], scenes)
+        title = "Unseen scenes" if name == "test" else "Held-out parts of the training clips"
+        pages.headline(report, metrics, title)
+        pages.forecast_table(report, metrics)
+        pages.sample_table(report, metrics["forecast"][MAIN])
+        if name == "test":
+            pages.kind_table(report, metrics)
+        self._show(report, results, scenes, futures, clips, self.config.report.scenes, "truth")
+        logging.info(
+            "judged %d clips of %s in %.0f s", len(clips), name, time.perf_counter() - started
+        )
+        return metrics
+
+    def _forecast_clips(
+        self, results: Results, forecaster: Forecaster, inputs: Any, report: Any
+    ) -> dict[str, Any]:
+        """The user's videos: forecasts beside what the tracker saw, as pictures and numbers."""
+        source = inputs.open("clips")
+        chosen = self._first_windows(source)
+        clips = [source[i] for i in chosen]
+        settings, evaluate = forecaster.settings, self.config.evaluate
+        scenes = judging.load_scenes(clips, settings.geometry, settings.video_channels)
+        futures = judging.run_forecaster(
+            forecaster, scenes, evaluate.samples, evaluate.batch_size, evaluate.seed
+        )
+        report.section(
+            "Your clips",
+            "History, forecast, and what the tracker saw afterwards. The tracker is no ground "
+            "truth: it loses points.",
+        )
+        rows, metrics = [], {}
+        forecasts = {MAIN: futures.tracks[0]}
+        forecasts |= {b: judging.baseline(b, scenes) for b in judging.BASELINES}
+        errors = {
+            k: judging.forecast.ade(v, scenes.future, scenes.future_visible)
+            for k, v in forecasts.items()
+        }
+        for i, clip in enumerate(clips):
+            metrics[clip.id] = {k: {"ade_px": float(v[i])} for k, v in errors.items()}
+            rows.append([clip.id, *(float(v[i]) for v in errors.values())])
+        columns = [dict(name=pages.NAMES[k], unit="px", better="lower", digits=2) for k in errors]
+        report.table("ADE against the tracker", ["clip", *columns], rows)
+        self._show(
+            report,
+            results,
+            scenes,
+            futures,
+            clips,
+            len(clips),
+            "tracker",
+            frames=self._large_frames(source, chosen),
+        )
+        if source.skipped:
+            report.details(
+                f"{len(source.skipped)} files skipped",
+                "\n".join(f"{path}: {reason}" for path, reason in source.skipped),
+            )
+        return metrics
+
+    def _first_windows(self, source: Any) -> list[int]:
+        """Indices of the first few windows of every file."""
+        seen: dict[int, int] = {}
+        chosen = []
+        for i, window in enumerate(source.windows):
+            seen[window.file] = seen.get(window.file, 0) + 1
+            if seen[window.file] <= self.config.report.windows_per_clip:
+                chosen.append(i)
+        return chosen
+
+    def _large_frames(self, source: Any, chosen: list[int]) -> list[np.ndarray]:
+        height, width = self.config.data.size_hw
+        scale = self.config.report.height / height
+        size = (round(height * scale), round(width * scale))
+        return [source.clip_frames(i, size) for i in chosen]
+
+    def _show(
+        self,
+        report: Any,
+        results: Results,
+        scenes: judging.Scenes,
+        futures: judging.Futures,
+        clips: list[Clip],
+        count: int,
+        truth: str,
+        frames: list[np.ndarray] | None = None,
+    ) -> None:
+        films = pages.moving_pictures(
+            judging.select(scenes, slice(0, count)),
+            judging.Futures(futures.tracks[:, :count], futures.visible[:, :count]),
+            clips[:count],
+            self.config.report,
+            results.provenance,
+            truth=truth,
+            frames=frames,
+        )
+        for film, clip in zip(films, clips, strict=False):
+            report.media(film.data, f"{clip.id} — {clip.caption}" if clip.caption else clip.id)
+
+    def sample(self, results: Results, inputs: Any, out_dir: Path) -> list[Path]:
+        """Forecast `config.clips`: per window an animation and the arrays behind it."""
+        forecaster = self.forecaster(results)
+        source = inputs.open("clips")
+        settings, evaluate = forecaster.settings, self.config.evaluate
+        written = []
+        for i in range(len(source)):
+            clip = source[i]
+            scenes = judging.load_scenes([clip], settings.geometry, settings.video_channels)
+            futures = judging.run_forecaster(
+                forecaster, scenes, self.config.sampling.samples, 1, evaluate.seed
+            )
+            folder = Path(out_dir) / clip.id.replace("/", "_")
+            folder.mkdir(parents=True, exist_ok=True)
+            (film,) = pages.moving_pictures(
+                scenes,
+                futures,
+                [clip],
+                self.config.report,
+                results.provenance,
+                truth="tracker",
+                frames=self._large_frames(source, [i]),
+            )
+            media.save(folder / "forecast.webp", film)
+            np.savez(
+                folder / "forecast.npz",
+                pred_tracks=futures.tracks[:, 0],
+                pred_visibility=futures.visible[:, 0],
+                history_tracks=scenes.history[0],
+                history_visibility=scenes.history_visible[0],
+                tracker_tracks=scenes.future[0],
+                tracker_visibility=scenes.future_visible[0],
+                size_hw=np.array(settings.geometry.size_hw),
+                **{f"provenance/{k}": v for k, v in results.provenance.items()},
+            )
+            written += [folder / "forecast.webp", folder / "forecast.npz"]
+            logging.info("%s (%d of %d)", folder, i + 1, len(source))
+        return written
+
+    def preview(self, inputs: Any, report: Any) -> dict[str, Any]:
+        """What the models will see: clips with their tracks, before any training."""
+        settings = read_settings(self.config)
+        sources = {"train": inputs.open("train")}
+        if self.config.clips:
+            sources["clips"] = inputs.open("clips")
+        counts: dict[str, Any] = {}
+        for name, source in sources.items():
+            counts[name] = len(source)
+            report.section(f"Data set {name}", f"{len(source)} clips.")
+            for i in range(min(self.config.report.scenes * 2, len(source))):
+                clip = source[i]
+                judging.load_scenes([clip], settings.geometry, settings.video_channels)
+                strip = panels.track_panel(
+                    clip.video,
+                    clip.tracks,
+                    clip.visibility,
+                    size_hw=clip.size_hw,
+                    out_height=self.config.report.height,
+                )
+                film = media.encode_animation(strip, self.config.report.fps)
+                report.media(film.data, clip.caption or clip.id, least_width=260)
+        return {"clips": counts}

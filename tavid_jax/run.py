@@ -1,0 +1,80 @@
+"""One run, from a config to its report: what the command line and the Python API share."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import logging
+
+from tavid_jax.data.clip import ClipError
+from tavid_jax.data.inputs import ConfiguredInputs
+from tavid_jax.data.video import VideoError
+from tavid_jax.engine.checkpoint import CheckpointError
+from tavid_jax.engine.compile_cache import enable_compile_cache
+from tavid_jax.engine.report import Report, write_metrics
+from tavid_jax.engine.stages import check_stages, open_results, run_stages
+from tavid_jax.engine.monitor import NonFiniteError
+from tavid_jax.engine.workdir import Workdir, WorkdirError
+from tavid_jax.methods.registry import make_system
+from tavid_jax.parallel.mesh import make_mesh, start_processes
+
+#: Errors whose message is meant for the user: no traceback needed
+USER_ERRORS = (
+    ValueError,
+    OSError,
+    ClipError,
+    VideoError,
+    CheckpointError,
+    NonFiniteError,
+    WorkdirError,
+)
+
+
+def run(config: Any, workdir: Path, mode: str) -> Path:
+    """Run a config in a mode (see main.py) and return the path of what it wrote."""
+    started = time.perf_counter()
+    start_processes(config.get("distributed"))
+    enable_compile_cache(config.compile_cache)
+    # Everything that can be wrong with a config is looked at before any work is done.
+    system = make_system(config)
+    check_stages(config)
+    for name in config.order:
+        system.method(name)
+    mesh = make_mesh(config.mesh.to_dict())
+    inputs = ConfiguredInputs(config, workdir)
+    if config.clips:
+        inputs.open("clips")
+    folder = Workdir(workdir, config, tuple(config.volatile))
+    logging.info("%s:%s in %s on %s", config.system, config.preset, workdir, _devices())
+    try:
+        return _run_mode(config, mode, system, inputs, folder, mesh, started)
+    finally:
+        folder.close()
+
+
+def _run_mode(config, mode, system, inputs, folder, mesh, started) -> Path:
+    if mode == "preview":
+        report = Report("Preview", f"{config.system}:{config.preset}, before any training")
+        system.preview(inputs, report)
+        return report.write(folder.path / "preview")
+    if mode == "train":
+        results = run_stages(config, system, inputs, folder, mesh)
+    else:
+        results = open_results(config, folder.path, folder.fingerprint)
+    if mode == "sample":
+        out = folder.path / "samples"
+        system.sample(results, inputs, out)
+        return out
+    report = Report(config.title, f"{config.system}:{config.preset}")
+    metrics = system.evaluate(results, inputs, report)
+    metrics["seconds"] = {**metrics["seconds"], "this_command": time.perf_counter() - started}
+    write_metrics(folder.path / "report" / "metrics.json", metrics)
+    return report.write(folder.path / "report")
+
+
+def _devices() -> str:
+    devices = jax.devices()
+    return f"{len(devices)} {devices[0].platform} device{'s' if len(devices) > 1 else ''}"
