@@ -14,8 +14,9 @@ from tavid_jax.engine import trees
 from tavid_jax.engine.method import Arrays, Method, Params
 
 
-# An array, or what stands for one while a tree is mapped: a shape, a sharding, numpy.
+# Arrays, or what stands for them while a tree is mapped: shapes, shardings, placeholders of jax.
 Leaf = Any
+Tree = Any
 
 
 @flax.struct.dataclass
@@ -32,9 +33,9 @@ class TrainState:
     """
 
     step: Leaf
-    trainable: Params
-    opt_state: Any
-    ema: Params | None
+    trainable: Tree
+    opt_state: Tree
+    ema: Tree | None
     rng: Leaf
     skipped: Leaf
     streak: Leaf

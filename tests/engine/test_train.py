@@ -22,34 +22,25 @@ def stop_at(step: int):
     """Sends SIGTERM while the batch of `step` is made: the loop saves after that step."""
 
     def at(now: int, arrays: dict[str, np.ndarray]) -> None:
-        if now == step and "weight" in arrays and len(arrays["x"]) == 8:
+        if now == step:
             os.kill(os.getpid(), signal.SIGTERM)
 
     return at
 
 
-class FaultyInputs(toy.ToyInputs):
-    """Faults in the endless (training) batches alone."""
-
-    def _passes(self, source, batch_size, num_epochs):
-        at, self.at = self.at, lambda step, arrays: None
-        yield from super()._passes(source, batch_size, num_epochs)
-        self.at = at
-
-
-def nan_in(*steps: int) -> FaultyInputs:
+def nan_in(*steps: int) -> toy.ToyInputs:
     def at(step: int, arrays: dict[str, np.ndarray]) -> None:
         if step in steps:
             arrays["x"][:, 0] = np.nan
 
-    return FaultyInputs(at)
+    return toy.ToyInputs(at)
 
 
 @pytest.mark.parametrize("stop", [0, 1, 2])
 def test_stopped_and_resumed_to_the_same_bits(tmp_path: Path, straight: Path, stop: int):
     """Stop 1 is a checkpoint of its own making, 0 and 2 lie between two regular ones."""
     with pytest.raises(SystemExit) as left:
-        toy.run(tmp_path, inputs=FaultyInputs(stop_at(stop)))
+        toy.run(tmp_path, inputs=toy.ToyInputs(stop_at(stop)))
     assert left.value.code == 75
     assert toy.saved_steps(tmp_path)[-1] == stop + 1
     inputs = toy.ToyInputs()
@@ -72,11 +63,14 @@ def test_state_holds_all_that_a_restart_needs(straight: Path):
     assert all(leaf.dtype == np.float32 for path, leaf in state.items() if "'net'" in path)
 
 
-def program(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+def program(
+    folder: Path, variables: dict[str, str], *arguments: str
+) -> subprocess.CompletedProcess:
+    settings = {"JAX_PLATFORMS": "cpu", "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
     return subprocess.run(
         [sys.executable, "-m", "tests.engine.toy", str(folder), *arguments],
         cwd=CHECKOUT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_DEFAULT_MATMUL_PRECISION": "highest"},
+        env=os.environ | settings | variables,
         capture_output=True,
         text=True,
     )
@@ -91,21 +85,26 @@ def program(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     ],
 )
 def test_stopped_program_goes_on_to_the_same_bits(
-    tmp_path: Path, straight_small: Path, fault: str, code: int, message: str
+    tmp_path: Path,
+    straight: Path,
+    programs: dict[str, str],
+    fault: str,
+    code: int,
+    message: str,
 ):
-    first = program(tmp_path, fault)
+    first = program(tmp_path, programs, fault)
     assert first.returncode == code, first.stderr[-2000:]
     assert message in first.stderr and "Traceback" not in first.stderr
     assert not (tmp_path / "stages" / "fit" / "done.json").exists()
-    second = program(tmp_path)
+    second = program(tmp_path, programs)
     assert second.returncode == 0, second.stderr[-2000:]
-    toy.assert_same_bits(toy.saved_state(tmp_path), toy.saved_state(straight_small))
-    assert toy.records(tmp_path) == toy.records(straight_small)
+    toy.assert_same_bits(toy.saved_state(tmp_path), toy.saved_state(straight))
+    assert toy.records(tmp_path) == toy.records(straight)
 
 
 def test_seconds_are_carried_over_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(SystemExit):
-        toy.run(tmp_path, inputs=FaultyInputs(stop_at(1)))
+        toy.run(tmp_path, inputs=toy.ToyInputs(stop_at(1)))
     real = train.Checkpoints.restore_latest
     seen = {}
 
@@ -183,7 +182,7 @@ class _Compilations(logging.Handler):
 def test_nothing_compiles_after_the_second_step(tmp_path: Path):
     seen = _Compilations()
     compiled: dict[int, int] = {}
-    inputs = FaultyInputs(lambda step, arrays: compiled.update({step: len(seen.names)}))
+    inputs = toy.ToyInputs(lambda step, arrays: compiled.update({step: len(seen.names)}))
     logger = logging.getLogger("jax")
     logger.addHandler(seen)
     try:
@@ -229,7 +228,7 @@ def test_no_step_waits_for_its_own_metrics(tmp_path: Path, monkeypatch: pytest.M
 
 def test_snapshots_and_ema(tmp_path: Path):
     results = toy.run(tmp_path, toy.toy_config(snapshots=(1, 4), ema=0.5))
-    early, late = results.params("fit", at=1), results.params("fit", at=4)
+    early, late = results.params("fit@1"), results.params("fit@4")
     final = results.params("fit")
     np.testing.assert_array_equal(
         late["net"]["head"]["kernel"], final["net"]["head"]["kernel"], strict=True
@@ -261,9 +260,7 @@ def test_validation_is_logged_and_disturbs_nothing(tmp_path: Path, straight: Pat
     scores = {r["step"]: r["validation/loss"] for r in results.curves["fit"] if len(r) > 10}
     assert set(scores) == {2, 4} and all(np.isfinite(v) for v in scores.values())
     toy.assert_same_bits(toy.saved_state(tmp_path), toy.saved_state(straight))
-    plain = [
-        {k: v for k, v in r.items() if k != "validation/loss"} for r in toy.records(tmp_path)
-    ]
+    plain = [{k: v for k, v in r.items() if k != "validation/loss"} for r in toy.records(tmp_path)]
     assert plain == toy.records(straight)
 
 

@@ -146,7 +146,9 @@ class ToyInputs:
         step = start_step
         while True:
             indices = [1000 * seed + step * batch_size + i for i in range(batch_size)]
-            yield self._batch(step, indices, batch_size)
+            batch = self._batch(step, indices, batch_size)
+            self.at(step, batch.arrays)
+            yield batch
             step += 1
 
     def _passes(self, source: Source, batch_size: int, num_epochs: int) -> Iterator[Batch]:
@@ -159,7 +161,6 @@ class ToyInputs:
         padded = indices + [indices[0]] * (batch_size - len(indices))
         examples = [example(i) for i in padded]
         arrays = {k: np.stack([e[k] for e in examples]) for k in examples[0]}
-        self.at(step, arrays)
         return Batch(step, arrays, [f"clip{i}" for i in indices])
 
     @contextlib.contextmanager
@@ -179,51 +180,60 @@ class Sink:
 
 
 def optimizer(**changes: Any) -> dict[str, Any]:
-    return dict(
-        name="adam",
-        lr=1e-2,
-        schedule="cosine",
-        warmup=2,
-        final=0.1,
-        b1=0.9,
-        b2=0.99,
-        eps=1e-8,
-        weight_decay=0.0,
-        clip=1.0,
-    ) | changes
+    return (
+        dict(
+            name="adam",
+            lr=1e-2,
+            schedule="cosine",
+            warmup=2,
+            final=0.1,
+            b1=0.9,
+            b2=0.99,
+            eps=1e-8,
+            weight_decay=0.0,
+            clip=1.0,
+        )
+        | changes
+    )
 
 
 def fit_stage(**changes: Any) -> dict[str, Any]:
-    return dict(
-        kind="train",
-        data="train",
-        cached_by=(),
-        init_from=("stats",),
-        seed=0,
-        steps=STEPS,
-        batch_size=8,
-        micro_batches=2,
-        optimizer=optimizer(),
-        ema=0.9,
-        log_every=1,
-        checkpoint_every=2,
-        keep=2,
-        snapshots=(),
-        max_bad_steps=3,
-    ) | changes
+    return (
+        dict(
+            kind="train",
+            data="train",
+            cached_by=(),
+            init_from=("stats",),
+            seed=0,
+            steps=STEPS,
+            batch_size=8,
+            micro_batches=2,
+            optimizer=optimizer(),
+            ema=0.9,
+            log_every=1,
+            checkpoint_every=2,
+            keep=2,
+            snapshots=(),
+            max_bad_steps=3,
+        )
+        | changes
+    )
 
 
 def stats_stage(**changes: Any) -> dict[str, Any]:
-    return dict(
-        kind="compute",
-        data="train",
-        cached_by=(),
-        init_from=(),
-        seed=0,
-        batch_size=8,
-        epochs=1,
-        cache=False,
-    ) | changes
+    return (
+        dict(
+            kind="compute",
+            data="train",
+            cached_by=(),
+            init_from=(),
+            seed=0,
+            batch_size=8,
+            epochs=1,
+            cache=False,
+        )
+        | changes
+    )
 
 
 def toy_config(stats: dict[str, Any] | None = None, **fit: Any) -> ConfigDict:
@@ -305,10 +315,10 @@ def main() -> None:
     }
 
     def at(step: int, arrays: dict[str, np.ndarray]) -> None:
-        if step in signals and len(arrays["x"]) == 4:  # the train stage, not the statistics
+        if step in signals:
             os.kill(os.getpid(), signals[step])
 
-    run(args.workdir, toy_config(batch_size=4), ToyInputs(at))
+    run(args.workdir, inputs=ToyInputs(at))
 
 
 if __name__ == "__main__":
