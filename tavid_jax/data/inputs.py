@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tavid_jax.data.augment import Augmentation
 from tavid_jax.data.clip import Clip
 from tavid_jax.data.folder import ClipFolder, open_clips
 from tavid_jax.data.pipeline import Batch, batches
@@ -53,8 +54,6 @@ class ConfiguredInputs:
         """See `pipeline.batches`; training clips of the user are augmented on the way."""
         data = self.config.data
         if isinstance(source, ClipFolder) and source.name == "train":
-            from tavid_jax.data.augment import Augmentation
-
             prepare = _Augmented(prepare, Augmentation(**data.augment.to_dict()))
         return batches(source, prepare, threads=data.threads, workers=data.workers, **options)
 
@@ -107,7 +106,7 @@ class ConfiguredInputs:
 class _Augmented:
     """`prepare` after a random augmentation; a class, so that worker processes can have it."""
 
-    def __init__(self, prepare: Any, augmentation: Any):
+    def __init__(self, prepare: Any, augmentation: Augmentation):
         self._prepare, self._augmentation = prepare, augmentation
 
     def __call__(self, clip: Clip, rng: np.random.Generator) -> dict[str, Any]:
