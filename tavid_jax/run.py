@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tavid_jax.engine.compile_cache import enable_compile_cache
 from tavid_jax.engine.report import Report, write_metrics
 from tavid_jax.engine.stages import check_stages, open_results, run_stages
 from tavid_jax.engine.monitor import NonFiniteError
+from tavid_jax.engine.telemetry import Progress
 from tavid_jax.engine.workdir import Workdir, WorkdirError
 from tavid_jax.methods.registry import make_system
 from tavid_jax.parallel.mesh import make_mesh, start_processes
@@ -44,7 +46,7 @@ def run(config: Any, workdir: Path, mode: str) -> Path:
     for name in config.order:
         system.method(name)
     mesh = make_mesh(config.mesh.to_dict())
-    inputs = ConfiguredInputs(config, workdir)
+    inputs = ConfiguredInputs(config, workdir, _show_scenes)
     if config.clips:
         inputs.open("clips")
     folder = Workdir(workdir, config, tuple(config.volatile))
@@ -73,6 +75,15 @@ def _run_mode(config, mode, system, inputs, folder, mesh, started) -> Path:
     metrics["seconds"] = {**metrics["seconds"], "this_command": time.perf_counter() - started}
     write_metrics(folder.path / "report" / "metrics.json", metrics)
     return report.write(folder.path / "report")
+
+
+@functools.lru_cache(maxsize=4)
+def _scene_progress(total: int) -> Progress:
+    return Progress("scenes", total)
+
+
+def _show_scenes(done: int, total: int) -> None:
+    _scene_progress(total).show(done, last=done == total)
 
 
 def _devices() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,14 @@ class ConfiguredInputs:
     Names: "train" (synthetic scenes, or the user's training clips), "test" (unseen synthetic
     scenes), "held_out" (the last part of the training clips), "clips" (videos to forecast), and
     the name of any compute stage (the examples that it cached).
+
+    `progress(done, total)` is called while scenes are drawn.
     """
 
-    def __init__(self, config: Any, workdir: Path):
-        self.config, self.workdir = config, Path(workdir)
+    def __init__(
+        self, config: Any, workdir: Path, progress: Callable[[int, int], None] | None = None
+    ):
+        self.config, self.workdir, self._progress = config, Path(workdir), progress
         self._data_dir = Path(config.data_dir).expanduser()
 
     @property
@@ -73,7 +77,9 @@ class ConfiguredInputs:
             stride=data.stride,
             origin=data.origin,
         )
-        return open_synthetic(self._data_dir, scenes, split, data.scenes[split])
+        return open_synthetic(
+            self._data_dir, scenes, split, data.scenes[split], progress=self._progress
+        )
 
     def _training_clips(self) -> tuple[ClipFolder, ClipFolder]:
         folder = self.open_clips(self.config.train_clips, self.config.data.clips.train_hop)
