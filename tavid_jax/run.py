@@ -15,9 +15,9 @@ from tavid_jax.data.inputs import ConfiguredInputs
 from tavid_jax.data.video import VideoError
 from tavid_jax.engine.checkpoint import CheckpointError
 from tavid_jax.engine.compile_cache import enable_compile_cache
+from tavid_jax.engine.monitor import NonFiniteError
 from tavid_jax.engine.report import Report, write_metrics
 from tavid_jax.engine.stages import check_stages, open_results, run_stages
-from tavid_jax.engine.monitor import NonFiniteError
 from tavid_jax.engine.telemetry import Progress
 from tavid_jax.engine.workdir import Workdir, WorkdirError
 from tavid_jax.methods.registry import make_system
