@@ -37,12 +37,14 @@ class ClipFile:
       name: file name without suffix, with folders before it where that is not unique.
       caption: words about it, "" = none.
       tracks: its file of tracks, None = to be tracked.
+      blind: source frames in which that file shows no track: no window starts there.
     """
 
     info: VideoInfo
     name: str
     caption: str = ""
     tracks: str | None = None
+    blind: frozenset[int] = frozenset()
 
     @property
     def path(self) -> str:

@@ -29,10 +29,14 @@ class Window:
     start: int
 
 
-def cut_windows(file: int, start: int, stop: int, config: FolderConfig) -> list[Window]:
-    """All windows of file number `file` inside frames [start, stop)."""
+def cut_windows(
+    index: int, file: files.ClipFile, start: int, stop: int, config: FolderConfig
+) -> list[Window]:
+    """All windows of file number `index` inside frames [start, stop), unless they start blind."""
     hop, length = config.hop or config.num_frames, config.num_frames
-    return [Window(file, first) for first in range(start, stop - length + 1, hop)]
+    frames = usable_frames(file, config.fps)
+    starts = range(start, stop - length + 1, hop)
+    return [Window(index, first) for first in starts if int(frames[first]) not in file.blind]
 
 
 class ClipFolder:
@@ -122,8 +126,8 @@ class ClipFolder:
             if border < length:
                 border = total
                 logging.info("%s: too short to hold out from, train only", file.path)
-            train += cut_windows(index, 0, border, self.config)
-            held += cut_windows(index, border, total, self.config)
+            train += cut_windows(index, file, 0, border, self.config)
+            held += cut_windows(index, file, border, total, self.config)
         if not held:
             raise ClipError(
                 f"no clip has the {2 * length} frames needed for a window in training and one "
@@ -224,7 +228,7 @@ def open_clips(
         raise ClipError(f"no usable clip in {paths!s}: {reasons}")
     windows = []
     for index, file in enumerate(usable):
-        windows += cut_windows(index, 0, len(usable_frames(file, config.fps)), config)
+        windows += cut_windows(index, file, 0, len(usable_frames(file, config.fps)), config)
     logging.info("%d windows of %d videos, %d skipped", len(windows), len(usable), len(skipped))
     return ClipFolder(config, usable, windows, skipped)
 
@@ -233,8 +237,12 @@ def _limit(file: files.ClipFile, config: FolderConfig) -> files.ClipFile:
     """Checks that a video (and its track file) can give at least one window."""
     info = file.info
     if file.tracks:
-        frames = read_tracks(file.tracks, axis_order=config.axis_order).tracks.shape[1]
-        info = dataclasses.replace(info, num_frames=min(info.num_frames, frames))
+        stored = read_tracks(file.tracks, axis_order=config.axis_order)
+        frames = min(info.num_frames, stored.tracks.shape[1])
+        info = dataclasses.replace(info, num_frames=frames)
+        seen = stored.visibility & np.isfinite(stored.tracks).all(axis=-1)
+        blind = frozenset(np.flatnonzero(~seen[:, :frames].any(axis=0)).tolist())
+        file = dataclasses.replace(file, blind=blind)
     elif config.tracker is None:
         raise ClipError(f"{info.path}: has no track file, and no tracker is given")
     count = len(resample(info.num_frames, info.fps, config.fps))
@@ -243,4 +251,7 @@ def _limit(file: files.ClipFile, config: FolderConfig) -> files.ClipFile:
         raise ClipError(
             f"{info.path}: too short: {count} frames{rate}, a window needs {config.num_frames}"
         )
-    return dataclasses.replace(file, info=info)
+    file = dataclasses.replace(file, info=info)
+    if not cut_windows(0, file, 0, count, config):
+        raise ClipError(f"{file.tracks}: no track is visible in any frame that a window starts at")
+    return file

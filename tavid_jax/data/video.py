@@ -140,8 +140,9 @@ def probe(path: str | os.PathLike, fps: float | int | None = None) -> VideoInfo:
         files = image_files(path)
         if not files:
             raise VideoError(f"{path}: folder holds no images ({', '.join(IMAGE_SUFFIXES)})")
-        size = _read_image(files[0]).shape[:2]
-        return VideoInfo(str(path), len(files), (size[0], size[1]), fps or DEFAULT_FPS)
+        for image in _iter_images(path, list(range(len(files)))):
+            size_hw = image.shape[:2]
+        return VideoInfo(str(path), len(files), size_hw, fps or DEFAULT_FPS)
     capture = _open(path)
     try:
         ok, frame = capture.read()

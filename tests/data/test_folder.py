@@ -233,6 +233,19 @@ def test_official_tracks_of_another_grid_and_size_are_brought_to_ours(clips, tmp
         )
 
 
+def test_no_window_starts_where_no_track_is_visible(clips):
+    tracks = np.zeros((24, 30, 2), np.float32)
+    visibility = np.ones((24, 30), bool)
+    visibility[:, 9] = False
+    tracks[:, 18] = np.nan
+    write_tracks(clips / "b.npz", TrackFile(tracks, visibility, size_hw=(64, 96)))
+    assert [w.start for w in open_clips(clips / "b.mp4").windows] == [0]
+    visibility[:, 0] = False
+    write_tracks(clips / "b.npz", TrackFile(tracks, visibility, size_hw=(64, 96)))
+    with pytest.raises(ClipError, match="b.npz: no track is visible in any frame"):
+        open_clips(clips / "b.mp4")
+
+
 def test_without_a_tracker_only_videos_with_tracks_serve(clips):
     official(clips / "b.npz", 30)
     source = open_clips(clips, tracker=None)

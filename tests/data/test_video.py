@@ -106,6 +106,17 @@ def test_broken_files_are_named_with_the_reason(tmp_path, make_video):
             video.probe(tmp_path / name)
 
 
+def test_a_sequence_with_one_odd_or_broken_image_is_named(tmp_path, make_video):
+    make_video(tmp_path / "odd", num_frames=3)
+    make_video(tmp_path / "small", num_frames=1, size_hw=(8, 8))
+    (tmp_path / "small" / "0.png").rename(tmp_path / "odd" / "1.png")
+    with pytest.raises(VideoError, match="1.png: is 8x8, images before it are 64x48"):
+        video.probe(tmp_path / "odd")
+    (tmp_path / "odd" / "1.png").write_bytes(b"junk")
+    with pytest.raises(VideoError, match="1.png: image cannot be decoded"):
+        video.probe(tmp_path / "odd")
+
+
 def test_zero_frame_video(tmp_path):
     import cv2
 
