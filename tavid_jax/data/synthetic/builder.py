@@ -5,7 +5,9 @@ shuffling writer and by `as_dataset`.  `ShardBasedBuilder` writes every shard in
 clip i of a split is the scene of the split's i-th seed, and `as_data_source` reads it.
 """
 
+import contextlib
 import dataclasses
+import errno
 import functools
 import itertools
 import os
@@ -43,12 +45,26 @@ class _PlainArrayRecordWriter(tfds.core.ExampleWriter):
     """Writes ArrayRecord without a second compression of what is compressed."""
 
     def write(self, path, examples: Iterable[tuple[int, bytes]]) -> None:
-        writer = array_record_module.ArrayRecordWriter(os.fspath(path), "group_size:1,uncompressed")
-        try:
-            for _, record in examples:
+        with _file_errors():
+            writer = array_record_module.ArrayRecordWriter(
+                os.fspath(path), "group_size:1,uncompressed"
+            )
+        for _, record in examples:
+            with _file_errors():
                 writer.write(record)
-        finally:
+        with _file_errors():
             writer.close()
+
+
+@contextlib.contextmanager
+def _file_errors():
+    """ArrayRecord reports errors of the file system as RuntimeError: makes them OSError."""
+    try:
+        yield
+    except RuntimeError as error:
+        codes = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+        code = next((c for c in codes if os.strerror(c) in str(error)), errno.EIO)
+        raise OSError(code, str(error)) from error
 
 
 @dataclasses.dataclass(eq=False)

@@ -51,20 +51,18 @@ def owners(
     for s in range(layout.shape.shape[1]):
         b = np.flatnonzero(layout.shape[:, s] >= 0)
         local = affine.apply(affine.invert(layout.place[b, s, frame])[:, None], world[b])
-        hit = _covers(layout, layout.shape[b, s, None], local)
+        hit = _covers(layout.shape[b, s, None], local)
         segment[b] = np.where(hit, s + 1, segment[b])
     return segment
 
 
-def _covers(
-    layout: Layout, shape, local: Float[np.ndarray, "*points 2"]
-) -> Bool[np.ndarray, "*points"]:
+def _covers(shape, local: Float[np.ndarray, "*points 2"]) -> Bool[np.ndarray, "*points"]:
     """Shape test that looks up only the points near a shape (few are)."""
     x, y = local[..., 0], local[..., 1]
     near = np.flatnonzero((np.abs(x) < shapes.EXTENT) & (np.abs(y) < shapes.EXTENT))
     hit = np.zeros(x.shape, bool)
     which = np.broadcast_to(shape, x.shape).ravel()[near]
-    hit.ravel()[near] = shapes.covers(layout.shapes, which, x.ravel()[near], y.ravel()[near])
+    hit.ravel()[near] = shapes.covers(which, x.ravel()[near], y.ravel()[near])
     return hit
 
 
@@ -100,5 +98,5 @@ def exact_tracks(
     for s in range(S):
         b, n = np.nonzero((segment <= s) & (layout.shape[:, s, None] >= 0))
         local = affine.apply(affine.invert(layout.place[:, s])[b], world[b, n])
-        visibility[b, n] &= ~_covers(layout, layout.shape[b, s, None], local)
+        visibility[b, n] &= ~_covers(layout.shape[b, s, None], local)
     return ExactTracks(tracks, visibility, segment)

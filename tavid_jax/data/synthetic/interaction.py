@@ -123,7 +123,7 @@ def touching(
     """
     local = affine.compose(affine.invert(other_place), place)
     points = affine.apply(local[..., None, :, :], _border(shape))
-    hit = shapes.covers((other_shape,), np.zeros((), np.int64), points[..., 0], points[..., 1])
+    hit = shapes.covers(shapes.indices((other_shape,)), points[..., 0], points[..., 1])
     return hit.any(-1)
 
 

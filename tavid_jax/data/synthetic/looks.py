@@ -137,7 +137,8 @@ def _pattern(look: Look, x: np.ndarray, y: np.ndarray, texel: float) -> np.ndarr
         du, dv = np.mod(u, 1.0) - 0.5, np.mod(v, 1.0) - 0.5
         return _smooth_step(0.3 - np.sqrt(du * du + dv * dv), soft)
     if look.texture == "speckled":
-        return _smooth_step(_lattice(look.noise, x.shape[0], int(14 * look.count)) - 0.62, 0.2)
+        cells = int(3.2 * look.count * (x[0, -1] - x[0, 0]))
+        return _smooth_step(_lattice(look.noise, x.shape[0], cells) - 0.62, 0.2)
     return np.zeros_like(x)
 
 
@@ -174,7 +175,7 @@ def _features(
 def sprite_bitmap(
     shape: str, look: Look, radius_px: float, texels_per_px: float
 ) -> UInt8[np.ndarray, "side side 4"]:
-    """Premultiplied RGBA bitmap of a sprite over [-EXTENT, EXTENT]^2 of shape coordinates.
+    """Premultiplied RGBA bitmap of a sprite over +-`shapes.extent` of shape coordinates.
 
     Args:
       shape: silhouette.
@@ -182,12 +183,14 @@ def sprite_bitmap(
       radius_px: radius on screen, which sets how fine the bitmap and how thin the outline is.
       texels_per_px: resolution.
     """
-    side = int(2.0 * shapes.EXTENT * radius_px * texels_per_px) + 2
-    axis = np.linspace(-shapes.EXTENT, shapes.EXTENT, side, dtype=np.float32)
+    extent = shapes.extent(shape)
+    side = int(2.0 * extent * radius_px * texels_per_px) + 2
+    axis = np.linspace(-extent, extent, side, dtype=np.float32)
     x, y = np.meshgrid(axis, axis)
     texel = float(axis[1] - axis[0])
     table = shapes.table(shape).astype(np.float32)
-    at = (x + shapes.EXTENT) * (shapes.CELLS / (2 * shapes.EXTENT))
+    per_radius = np.float32(shapes.CELLS / (2 * shapes.EXTENT))
+    at = (x + np.float32(shapes.EXTENT)) * per_radius
     distance = cv2.remap(table, at, np.ascontiguousarray(at.T), cv2.INTER_LINEAR)
 
     tone = _pattern(look, x, y, texel)[..., None]

@@ -28,17 +28,13 @@ class Frames(NamedTuple):
 def _sample(bitmap, matrix: Float[np.ndarray, "T 2 3"], corner, size: tuple[int, int], border: int):
     """Reads a bitmap at matrix @ (corner + pixel) for a size[0] x size[1] patch per frame."""
     rows, columns = size
-    matrix = matrix.astype(np.float64)
     start = affine.apply(matrix, np.asarray(corner, np.float64))
-    start = np.broadcast_to(start, (len(matrix), 2))
-    i, j = np.arange(rows)[None, :, None], np.arange(columns)[None, None, :]
-    at = [
-        (
-            (matrix[:, k, 1, None, None] * i + start[:, k, None, None]).astype(np.float32)
-            + (matrix[:, k, 0, None, None] * j).astype(np.float32)
-        ).reshape(-1, columns)
-        for k in (0, 1)
-    ]
+    i, j = np.arange(rows), np.arange(columns)
+    at = []
+    for k in (0, 1):
+        down = (start[:, k, None] + matrix[:, k, 1, None] * i).astype(np.float32)
+        along = (matrix[:, k, 0, None] * j).astype(np.float32)
+        at.append((down[:, :, None] + along[:, None, :]).reshape(-1, columns))
     patch = cv2.remap(bitmap, at[0], at[1], cv2.INTER_LINEAR, borderMode=border, borderValue=0)
     return patch.reshape(len(matrix), rows, columns, -1)
 
@@ -58,6 +54,9 @@ def _background(scene: Scene, screen: Float[np.ndarray, "T 2 3"], scale, size_hw
     shift = 0.5 * (bitmap.shape[0] - 1) - per_px * 0.5 * np.array([width - 1, height - 1])
     to_texel = np.array([[per_px, 0.0, shift[0]], [0.0, per_px, shift[1]]])
     matrix = affine.compose(to_texel, affine.invert(screen))
+    if (matrix == matrix[0]).all():  # the camera stands still: one view for all frames
+        view = _sample(bitmap, matrix[:1], (0.0, 0.0), size_hw, cv2.BORDER_REFLECT_101)
+        return np.repeat(view, len(matrix), axis=0)
     return _sample(bitmap, matrix, (0.0, 0.0), size_hw, cv2.BORDER_REFLECT_101)
 
 
@@ -65,13 +64,12 @@ def _sprite(scene: Scene, index: int, screen: Float[np.ndarray, "T 2 3"]):
     """Patches (T, K, K, 4) of a sprite and their upper left corners (T, 2) on screen."""
     shape = scene.shapes[index]
     matrix = affine.compose(screen, scene.place[index])
-    stretch = np.hypot(matrix[:, :, 0], matrix[:, :, 1]).max()
-    columns = np.hypot(matrix[:, 0, :2], matrix[:, 1, :2])
-    radius = float(np.sqrt(columns.prod(-1)).mean())
+    radii = np.linalg.norm(matrix[:, :, :2], axis=1)  # px of both axes, per frame
+    radius = float(np.sqrt(radii.prod(-1)).mean())
     bitmap = looks.sprite_bitmap(shape, scene.objects[index], radius, TEXELS)
-    size = int(2.0 * np.ceil(max(columns.max(), stretch) * shapes.reach(shape) + 1.0)) + 1
+    size = int(2.0 * np.ceil(radii.max() * shapes.reach(shape) + 1.0)) + 1
     corner = np.rint(matrix[:, :, 2]).astype(np.int64) - size // 2
-    per_unit = (bitmap.shape[0] - 1) / (2.0 * shapes.EXTENT)
+    per_unit = (bitmap.shape[0] - 1) / (2.0 * shapes.extent(shape))
     half = 0.5 * (bitmap.shape[0] - 1)
     to_texel = np.array([[per_unit, 0.0, half], [0.0, per_unit, half]])
     inverse = affine.compose(to_texel, affine.invert(matrix))

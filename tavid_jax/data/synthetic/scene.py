@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from tavid_jax.data.synthetic import affine, looks, motions
+from tavid_jax.data.synthetic import affine, looks, motions, shapes
 from tavid_jax.data.synthetic.config import SceneConfig
 from tavid_jax.data.synthetic.dice import Dice, steady, uniforms
 
@@ -15,13 +15,12 @@ class Layout(NamedTuple):
     """Geometry of B scenes with S slots for sprites: all that exact tracks need.
 
     Attributes:
-      shapes: names that `shape` indexes.
-      shape: (B, S) shape of each slot, -1 where the slot is empty. A later slot lies in front.
+      shape: (B, S) index into `shapes.SHAPES` of each slot, -1 where the slot is empty. A later
+        slot lies in front.
       place: (B, S, T, 2, 3) shape coordinates -> world px.
       camera: (B, T, 2, 3) world px -> screen px; identity at frame 0.
     """
 
-    shapes: tuple[str, ...]
     shape: Int[np.ndarray, "B S"]
     place: Float[np.ndarray, "B S T 2 3"]
     camera: Float[np.ndarray, "B T 2 3"]
@@ -61,9 +60,7 @@ class Scene:
     @property
     def layout(self) -> Layout:
         """The geometry as a batch of one scene."""
-        names = tuple(dict.fromkeys(self.shapes)) or ("disc",)
-        shape = np.array([[names.index(name) for name in self.shapes]], np.int64)
-        return Layout(names, shape.reshape(1, -1), self.place[None], self.camera[None])
+        return Layout(shapes.indices(self.shapes)[None], self.place[None], self.camera[None])
 
 
 # Columns of dice: for the scene, then per sprite.
@@ -132,7 +129,7 @@ def _draw(config: SceneConfig, seeds) -> _Draws:
     dice = Dice(numbers[:, scene_columns:].reshape(B * S, _SPRITE_COLUMNS))
     present = dice.chance(config.presence)
     kind = dice.choice(len(config.kinds))
-    shape = dice.choice(len(config.shapes))
+    shape = shapes.indices(config.shapes)[dice.choice(len(config.shapes))]
     radius = dice.uniform(*config.radius) * config.unit
     squeeze = np.sqrt(dice.uniform(0.7, 1.4))
     look = dice.columns(looks.COLUMNS)
@@ -141,7 +138,7 @@ def _draw(config: SceneConfig, seeds) -> _Draws:
     place = affine.place(poses, radius[:, None] * np.stack([squeeze, 1.0 / squeeze], axis=-1))
 
     shape = np.where(present, shape, -1).reshape(B, S)
-    layout = Layout(config.shapes, shape, place.reshape(B, S, T, 2, 3), camera)
+    layout = Layout(shape, place.reshape(B, S, T, 2, 3), camera)
     return _Draws(layout, kind.reshape(B, S), look.reshape(B, S, -1), ground, colours, camera_moves)
 
 
@@ -179,7 +176,7 @@ def sample_scenes(config: SceneConfig, seeds) -> list[Scene]:
             Scene(
                 config=config,
                 seed=int(seed),
-                shapes=tuple(config.shapes[draws.layout.shape[b, s]] for s in slots),
+                shapes=tuple(shapes.SHAPES[draws.layout.shape[b, s]] for s in slots),
                 kinds=tuple(config.kinds[draws.kind[b, s]] for s in slots),
                 objects=tuple(
                     looks.sample_look(config.textures, names[s % len(names)], draws.look[b, s])

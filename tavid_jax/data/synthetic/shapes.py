@@ -201,13 +201,18 @@ def reach(name: str) -> float:
     return float(np.hypot(x, y)[table(name) <= 0.0].max() + step)
 
 
+def extent(name: str) -> float:
+    """Half of the side, in radii, of the bitmap of a shape: its reach and room for soft edges."""
+    return min(EXTENT, reach(name) + 0.2)
+
+
 @functools.cache
-def _stacked(names: tuple[str, ...]) -> Float[np.ndarray, " entries"]:
-    return np.concatenate([table(name).ravel() for name in names])
+def _tables() -> Float[np.ndarray, " entries"]:
+    """All tables in the order of `SHAPES`, one behind the other."""
+    return np.concatenate([table(name).ravel() for name in SHAPES])
 
 
 def signed_distance(
-    names: tuple[str, ...],
     shape: Int[np.ndarray, "..."],
     x: Float[np.ndarray, "*points"],
     y: Float[np.ndarray, "*points"],
@@ -215,8 +220,7 @@ def signed_distance(
     """Distance of points to the border of shapes; negative inside.
 
     Args:
-      names: shapes that occur.
-      shape: index into `names`, broadcastable against the points.
+      shape: index into `SHAPES`, broadcastable against the points.
       x, y: shape coordinates (radii of the equal disc).
 
     Returns:
@@ -229,7 +233,7 @@ def signed_distance(
     j, i = u.astype(np.int32), v.astype(np.int32)
     u -= j
     v -= i
-    values = _stacked(names)
+    values = _tables()
     start = shape * (side * side) + i * side + j
     top = values[start] * (1.0 - u) + values[start + 1] * u
     bottom = values[start + side] * (1.0 - u) + values[start + side + 1] * u
@@ -237,10 +241,14 @@ def signed_distance(
 
 
 def covers(
-    names: tuple[str, ...],
     shape: Int[np.ndarray, "..."],
     x: Float[np.ndarray, "*points"],
     y: Float[np.ndarray, "*points"],
 ) -> Bool[np.ndarray, "*points"]:
     """True where a shape covers a point (its border belongs to it)."""
-    return signed_distance(names, shape, x, y) <= 0.0
+    return signed_distance(shape, x, y) <= 0.0
+
+
+def indices(names: tuple[str, ...]) -> Int[np.ndarray, " n"]:
+    """Index into `SHAPES` of shapes given by name."""
+    return np.array([SHAPES.index(name) for name in names], np.int64)

@@ -4,6 +4,8 @@ import contextlib
 import errno
 import os
 import shutil
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from tavid_jax.data.synthetic.config import SceneConfig
 from tavid_jax.data.synthetic.records import decode_record
 from tavid_jax.data.synthetic.seeds import split_seeds
 
+_ABANDONED = 600.0  # seconds without a write after which an unfinished build counts as dead
 _PIXELS = ("video", "segment_map")
 
 # TFDS is imported where it is used: it takes a second, and scenes in memory need none of it.
@@ -172,6 +175,7 @@ def _build(builder, arguments) -> None:
     """Draws and writes, if there is room."""
     data_dir, split, config, num_scenes = arguments
     target = Path(builder.data_dir)
+    _remove_leftovers(target)
     needed = num_scenes * _bytes_per_scene(config)
     free = shutil.disk_usage(data_dir).free
     if free < needed:
@@ -181,11 +185,21 @@ def _build(builder, arguments) -> None:
         )
     logging.info("drawing %d scenes (%s) into %s", num_scenes, split, target)
     try:
-        builder.download_and_prepare(file_format="array_record")
+        with tempfile.TemporaryDirectory() as nothing:  # TFDS wants a folder for downloads
+            builder.download_and_prepare(download_dir=nothing, file_format="array_record")
     except OSError:
         if target.exists():  # another process was faster: its data are the same
             return
         raise
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Deletes what killed builds of this data set left behind, but not a build under way."""
+    for folder in target.parent.glob(f"incomplete.*_{target.name}"):
+        newest = max(path.stat().st_mtime for path in (folder, *folder.glob("*")))
+        if time.time() - newest > _ABANDONED:
+            logging.info("removing the unfinished data set %s", folder)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _bytes_per_scene(config: SceneConfig) -> int:

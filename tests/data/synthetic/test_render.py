@@ -59,7 +59,7 @@ def test_tracks_stay_on_their_texture_point(seed, coordinate_textures):
             per_level = (64 + 2 * MARGIN) / 255.0
         else:
             axes = np.linalg.norm(scene.place[number - 1, :, :, :2], axis=1)
-            per_level = 2 * shapes.EXTENT * axes.mean() / 255.0
+            per_level = 2 * shapes.extent(scene.shapes[number - 1]) * axes.mean() / 255.0
         first = bilinear(clip.video[0], clip.tracks[n, :1])[0]
         x0, y0 = np.rint(clip.tracks[n, 0]).astype(int)
         if not same[number][0][y0, x0]:
@@ -140,7 +140,7 @@ def test_sprites_wear_every_texture(shape):
     }
     plain = bitmaps["plain"].astype(int)
     solid = plain[..., 3] == 255
-    share = solid.mean() * (2 * shapes.EXTENT) ** 2
+    share = solid.mean() * (2 * shapes.extent(shape)) ** 2
     assert 0.6 * np.pi < share < np.pi
     for texture, bitmap in bitmaps.items():
         np.testing.assert_array_equal(bitmap[..., 3], bitmaps["plain"][..., 3])
