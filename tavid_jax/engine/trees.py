@@ -63,31 +63,16 @@ def partition(tree: Mapping[str, Any], patterns: Iterable[str]) -> tuple[dict, d
     return unflatten(matched), unflatten(rest)
 
 
-def describe_mismatch(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """One line per path that is missing, unexpected, or of another shape or dtype."""
-    want, have = flatten(expected), flatten(found)
-    lines = [f"{path}: missing" for path in want if path not in have]
-    lines += [f"{path}: unexpected" for path in have if path not in want]
-    for path in want.keys() & have.keys():
-        a, b = _signature(want[path]), _signature(have[path])
-        if a != b:
-            lines.append(f"{path}: {b[1]}{list(b[0])} found, {a[1]}{list(a[0])} expected")
-    return sorted(lines)
-
-
-def _signature(leaf: Any) -> tuple[tuple[int, ...], str]:
-    return tuple(np.shape(leaf)), str(getattr(leaf, "dtype", np.asarray(leaf).dtype))
-
-
 def to_host(tree: Any) -> Any:
     """Device arrays -> numpy, leaf by leaf."""
     return jax.tree.map(np.asarray, tree)
 
 
 def fingerprint(tree: Mapping[str, Any]) -> str:
-    """A short hash of names and values: names a set of weights in provenance."""
+    """A short hash of paths, shapes, dtypes and values: names a set of weights in provenance."""
     digest = hashlib.sha256()
     for path, leaf in flatten(tree).items():
-        digest.update(path.encode())
-        digest.update(np.ascontiguousarray(np.asarray(leaf)).tobytes())
+        array = np.asarray(leaf)
+        digest.update(f"{path} {array.dtype}{array.shape} ".encode())
+        digest.update(array.tobytes())
     return digest.hexdigest()[:12]
