@@ -179,7 +179,7 @@ def query_offsets(
     c = config
     frames = c.num_latent_frames
     start = c.num_frames - int(c.use_overlap)
-    times = start + c.temporal_stride * jnp.arange(frames)
+    times = start + c.temporal_stride * jnp.arange(frames, dtype=jnp.float32)
     static = cos_sin_embedding(times, c.hidden)[:, None] + params["seg_embed"][FUTURE]
     static = static + params["pos_embed"]
     offsets = jnp.broadcast_to(static, (track.shape[0], *static.shape))
@@ -222,7 +222,7 @@ def context_frames(
     config: TrackFlowConfig,
 ) -> Float[Array, "B F N D"]:
     """The context stack: L frames, or 2L (tracks, then video) in "concat" mode."""
-    times = config.temporal_stride * jnp.arange(config.num_latent_frames)
+    times = config.temporal_stride * jnp.arange(config.num_latent_frames, dtype=jnp.float32)
     embedding = cos_sin_embedding(times, config.hidden)[:, None] + params["seg_embed"][HISTORY]
     embedding = embedding.astype(track.dtype)
     if video is None:

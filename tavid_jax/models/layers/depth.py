@@ -6,32 +6,30 @@ from typing import Any, Literal
 import jax
 from jaxtyping import PRNGKeyArray
 
-from tavid_jax.models.layers.linear import Params
-
 Remat = Literal["none", "full"]
 
 
-def init_stack(init_block: Callable[[PRNGKeyArray], Params], key: PRNGKeyArray, depth: int):
+def init_stack(init_block: Callable[[PRNGKeyArray], Any], key: PRNGKeyArray, depth: int):
     """Parameters of `depth` blocks, every leaf with a leading depth axis."""
     return jax.vmap(init_block)(jax.random.split(key, depth))
 
 
-def stack_depth(stack: Params) -> int:
+def stack_depth(stack: Any) -> int:
     """How many blocks a stack holds."""
     return jax.tree.leaves(stack)[0].shape[0]
 
 
-def take_blocks(stack: Params, start: int, stop: int) -> Params:
+def take_blocks(stack: Any, start: int, stop: int) -> Any:
     """Blocks start..stop-1 of a stack."""
     return jax.tree.map(lambda a: a[start:stop], stack)
 
 
-def take_block(stack: Params, index: int) -> Params:
+def take_block(stack: Any, index: int) -> Any:
     """One block of a stack, without the depth axis."""
     return jax.tree.map(lambda a: a[index], stack)
 
 
-def as_pairs(stack: Params) -> Params:
+def as_pairs(stack: Any) -> Any:
     """(2n, ...) -> (n, 2, ...): two successive blocks become one step of a scan."""
     return jax.tree.map(lambda a: a.reshape(a.shape[0] // 2, 2, *a.shape[1:]), stack)
 

@@ -59,3 +59,13 @@ def linear(
     kernel = params["kernel"].astype(dtype)
     bias = params["bias"].astype(dtype)
     return jnp.matmul(x.astype(dtype), kernel, precision=precision) + bias
+
+
+def scale_inputs(params: Params, scale: Float[Array, " I"]) -> Params:
+    """The map x -> linear(params, scale * x), without touching x."""
+    return {**params, "kernel": scale[:, None] * params["kernel"]}
+
+
+def scale_outputs(params: Params, scale: Float[Array, " O"]) -> Params:
+    """The map x -> scale * linear(params, x), without touching its output."""
+    return {"kernel": params["kernel"] * scale, "bias": params["bias"] * scale}
