@@ -106,7 +106,10 @@ def _lattice(noise: int, side: int, cells: int, first: int = 0) -> Float[np.ndar
     """
     raw = np.random.PCG64([noise, first]).random_raw((cells + 1) ** 2)
     grid = ((raw >> np.uint64(40)).astype(np.float32) * 2.0**-24).reshape(cells + 1, cells + 1)
-    axis = (np.arange(side, dtype=np.float32) * (cells / (side - 1.0))).astype(np.float32)
+    axis = np.arange(side) * (cells / (side - 1.0))
+    whole = np.floor(axis)
+    part = axis - whole
+    axis = (whole + part * part * (3.0 - 2.0 * part)).astype(np.float32)  # no creases at cells
     return cv2.remap(
         grid, *np.meshgrid(axis, axis), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )

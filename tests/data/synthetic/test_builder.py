@@ -202,3 +202,44 @@ def test_nothing_asked_for_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="unknown split"):
         open_synthetic(tmp_path, CONFIG, "dev", 3)
     assert not list(tmp_path.iterdir())
+
+
+def test_write_errors_of_array_record_become_os_errors(tmp_path, monkeypatch):
+    from tavid_jax.data.synthetic import builder
+
+    class Full:
+        def __init__(self, *_):
+            pass
+
+        def write(self, record):
+            raise RuntimeError("write() failed: No space left on device; writing x")
+
+    monkeypatch.setattr(builder.array_record_module, "ArrayRecordWriter", Full)
+    with pytest.raises(OSError, match="the disk is full") as caught:
+        open_synthetic(tmp_path, CONFIG, "train", 2)
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_leftovers_of_killed_builds_are_removed_but_not_builds_under_way(tmp_path):
+    config = SceneConfig(size_hw=(32, 32), num_frames=4)
+    open_synthetic(tmp_path, config, "train", 2)
+    target = next(tmp_path.rglob("dataset_info.json")).parent
+    dead, alive = (target.parent / f"incomplete.{name}_{target.name}" for name in ("OLD", "NEW"))
+    for folder in (dead, alive):
+        folder.mkdir()
+        (folder / "part.array_record").write_text("half")
+    for path in (dead, dead / "part.array_record"):
+        os.utime(path, (1.0, 1.0))
+    next(target.glob("*.array_record*")).unlink()
+    open_synthetic(tmp_path, config, "train", 2)
+    assert alive.exists() and not dead.exists()
+
+
+def test_drawing_many_scenes_keeps_no_memory():
+    from tavid_jax.data.synthetic import shapes
+    from tavid_jax.data.synthetic.records import encode_scene
+
+    for seed in range(12):
+        encode_scene(CONFIG, seed)
+    for cached in (shapes.table, shapes.reach, shapes._tables):
+        assert cached.cache_info().currsize <= len(shapes.SHAPES)
