@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Runs a command again as long as it exits with 75: "I was told to stop and have saved my state".
+#
+#   bash launch/until_done.sh python -m tavid_jax.main --config=configs/trajloom.py
+#
+# A run that is sent SIGTERM (a preempted machine) saves after its current step and exits with 75;
+# started again it goes on to the same bits. Any other exit code is passed on.
+set -u
+if [ $# -eq 0 ]; then
+  sed -n '2,8p' "$0" | cut -c3- >&2
+  exit 2
+fi
+while true; do
+  "$@"
+  code=$?
+  [ "$code" -eq 75 ] || exit "$code"
+  echo "until_done: stopped and saved; starting again" >&2
+done

@@ -1,0 +1,36 @@
+"""Every notebook runs from its first cell to its last."""
+
+import os
+from pathlib import Path
+
+import nbclient
+import nbformat
+import pytest
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("TAVID_NOTEBOOK_WORKDIR", str(tmp_path / "run"))
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(path.parents[1])]))
+    notebook = nbformat.read(path, as_version=4)
+    client = nbclient.NotebookClient(
+        notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}}
+    )
+    client.execute()
+    shown = [out for cell in notebook.cells if cell.cell_type == "code" for out in cell.outputs]
+    pictures = [
+        o
+        for o in shown
+        if "text/html" in o.get("data", {}) and "image/webp" in o["data"]["text/html"]
+    ]
+    assert len(pictures) == 2  # the data, and a forecast
+    assert any("(4, 3, 64, 17, 2)" in out.get("text", "") for out in shown)
+
+
+def test_notebooks_are_committed_without_outputs():
+    for path in NOTEBOOKS:
+        for cell in nbformat.read(path, as_version=4).cells:
+            assert cell.cell_type != "code" or not cell.outputs, f"{path}: clear its outputs"
