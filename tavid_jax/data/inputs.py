@@ -8,13 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from tavid_jax.data.augment import Augmentation
 from tavid_jax.data.clip import Clip
 from tavid_jax.data.folder import ClipFolder, open_clips
 from tavid_jax.data.pipeline import Batch, batches
 from tavid_jax.data.records import RecordSource, RecordWriter
-from tavid_jax.data.synthetic import SceneConfig, open_synthetic
+from tavid_jax.data.synthetic import (
+    SceneConfig,
+    open_synthetic,
+    sample_scene,
+    scene_clip,
+    split_seeds,
+)
 
 
 class ConfiguredInputs:
@@ -63,6 +70,14 @@ class ConfiguredInputs:
 
     def cache(self, folder: Path, meta: dict[str, Any]) -> RecordWriter:
         return RecordWriter(folder, meta)
+
+    def frames(self, source: Any, index: int, height: int) -> UInt8[np.ndarray, "T H W 3"]:
+        """The frames of a clip again, `height` pixels high, for pictures that people look at."""
+        h, w = self.config.data.size_hw
+        if isinstance(source, ClipFolder):
+            return source.clip_frames(index, (height, round(w * height / h)))
+        scene = sample_scene(source.config, split_seeds(source.split, len(source))[index])
+        return scene_clip(scene, scale=height / h).video
 
     def _train(self) -> Any:
         if self.config.train_clips:

@@ -50,7 +50,7 @@ class TfdsSource:
     ):
         self._arguments = (os.fspath(data_dir), split, config, num_scenes)
         self._video = video
-        self.config = config
+        self.config, self.split = config, split
         self.name = f"synthetic-{split}-{config.digest()}"
         self._open()
 

@@ -128,7 +128,9 @@ class TrajLoom(System):
         pages.sample_table(report, metrics["forecast"][MAIN])
         if name == "test":
             pages.kind_table(report, metrics)
-        self._show(report, results, scenes, futures, clips, self.config.report.scenes, "truth")
+        shown = range(min(self.config.report.scenes, len(clips)))
+        large = [inputs.frames(source, i, self.config.report.height) for i in shown]
+        self._show(report, results, scenes, futures, clips, len(shown), "truth", large)
         logging.info(
             "judged %d clips of %s in %.0f s", len(clips), name, time.perf_counter() - started
         )
@@ -171,7 +173,7 @@ class TrajLoom(System):
             clips,
             len(clips),
             "tracker",
-            frames=self._large_frames(source, chosen),
+            frames=[inputs.frames(source, i, self.config.report.height) for i in chosen],
         )
         if source.skipped:
             report.details(
@@ -190,12 +192,6 @@ class TrajLoom(System):
                 chosen.append(i)
         return chosen
 
-    def _large_frames(self, source: Any, chosen: list[int]) -> list[np.ndarray]:
-        height, width = self.config.data.size_hw
-        scale = self.config.report.height / height
-        size = (round(height * scale), round(width * scale))
-        return [source.clip_frames(i, size) for i in chosen]
-
     def _show(
         self,
         report: Any,
@@ -205,7 +201,7 @@ class TrajLoom(System):
         clips: list[Clip],
         count: int,
         truth: str,
-        frames: list[np.ndarray] | None = None,
+        frames: list[np.ndarray],
     ) -> None:
         films = pages.moving_pictures(
             judging.select(scenes, slice(0, count)),
@@ -240,7 +236,7 @@ class TrajLoom(System):
                 self.config.report,
                 results.provenance,
                 truth="tracker",
-                frames=self._large_frames(source, [i]),
+                frames=[inputs.frames(source, i, self.config.report.height)],
             )
             media.save(folder / "forecast.webp", film)
             np.savez(
