@@ -42,6 +42,9 @@ class DISTracker:
     first frame in which it has left the frame or the backward flow does not bring it back to
     within `threshold_px`; from then on it stays at its last place, invisible.
 
+    Its weakness is plain surfaces: flow spreads onto them from moving things beside them, so that
+    points there drift along until the check drops them.
+
     Attributes:
       threshold_px: largest forward-backward distance, in px of the working resolution.
       long_side: working resolution; frames are shrunk (never enlarged) to this long side; 0 =
