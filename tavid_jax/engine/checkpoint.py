@@ -96,8 +96,8 @@ class Checkpoints:
 
     def check(self) -> None:
         """Raise CheckpointError if the background writer has failed; never blocks."""
-        with self._reported():
-            self._manager.check_for_errors()
+        if self._started is not None and not self._manager.is_saving_in_progress():
+            self.wait()
 
     @contextlib.contextmanager
     def _reported(self) -> Iterator[None]:

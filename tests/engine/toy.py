@@ -290,16 +290,20 @@ def records(folder: Path, stage: str = "fit") -> list[dict[str, float]]:
 
 
 def damage(path: Path, how: str) -> None:
-    """Truncate the largest file below `path`, or delete it, or the whole folder."""
+    """Truncate all files below `path`, or delete the largest, or empty the whole folder.
+
+    All, because Orbax leaves files behind that nothing reads any more.
+    """
     if how == "folder":
         shutil.rmtree(path)
         path.mkdir()
         return
-    victim = max((p for p in path.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
-    if how == "truncate":
-        victim.write_bytes(victim.read_bytes()[: victim.stat().st_size // 2])
-    else:
-        victim.unlink()
+    files = sorted((p for p in path.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    if how == "delete":
+        files[-1].unlink()
+        return
+    for file in files:
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
 def main() -> None:
