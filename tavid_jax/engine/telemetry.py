@@ -108,7 +108,7 @@ class Clock:
         return _Span(self.seconds, category)
 
     def total(self) -> float:
-        return sum(self.seconds.values())
+        return sum(self.seconds.values(), 0.0)
 
 
 class _Span:

@@ -52,6 +52,25 @@ def test_stopped_and_resumed_to_the_same_bits(tmp_path: Path, straight: Path, st
     assert results.provenance["weights/fit"]
 
 
+def test_sigterm_while_a_checkpoint_is_written(
+    tmp_path: Path, straight: Path, monkeypatch: pytest.MonkeyPatch
+):
+    real = train.Checkpoints.save
+
+    def save(self, step, *args, **options):
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        real(self, step, *args, **options)
+
+    monkeypatch.setattr(train.Checkpoints, "save", save)
+    with pytest.raises(SystemExit) as left:
+        toy.run(tmp_path)
+    assert left.value.code == 75
+    assert toy.saved_steps(tmp_path) == [2, 3]  # the one in the making is finished
+    toy.run(tmp_path)
+    toy.assert_same_bits(toy.saved_state(tmp_path), toy.saved_state(straight))
+
+
 def test_state_holds_all_that_a_restart_needs(straight: Path):
     state = toy.saved_state(straight)
     names = " ".join(state)
