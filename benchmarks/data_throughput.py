@@ -67,7 +67,7 @@ def sources(folder: Path, clips: str):
             latents = rng.normal(size=(5, 64, 16)).astype(np.float32)
             writer.write({"id": str(i), "history": latents, "future": latents})
     yield "cached latents 2x5x64x16 (ArrayRecord)", RecordSource(folder / "cache"), as_is
-    settings = dict(size_hw=(64, 64), num_frames=34, stride=8, origin="center", keep=0)
+    settings = dict(size_hw=(64, 64), num_frames=34, stride=8, origin="center", keep_mb=0)
     (folder / "videos").mkdir()
     paths = clips or video_folder(folder / "videos", 3)
     kept = open_clips(paths, cache_dir=folder / "tracks", **settings)

@@ -83,8 +83,9 @@ class ClipFolder:
         clip = read_window(self.files[window.file], window.start, self.config)
         with self._lock:
             self._memory[index] = clip
-            while len(self._memory) > self.config.keep:
-                self._memory.popitem(last=False)
+            held = sum(_nbytes(kept) for kept in self._memory.values())
+            while held > self.config.keep_mb * 2**20:
+                held -= _nbytes(self._memory.popitem(last=False)[1])
         return clip
 
     def clip_frames(self, index: int, size: int | tuple[int, int]) -> UInt8[np.ndarray, "T h w 3"]:
@@ -167,7 +168,7 @@ def open_clips(
     axis_order: Literal["xy", "yx"] = "xy",
     captions: str | os.PathLike | None = None,
     cache_frames_mb: float | int = 8.0,
-    keep: int = 32,
+    keep_mb: float | int = 256.0,
 ) -> ClipFolder:
     """Opens videos as a source of windows with tracks. Frames are decoded and tracked lazily.
 
@@ -190,7 +191,7 @@ def open_clips(
       axis_order: order of coordinates in track files.
       captions: CSV with columns text, and videoid or video_path.
       cache_frames_mb: frames of a window are kept in the cache up to this size.
-      keep: clips held in memory, those used last.
+      keep_mb: memory for the clips used last.
 
     Raises:
       ClipError: a path names nothing, or no video is usable (lists the reasons).
@@ -208,7 +209,7 @@ def open_clips(
         axis_order=axis_order,
         cache_dir=None if cache_dir is None else os.fspath(cache_dir),
         cache_frames_mb=cache_frames_mb,
-        keep=keep,
+        keep_mb=keep_mb,
     )
     words = files.read_captions(captions) if captions else {}
     found = files.find_videos(paths)
@@ -231,6 +232,10 @@ def open_clips(
         windows += cut_windows(index, file, 0, len(usable_frames(file, config.fps)), config)
     logging.info("%d windows of %d videos, %d skipped", len(windows), len(usable), len(skipped))
     return ClipFolder(config, usable, windows, skipped)
+
+
+def _nbytes(clip: Clip) -> int:
+    return clip.video.nbytes + clip.tracks.nbytes + clip.visibility.nbytes
 
 
 def _limit(file: files.ClipFile, config: FolderConfig) -> files.ClipFile:

@@ -36,16 +36,16 @@ class FolderConfig:
     axis_order: Literal["xy", "yx"] = "xy"
     cache_dir: str | None = None
     cache_frames_mb: float | int = 8.0
-    keep: int = 32
+    keep_mb: float | int = 256.0
 
     def __post_init__(self):
         if self.num_frames < 1 or (self.hop is not None and self.hop < 1):
             raise ValueError(
                 f"num_frames and hop must be positive, got {self.num_frames} and {self.hop}"
             )
-        if self.keep < 0 or self.cache_frames_mb < 0:
+        if self.keep_mb < 0 or self.cache_frames_mb < 0:
             raise ValueError(
-                f"keep and cache_frames_mb must not be negative, got {self.keep} and "
+                f"keep_mb and cache_frames_mb must not be negative, got {self.keep_mb} and "
                 f"{self.cache_frames_mb}"
             )
         query_points(self.size_hw, self.stride, self.origin)  # raises if the stride does not fit

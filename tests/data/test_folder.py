@@ -177,7 +177,7 @@ def test_large_frames_are_not_kept(clips, tmp_path):
 
 
 def test_memory_holds_the_last_used_and_travels_empty(clips):
-    source = open_clips(clips / "b.mp4", keep=1)
+    source = open_clips(clips / "b.mp4", keep_mb=0.06)  # one clip of 43 kB
     assert source[0] is source[0]
     kept = source[0]
     source[1]
