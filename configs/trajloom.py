@@ -187,7 +187,12 @@ def common(preset: str) -> ConfigDict:
         seed=0,
         resamples=2000,  # of the paired bootstrap
     )
-    config.report = dict(scenes=4, windows_per_clip=1, height=192, fps=8.0)
+    config.report = dict(
+        scenes=4,  # unseen scenes shown
+        windows=1,  # of every given clip shown
+        height=192,  # of a picture, px
+        fps=8.0,
+    )
     return config
 
 

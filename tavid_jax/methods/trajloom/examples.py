@@ -37,6 +37,13 @@ class Geometry:
                 f"data.size_hw {self.size_hw} is not a multiple of data.stride {self.stride}; "
                 "change one of them"
             )
+        if self.origin not in ("topleft", "center"):
+            raise ValueError(f"data.origin {self.origin!r} is neither 'topleft' nor 'center'")
+        if self.frames <= self.temporal_stride:
+            raise ValueError(
+                f"data.frames {self.frames}: at least {self.temporal_stride + 1} are needed "
+                "(two latent frames)"
+            )
         if (self.frames - 1) % self.temporal_stride:
             k = (self.frames - 1) // self.temporal_stride
             raise ValueError(

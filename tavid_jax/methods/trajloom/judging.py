@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from tavid_jax.data.clip import Clip
 from tavid_jax.methods.trajloom.examples import Geometry, example_of
@@ -79,23 +79,32 @@ def _labels(clip: Clip) -> np.ndarray:
     return names[clip.segment]
 
 
-def select(scenes: Scenes, index: slice) -> Scenes:
-    """Some of the scenes."""
+def select(scenes: Scenes, index: np.ndarray) -> Scenes:
+    """Some of the scenes, by their places."""
+    stacked = ("history", "history_visible", "future", "future_visible", "labels")
     return dataclasses.replace(
         scenes,
+        ids=[scenes.ids[i] for i in index],
         arrays={name: value[index] for name, value in scenes.arrays.items()},
-        **{
-            name: getattr(scenes, name)[index]
-            for name in (
-                "ids",
-                "history",
-                "history_visible",
-                "future",
-                "future_visible",
-                "labels",
-            )
-        },
+        **{name: getattr(scenes, name)[index] for name in stacked},
     )
+
+
+def errors(tracks: Float[np.ndarray, "C N T 2"], scenes: Scenes) -> Float[np.ndarray, "C"]:
+    """ADE per clip in pixels; NaN where nothing is seen."""
+    return forecast.ade(tracks, scenes.future, scenes.future_visible)
+
+
+def most_moving(
+    motion: Float[np.ndarray, "C"], files: list[str], per_file: int
+) -> Int[np.ndarray, "S"]:
+    """Places of the windows of every file in which the most moves, files in order."""
+    chosen: list[int] = []
+    for file in dict.fromkeys(files):
+        places = [i for i, name in enumerate(files) if name == file]
+        ranked = sorted(places, key=lambda i: -np.nan_to_num(motion[i], nan=-1.0))
+        chosen += sorted(ranked[:per_file])
+    return np.array(chosen, np.int64)
 
 
 def run_forecaster(
@@ -155,13 +164,14 @@ def measure(tracks: Float[np.ndarray, "C N T 2"], scenes: Scenes) -> dict[str, A
     """Every number of one forecast: errors in px, smoothness, Frechet motion distances."""
     truth, seen = scenes.future, scenes.future_visible
     grid = scenes.geometry.grid_hw
-    errors = forecast.ade(tracks, truth, seen)
+    cell = min(fvmd.FvmdConfig().cell, *grid)  # a small grid has smaller cells
+    ade = errors(tracks, scenes)
     moving = forecast.moving_points(truth, seen)
     by_kind = forecast.by_group(tracks, truth, seen, scenes.labels)
     objects = scenes.labels != "background"
     return {
-        "ade_px": finite_mean(errors),
-        "ade_interval": _interval(bootstrap.mean_interval(errors)),
+        "ade_px": finite_mean(ade),
+        "ade_interval": _interval(bootstrap.mean_interval(ade)),
         "fde_px": finite_mean(forecast.fde(tracks, truth, seen)),
         "endpoint_px": finite_mean(forecast.endpoint_error(tracks, truth, seen)),
         "ade_moving_px": finite_mean(forecast.ade(tracks, truth, seen & moving[..., None])),
@@ -169,8 +179,8 @@ def measure(tracks: Float[np.ndarray, "C N T 2"], scenes: Scenes) -> dict[str, A
         "ade_by_kind_px": {kind: finite_mean(values) for kind, values in by_kind.items()},
         "vepe_px": epe.epe(tracks, truth, seen)["epe"],
         **smooth(tracks, scenes, seen),
-        "fvmd": fvmd.fvmd(tracks, truth, seen, grid),
-        "fvmd_long": fvmd.fvmd(tracks, truth, seen, grid, fvmd.FVMD_LONG),
+        "fvmd": fvmd.fvmd(tracks, truth, seen, grid, fvmd.FvmdConfig(cell=cell)),
+        "fvmd_long": fvmd.fvmd(tracks, truth, seen, grid, fvmd.FvmdConfig(clip_len=0, cell=cell)),
         "clips": len(scenes.ids),
     }
 
@@ -209,10 +219,9 @@ def compare(
     resamples: int,
 ) -> dict[str, Any]:
     """Paired bootstrap over clips of the difference in ADE (px); negative: the first is better."""
-    truth, seen = scenes.future, scenes.future_visible
     difference = bootstrap.paired_difference(
-        forecast.ade(first, truth, seen),
-        forecast.ade(second, truth, seen),
+        errors(first, scenes),
+        errors(second, scenes),
         num_resamples=resamples,
     )
     return {

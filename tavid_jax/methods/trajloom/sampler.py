@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ class Sampler:
         return self.forecaster.settings
 
     def sample(
-        self, clips: str | Clip | list[Clip], samples: int = 1, seed: int = 0
+        self, clips: str | os.PathLike | Clip | list[Clip], samples: int = 1, seed: int = 0
     ) -> ForecastClips:
         """Forecast the second half of every clip from its first half.
 
@@ -41,8 +42,8 @@ class Sampler:
 
         Raises ClipError for clips of another size or too few frames.
         """
-        if isinstance(clips, str):
-            source = self._inputs.open_clips(clips)
+        if isinstance(clips, (str, os.PathLike)):
+            source = self._inputs.open_clips(os.fspath(clips))
             clips = [source[i] for i in range(len(source))]
         elif isinstance(clips, Clip):
             clips = [clips]
@@ -84,13 +85,11 @@ class ForecastClips:
 
     def error_px(self) -> np.ndarray:
         """ADE (C,) of the first sample against what was tracked, in pixels."""
-        return judging.forecast.ade(
-            self._futures.tracks[0], self._scenes.future, self._scenes.future_visible
-        )
+        return judging.errors(self._futures.tracks[0], self._scenes)
 
     def draw(self, index: int = 0) -> media.Media:
         """History | forecast | truth of one clip as an animation (`.data`, `.mime`)."""
-        scenes = judging.select(self._scenes, slice(index, index + 1))
+        scenes = judging.select(self._scenes, np.array([index]))
         futures = judging.Futures(
             self._futures.tracks[:, index : index + 1], self._futures.visible[:, index : index + 1]
         )

@@ -48,6 +48,9 @@ def read_settings(config: Any, *overrides: Any) -> Settings:
     """
     merged = ConfigDict({"model": config.model.to_dict(), "learn": config.learn.to_dict()})
     for override in overrides:
+        unknown = sorted(set(override) - set(merged))
+        if unknown:
+            raise ValueError(f"options.{unknown[0]} of a stage: there are model and learn")
         merged.update(override)
     model, learn, data = merged.model, merged.learn, config.data
     geometry = Geometry(data.size_hw, data.stride, data.origin, data.frames)

@@ -128,9 +128,16 @@ class TrajLoom(System):
         pages.sample_table(report, metrics["forecast"][MAIN])
         if name == "test":
             pages.kind_table(report, metrics)
-        shown = range(min(self.config.report.scenes, len(clips)))
-        large = [inputs.frames(source, i, self.config.report.height) for i in shown]
-        self._show(report, results, scenes, futures, clips, len(shown), "truth", large)
+        shown = np.arange(min(self.config.report.scenes, len(clips)))
+        self._show(
+            report,
+            results,
+            judging.select(scenes, shown),
+            judging.Futures(futures.tracks[:, shown], futures.visible[:, shown]),
+            [clips[i] for i in shown],
+            "truth",
+            [inputs.frames(source, int(i), self.config.report.height) for i in shown],
+        )
         logging.info(
             "judged %d clips of %s in %.0f s", len(clips), name, time.perf_counter() - started
         )
@@ -139,58 +146,41 @@ class TrajLoom(System):
     def _forecast_clips(
         self, results: Results, forecaster: Forecaster, inputs: Any, report: Any
     ) -> dict[str, Any]:
-        """The user's videos: forecasts beside what the tracker saw, as pictures and numbers."""
+        """The user's videos: errors over all windows, pictures of those that move most."""
         source = inputs.open("clips")
-        chosen = self._first_windows(source)
-        clips = [source[i] for i in chosen]
+        clips = [source[i] for i in range(len(source))]
         settings, evaluate = forecaster.settings, self.config.evaluate
         scenes = judging.load_scenes(clips, settings.geometry, settings.video_channels)
         futures = judging.run_forecaster(
             forecaster, scenes, evaluate.samples, evaluate.batch_size, evaluate.seed
         )
-        report.section(
-            "Your clips",
-            "History, forecast, and what the tracker saw afterwards. The tracker is no ground "
-            "truth: it loses points.",
-        )
-        rows, metrics = [], {}
         forecasts = {MAIN: futures.tracks[0]}
         forecasts |= {b: judging.baseline(b, scenes) for b in judging.BASELINES}
-        errors = {
-            k: judging.forecast.ade(v, scenes.future, scenes.future_visible)
-            for k, v in forecasts.items()
-        }
-        for i, clip in enumerate(clips):
-            metrics[clip.id] = {k: {"ade_px": float(v[i])} for k, v in errors.items()}
-            rows.append([clip.id, *(float(v[i]) for v in errors.values())])
-        columns = [dict(name=pages.NAMES[k], unit="px", better="lower", digits=2) for k in errors]
-        report.table("ADE against the tracker", ["clip", *columns], rows)
+        errors = {name: judging.errors(tracks, scenes) for name, tracks in forecasts.items()}
+        files = [source.files[window.file].name for window in source.windows]
+        report.section(
+            "Your clips",
+            "History, forecast, and what the tracker saw afterwards, in the window of every clip "
+            "that moves most. The tracker is no ground truth: it loses points.",
+        )
+        metrics = pages.clip_table(report, errors, files)
+        shown = judging.most_moving(errors["stand_still"], files, self.config.report.windows)
         self._show(
             report,
             results,
-            scenes,
-            futures,
-            clips,
-            len(clips),
+            judging.select(scenes, shown),
+            judging.Futures(futures.tracks[:, shown], futures.visible[:, shown]),
+            [clips[i] for i in shown],
             "tracker",
-            frames=[inputs.frames(source, i, self.config.report.height) for i in chosen],
+            [inputs.frames(source, i, self.config.report.height) for i in shown],
         )
         if source.skipped:
             report.details(
                 f"{len(source.skipped)} files skipped",
                 "\n".join(f"{path}: {reason}" for path, reason in source.skipped),
             )
+        metrics["skipped"] = [f"{path}: {reason}" for path, reason in source.skipped]
         return metrics
-
-    def _first_windows(self, source: Any) -> list[int]:
-        """Indices of the first few windows of every file."""
-        seen: dict[int, int] = {}
-        chosen = []
-        for i, window in enumerate(source.windows):
-            seen[window.file] = seen.get(window.file, 0) + 1
-            if seen[window.file] <= self.config.report.windows_per_clip:
-                chosen.append(i)
-        return chosen
 
     def _show(
         self,
@@ -199,21 +189,20 @@ class TrajLoom(System):
         scenes: judging.Scenes,
         futures: judging.Futures,
         clips: list[Clip],
-        count: int,
         truth: str,
         frames: list[np.ndarray],
     ) -> None:
         films = pages.moving_pictures(
-            judging.select(scenes, slice(0, count)),
-            judging.Futures(futures.tracks[:, :count], futures.visible[:, :count]),
-            clips[:count],
+            scenes,
+            futures,
+            clips,
             self.config.report,
             results.provenance,
             truth=truth,
             frames=frames,
         )
-        for film, clip in zip(films, clips, strict=False):
-            report.media(film.data, f"{clip.id} — {clip.caption}" if clip.caption else clip.id)
+        for film, clip in zip(films, clips, strict=True):
+            report.media(film.data, f"`{clip.id}` {clip.caption}")
 
     def sample(self, results: Results, inputs: Any, out_dir: Path) -> list[Path]:
         """Forecast `config.clips`: per window an animation and the arrays behind it."""
