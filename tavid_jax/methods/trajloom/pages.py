@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from tavid_jax.data.clip import Clip
 from tavid_jax.methods.trajloom.judging import Futures, Scenes
 from tavid_jax.metrics.result import finite_mean
 from tavid_jax.viz import curves, media, panels
@@ -179,38 +178,49 @@ def training_curves(report: Any, results: Any) -> None:
 def moving_pictures(
     scenes: Scenes,
     futures: Futures,
-    clips: list[Clip],
+    frames: list[np.ndarray],
     settings: Any,
     provenance: Mapping[str, str],
-    *,
     truth: str = "truth",
-    frames: list[np.ndarray] | None = None,
 ) -> list[media.Media]:
-    """One animation per clip: history | forecast | truth, trails over the frames.
+    """`strips` as animations; `settings` is `config.report`."""
+    return [
+        media.encode_animation(strip, settings.fps, provenance={**provenance, "clip": name})
+        for name, strip in zip(
+            scenes.ids, strips(scenes, futures, frames, settings.height, truth), strict=True
+        )
+    ]
+
+
+def strips(
+    scenes: Scenes,
+    futures: Futures,
+    frames: list[np.ndarray],
+    height: int,
+    truth: str = "truth",
+) -> list[np.ndarray]:
+    """One film per clip: history | first forecast | truth, trails over the frames.
 
     Args:
-      settings: `config.report`: height of a picture in px, fps, how many samples to show.
-      frames: larger frames to draw on (T, H', W', 3) per clip; None takes the clips' own.
+      frames: uint8 (2T, H', W', 3) per clip, of any size.
+      height: of each picture in px.
+      truth: what the last panel is called.
     """
-    films = []
     split = scenes.geometry.frames
-    for i, clip in enumerate(clips):
-        video = clip.video if frames is None else frames[i]
-        shown = futures.tracks[0, i], futures.visible[0, i]
-        strip = panels.forecast_panel(
+    return [
+        panels.forecast_panel(
             video[:split],
             scenes.history[i],
             scenes.history_visible[i],
-            *shown,
+            futures.tracks[0, i],
+            futures.visible[0, i],
             scenes.future[i],
             scenes.future_visible[i],
             size_hw=scenes.geometry.size_hw,
-            out_height=settings.height,
+            out_height=height,
             future_frames=video[split : 2 * split],
             prediction_labels="TrajLoom",
             truth_label=truth,
         )
-        films.append(
-            media.encode_animation(strip, settings.fps, provenance={**provenance, "clip": clip.id})
-        )
-    return films
+        for i, video in enumerate(frames)
+    ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from tavid_jax.data.clip import Clip
 from tavid_jax.methods.trajloom import judging, pages
@@ -30,7 +32,7 @@ class Sampler:
         return self.forecaster.settings
 
     def sample(
-        self, clips: str | os.PathLike | Clip | list[Clip], samples: int = 1, seed: int = 0
+        self, clips: str | Clip | list[Clip], samples: int = 1, seed: int = 0
     ) -> ForecastClips:
         """Forecast the second half of every clip from its first half.
 
@@ -42,22 +44,37 @@ class Sampler:
 
         Raises ClipError for clips of another size or too few frames.
         """
-        if isinstance(clips, (str, os.PathLike)):
-            source = self._inputs.open_clips(os.fspath(clips))
-            clips = [source[i] for i in range(len(source))]
-        elif isinstance(clips, Clip):
-            clips = [clips]
+        if isinstance(clips, str):
+            source = self._inputs.open_clips(clips)
+            return self._from(source, range(len(source)), samples, seed)
+        clips = [clips] if isinstance(clips, Clip) else clips
+        return self._forecast(clips, samples, seed, lambda i: clips[i].video)
+
+    def sample_scenes(
+        self, indices: Iterable[int] = range(4), samples: int = 1, seed: int = 0
+    ) -> ForecastClips:
+        """Forecast some of the unseen synthetic scenes; arguments as in `sample`."""
+        return self._from(self._inputs.open("test"), indices, samples, seed)
+
+    def _from(self, source: Any, indices: Iterable[int], samples: int, seed: int) -> ForecastClips:
+        indices, height = list(indices), self._config.report.height
+        return self._forecast(
+            [source[i] for i in indices],
+            samples,
+            seed,
+            lambda i: self._inputs.frames(source, indices[i], height),
+        )
+
+    def _forecast(
+        self, clips: list[Clip], samples: int, seed: int, frames: Callable[[int], np.ndarray]
+    ) -> ForecastClips:
         s = self.settings
         scenes = judging.load_scenes(clips, s.geometry, s.video_channels)
         futures = judging.run_forecaster(
             self.forecaster, scenes, samples, self._config.evaluate.batch_size, seed
         )
-        return ForecastClips(clips, scenes, futures, self._config.report, self.provenance)
-
-    def scenes(self, count: int = 4) -> list[Clip]:
-        """The first unseen synthetic scenes."""
-        source = self._inputs.open("test")
-        return [source[i] for i in range(min(count, len(source)))]
+        settings = self._config.report
+        return ForecastClips(clips, scenes, futures, frames, settings, self.provenance)
 
 
 class ForecastClips:
@@ -74,11 +91,12 @@ class ForecastClips:
         clips: list[Clip],
         scenes: judging.Scenes,
         futures: judging.Futures,
+        frames: Callable[[int], np.ndarray],
         settings: Any,
         provenance: dict[str, str],
     ):
         self.clips, self._scenes, self._futures = clips, scenes, futures
-        self._settings, self._provenance = settings, provenance
+        self._frames, self._settings, self._provenance = frames, settings, provenance
         self.tracks = np.swapaxes(futures.tracks, 0, 1)
         self.visible = np.swapaxes(futures.visible, 0, 1)
         self.history, self.truth = scenes.history, scenes.future
@@ -87,13 +105,18 @@ class ForecastClips:
         """ADE (C,) of the first sample against what was tracked, in pixels."""
         return judging.errors(self._futures.tracks[0], self._scenes)
 
+    def frames(self, index: int = 0) -> UInt8[np.ndarray, "T H W 3"]:
+        """History | forecast | truth of one clip as frames."""
+        place = np.array([index])
+        (strip,) = pages.strips(
+            judging.select(self._scenes, place),
+            judging.Futures(self._futures.tracks[:, place], self._futures.visible[:, place]),
+            [self._frames(index)],
+            self._settings.height,
+        )
+        return strip
+
     def draw(self, index: int = 0) -> media.Media:
-        """History | forecast | truth of one clip as an animation (`.data`, `.mime`)."""
-        scenes = judging.select(self._scenes, np.array([index]))
-        futures = judging.Futures(
-            self._futures.tracks[:, index : index + 1], self._futures.visible[:, index : index + 1]
-        )
-        (film,) = pages.moving_pictures(
-            scenes, futures, [self.clips[index]], self._settings, self._provenance
-        )
-        return film
+        """The same as an animation (`.data`, `.mime`)."""
+        provenance = {**self._provenance, "clip": self.clips[index].id}
+        return media.encode_animation(self.frames(index), self._settings.fps, provenance=provenance)

@@ -193,13 +193,7 @@ class TrajLoom(System):
         frames: list[np.ndarray],
     ) -> None:
         films = pages.moving_pictures(
-            scenes,
-            futures,
-            clips,
-            self.config.report,
-            results.provenance,
-            truth=truth,
-            frames=frames,
+            scenes, futures, frames, self.config.report, results.provenance, truth
         )
         for film, clip in zip(films, clips, strict=True):
             report.media(film.data, f"`{clip.id}` {clip.caption}")
@@ -218,14 +212,9 @@ class TrajLoom(System):
             )
             folder = Path(out_dir) / clip.id.replace("/", "_")
             folder.mkdir(parents=True, exist_ok=True)
+            frames = [inputs.frames(source, i, self.config.report.height)]
             (film,) = pages.moving_pictures(
-                scenes,
-                futures,
-                [clip],
-                self.config.report,
-                results.provenance,
-                truth="tracker",
-                frames=[inputs.frames(source, i, self.config.report.height)],
+                scenes, futures, frames, self.config.report, results.provenance, "tracker"
             )
             media.save(folder / "forecast.webp", film)
             np.savez(
