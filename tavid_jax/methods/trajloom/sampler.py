@@ -32,7 +32,7 @@ class Sampler:
         return self.forecaster.settings
 
     def sample(
-        self, clips: str | Clip | list[Clip], samples: int = 1, seed: int = 0
+        self, clips: str | os.PathLike | Clip | list[Clip], samples: int = 1, seed: int = 0
     ) -> ForecastClips:
         """Forecast the second half of every clip from its first half.
 
@@ -44,8 +44,8 @@ class Sampler:
 
         Raises ClipError for clips of another size or too few frames.
         """
-        if isinstance(clips, str):
-            source = self._inputs.open_clips(clips)
+        if isinstance(clips, (str, os.PathLike)):
+            source = self._inputs.open_clips(os.fspath(clips))
             return self._from(source, range(len(source)), samples, seed)
         clips = [clips] if isinstance(clips, Clip) else clips
         return self._forecast(clips, samples, seed, lambda i: clips[i].video)
