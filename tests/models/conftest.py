@@ -10,6 +10,14 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _quick_compilation():
+    """These tests compile a lot and compute little."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     """Seeded numpy randomness."""
@@ -20,6 +28,7 @@ def rng() -> np.random.Generator:
 def randomised():
     """Adds noise to every parameter, so that branches which start at zero are exercised."""
 
+    @jax.jit
     def add(params, scale: float = 0.3):
         leaves, tree = jax.tree.flatten(params)
         keys = jax.random.split(jax.random.key(7), len(leaves))

@@ -5,7 +5,7 @@ length, d head dim.
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -40,8 +40,9 @@ class KeysValues:
     for spatial ones.
     """
 
-    k: Array
-    v: Array
+    # Any: as a pytree it may also hold shapes, shardings or None.
+    k: Any
+    v: Any
 
 
 @flax.struct.dataclass
@@ -56,10 +57,10 @@ class Context:
       spatial: the same for spatial blocks, tokens (B, S, D), or None without context.
     """
 
-    queries: Array
-    condition: Array
-    temporal: Array | KeysValues
-    spatial: Array | KeysValues | None
+    queries: Any
+    condition: Any
+    temporal: Any
+    spatial: Any
 
     @property
     def batch_size(self) -> int:

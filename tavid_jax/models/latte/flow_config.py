@@ -1,5 +1,6 @@
 """The architecture of a TrackFlow as one frozen, hashable, validated record."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tavid_jax.models.latte import checks
@@ -33,7 +34,7 @@ class TrackFlowConfig:
       video_fusion: "none" or "add_last"; video_fusion_scale_init is its initial scale.
     """
 
-    size_hw: tuple[int, int] = (480, 832)
+    size_hw: Sequence[int] = (480, 832)
     patch: int = 32
     num_frames: int = 81
     temporal_stride: int = 4

@@ -10,8 +10,9 @@ that vary inside a cell and for tests.
 Coordinates are absolute and normalised, x_n = 2x/W - 1, y_n = 2y/H - 1, always float32.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import flax.struct
@@ -66,7 +67,7 @@ class TrackVAEConfig:
         (0, 0) is the published top-left query, (patch//2, patch//2) the centre.
     """
 
-    size_hw: tuple[int, int] = (480, 832)
+    size_hw: Sequence[int] = (480, 832)
     patch: int = 32
     num_frames: int = 81
     temporal_stride: int = 4
@@ -79,7 +80,7 @@ class TrackVAEConfig:
     decoder_depth: int = 16
     pos_embed_dim: int = 64
     use_offsets: bool = True
-    query_row_col: tuple[int, int] = (0, 0)
+    query_row_col: Sequence[int] = (0, 0)
 
     def __post_init__(self):
         # Lists come from config files; tuples keep the config hashable.
@@ -152,8 +153,9 @@ def check_row_col(row_col: tuple[int, int], patch: int) -> None:
 class Posterior:
     """Diagonal Gaussian over latents: `mean` and `std`, each float32 (B, L, N, C)."""
 
-    mean: Array
-    std: Array
+    # Any: as a pytree it may also hold shapes, shardings or None.
+    mean: Any
+    std: Any
 
     def sample(self, key: PRNGKeyArray) -> Float[Array, "B L N C"]:
         """mean + std * eps."""

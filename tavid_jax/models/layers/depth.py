@@ -1,12 +1,13 @@
 """Depth: identical blocks stacked on one leading axis, walked by a scan or by a loop."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 from jaxtyping import PRNGKeyArray
 
-Remat = Literal["none", "full"]
+# "none", or "full": keep only the input of each layer for the backward pass.
+Remat = str
 
 
 def init_stack(init_block: Callable[[PRNGKeyArray], Any], key: PRNGKeyArray, depth: int):
