@@ -13,7 +13,6 @@ import optax
 from tavid_jax.engine import trees
 from tavid_jax.engine.method import Arrays, Method, Params
 
-
 # Arrays, or what stands for them while a tree is mapped: shapes, shardings, placeholders of jax.
 Leaf = Any
 Tree = Any

@@ -18,6 +18,9 @@ from tavid_jax.engine.stages import StageError, check_stages, open_results
 from tavid_jax.engine.workdir import WorkdirError
 from tests.engine import toy
 
+# Failed reads and writes leave callbacks of the storage library behind that find no event loop.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 @pytest.mark.parametrize(
     ("path", "value", "message"),
@@ -75,7 +78,6 @@ def test_results_of_an_unfinished_run_are_refused(tmp_path: Path):
         open_results(toy.toy_config(), tmp_path, "hash")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("stage", ["stats", "fit"])
 def test_damaged_result_of_a_finished_stage_is_made_again(tmp_path: Path, caplog, stage: str):
     first = toy.run(tmp_path)
