@@ -19,6 +19,7 @@ from tavid_jax.diffusion.onpolicy import OnPolicyConfig, on_policy, sub_batch
 from tavid_jax.engine.method import Arrays, Method, Params, Ratio, Spec
 from tavid_jax.methods.trajloom.examples import Geometry, example_of, example_spec
 from tavid_jax.methods.trajloom.latents import (
+    SEGMENTS,
     blank_statistics,
     encode_batch,
     encoded_spec,
@@ -62,6 +63,16 @@ class FlowLosses:
     endpoint: float = 0.1
     rollout_share: float = 0.5
     rollout: OnPolicyConfig = OnPolicyConfig()
+
+    def __post_init__(self) -> None:
+        if self.source not in sources.MODES:
+            raise ValueError(f"learn.flow.source {self.source!r} is none of {sources.MODES}")
+        if self.times not in times.KINDS:
+            raise ValueError(f"learn.flow.times {self.times!r} is none of {tuple(times.KINDS)}")
+        if self.statistics not in SEGMENTS:
+            raise ValueError(f"learn.flow.statistics {self.statistics!r} is none of {SEGMENTS}")
+        if not 0 < self.rollout_share <= 1:
+            raise ValueError(f"learn.flow.rollout_share {self.rollout_share} is not in (0, 1]")
 
 
 class FlowMethod(Method):

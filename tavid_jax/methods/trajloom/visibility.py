@@ -14,6 +14,7 @@ from tavid_jax.diffusion import losses
 from tavid_jax.engine.method import Arrays, Method, Params, Ratio, Spec
 from tavid_jax.methods.trajloom.examples import Geometry, example_of, example_spec
 from tavid_jax.methods.trajloom.latents import (
+    SEGMENTS,
     blank_statistics,
     encode_batch,
     encoded_spec,
@@ -43,6 +44,10 @@ class VisibilityLosses:
         if not self.segments or set(self.segments) - {"history", "future"}:
             raise ValueError(
                 f"learn.visibility.segments {self.segments}: name 'history', 'future' or both"
+            )
+        if self.statistics not in SEGMENTS:
+            raise ValueError(
+                f"learn.visibility.statistics {self.statistics!r} is none of {SEGMENTS}"
             )
 
 
