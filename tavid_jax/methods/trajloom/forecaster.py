@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from tavid_jax.diffusion.solvers import integrate
+from tavid_jax.diffusion.solvers import METHODS, integrate
 from tavid_jax.engine.method import Params
 from tavid_jax.methods.trajloom.flow import draw_source
 from tavid_jax.methods.trajloom.latents import latent_visibility, standardise, unstandardise
@@ -47,6 +47,11 @@ class Sampling:
     threshold: float = 0.5
 
     def __post_init__(self) -> None:
+        if self.solver not in METHODS:
+            raise ValueError(f"sampling.solver {self.solver!r} is none of {', '.join(METHODS)}")
+        for name in ("steps", "samples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"sampling.{name} is {getattr(self, name)}, must be at least 1")
         if self.history_visibility not in ("given", "zeros"):
             raise ValueError(
                 f"sampling.history_visibility {self.history_visibility!r} is neither 'given' nor "
@@ -202,12 +207,15 @@ class Forecaster:
                 jax.nn.sigmoid(logits), s.geometry.frames, s.geometry.temporal_stride
             )
             probability = frames.reshape(tracks.shape[:-1])
-        forecast = Forecast(
-            tracks=clip_to_frame(tracks, s.geometry.size_hw),
-            visible=(probability > self.sampling.threshold) & inside,
-            probability=probability,
+
+        def by_clip(x: Array) -> Array:
+            return x.reshape(size, samples, *x.shape[1:])
+
+        return Forecast(
+            tracks=by_clip(clip_to_frame(tracks, s.geometry.size_hw)),
+            visible=by_clip((probability > self.sampling.threshold) & inside),
+            probability=by_clip(probability),
         )
-        return jax.tree.map(lambda x: x.reshape(size, samples, *x.shape[1:]), forecast)
 
     def _decode_tracks(self, params: Params, latents: Array) -> Float[Array, "B T gh gw 2"]:
         s = self.settings
