@@ -9,7 +9,23 @@ from ml_collections import ConfigDict
 
 #: Top-level keys that do not change what is trained: a finished run may be judged again with
 #: other values. Everything else must stay as it was when the workdir was begun.
-VOLATILE = ("volatile", "title", "clips", "evaluate", "sampling", "report", "mesh", "compile_cache")
+VOLATILE = (
+    "volatile",
+    "title",
+    "clips",
+    "evaluate",
+    "sampling",
+    "report",
+    "mesh",
+    "compile_cache",
+    "data_dir",
+    "data.threads",
+    "data.workers",
+    "stages.*.log_every",
+    "stages.*.checkpoint_every",
+    "stages.*.keep",
+    "stages.*.profile",
+)
 
 
 def optimizer(**changes: Any) -> ConfigDict:
@@ -52,6 +68,8 @@ def train_stage(method: str, **changes: Any) -> ConfigDict:
             keep=2,  # newest checkpoints kept
             snapshots=(),  # steps whose parameters are kept for judging
             max_bad_steps=10,  # non-finite steps in a row before the run stops
+            validate=dict(every=0, data="", batches=4),  # held-out loss; 0 = off
+            profile=(),  # (first, last) step to trace with the JAX profiler
             options=ConfigDict(),  # overrides of config.model and config.learn for this stage
         )
     )

@@ -52,6 +52,11 @@ def cli() -> None:
     """Entry point: user errors become one message and exit code 1, without a traceback."""
     try:
         app.run(main)
+    except KeyboardInterrupt:
+        print(
+            "tavid_jax: interrupted; the same command goes on from the last save", file=sys.stderr
+        )
+        sys.exit(130)
     except run.USER_ERRORS as error:
         logging.debug("where it happened", exc_info=True)
         print(f"tavid_jax: {error}\n(--verbosity=1 shows where it happened)", file=sys.stderr)
