@@ -32,9 +32,7 @@ def config(preset: str = "tiny", g: Geometry = GEOMETRY) -> ConfigDict:
     c.model.vae.update(
         latent_channels=CHANNELS, hidden=16, encoder_depth=2, decoder_depth=2, pos_embed_dim=8
     )
-    c.model.flow.update(
-        hidden=24, heads=2, depth=2, mlp_ratio=2.0, video_channels=VIDEO_CHANNELS
-    )
+    c.model.flow.update(hidden=24, heads=2, depth=2, mlp_ratio=2.0, video_channels=VIDEO_CHANNELS)
     c.model.visibility.update(hidden=8, depth=2)
     c.learn.flow.rollout.steps = 2
     c.sampling.steps = 2
