@@ -118,9 +118,9 @@ def run_forecaster(
         index = np.arange(start, start + batch_size) % count
         batch = {name: value[index] for name, value in scenes.arrays.items()}
         key = jax.random.fold_in(jax.random.key(seed), start)
-        parts.append(jax.device_get(forecaster(batch, key, samples)))
-    tracks = np.concatenate([part.tracks for part in parts])[:count]
-    visible = np.concatenate([part.visible for part in parts])[:count]
+        futures = forecaster(batch, key, samples)
+        parts.append((np.asarray(futures.tracks), np.asarray(futures.visible)))
+    tracks, visible = (np.concatenate(x)[:count] for x in zip(*parts, strict=True))
     broken = [name for name, x in zip(scenes.ids, tracks, strict=True) if not np.isfinite(x).all()]
     if broken:
         raise ValueError(
