@@ -30,6 +30,7 @@ def demo() -> ConfigDict:
     )
     config.order = ("vae", "latents", "flow", "on_policy", "visibility")
     config.variants = dict(trajloom=("vae", "latents", "on_policy", "visibility"))
+    config.main_variant = "trajloom"
     return config
 
 
@@ -68,7 +69,17 @@ def ablations() -> ConfigDict:
         # Plain steps in the time that the on-policy steps take: they cost about half.
         continued=on_policy_stage(steps=120, options=dict(learn=dict(flow=dict(on_policy=0.0)))),
     )
-    config.order = tuple(config.stages)
+    config.order = (
+        "vae",
+        "vae_no_offsets",
+        "vae_no_smoothness",
+        "latents",
+        "flow",
+        "flow_no_anchor",
+        "flow_no_fusion",
+        "on_policy",
+        "continued",
+    )
     config.variants = dict(
         full=("vae", "latents", "on_policy"),
         flow=("vae", "latents", "flow"),
@@ -77,19 +88,25 @@ def ablations() -> ConfigDict:
         no_anchor=("vae", "latents", "flow_no_anchor"),
         no_fusion=("vae", "latents", "flow_no_fusion"),
     )
+    config.main_variant = "full"
+    # Rows of the tables; the first of each is the full recipe.
     config.ablations = dict(
-        vae={
-            "full": "vae",
-            "absolute coordinates": "vae_no_offsets",
-            "no smoothness terms": "vae_no_smoothness",
-        },
-        boundary={"full": "flow", "no anchored source": "no_anchor", "no fusion": "no_fusion"},
-        on_policy={
-            "with on-policy steps": "full",
-            "plain steps, equal time": "continued",
-            "without": "flow",
-            "early checkpoint": "early",
-        },
+        vae=(
+            ("full", "vae"),
+            ("absolute coordinates", "vae_no_offsets"),
+            ("no smoothness terms", "vae_no_smoothness"),
+        ),
+        boundary=(
+            ("full", "flow"),
+            ("no anchored source", "no_anchor"),
+            ("no fusion", "no_fusion"),
+        ),
+        on_policy=(
+            ("with on-policy steps", "full"),
+            ("plain steps, equal time", "continued"),
+            ("without", "flow"),
+            ("early checkpoint", "early"),
+        ),
     )
     return config
 

@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from tavid_jax.engine import telemetry, trees
-from tavid_jax.engine.inputs import Inputs, StageFolder
-from tavid_jax.engine.method import ComputeMethod, Params
+from tavid_jax.engine.job import StageJob
+from tavid_jax.engine.method import Params
 from tavid_jax.engine.placement import initialise
-from tavid_jax.engine.preemption import Preemption
 from tavid_jax.parallel.mesh import to_global
 
 
-@dataclasses.dataclass
-class Computation:
+class Computation(StageJob):
     """One compute stage. A stage that was interrupted starts again: nothing half is kept."""
-
-    name: str
-    stage: Any
-    method: ComputeMethod
-    inputs: Inputs
-    folder: StageFolder
-    mesh: Mesh
-    seed: int
-    earlier: dict[str, Params]
-    provenance: dict[str, Any]
-    config: dict[str, Any]
-    preemption: Preemption
-    seconds: float = 0.0
 
     def run(self) -> Params:
         """Make the pass and return the stage's result on the host.

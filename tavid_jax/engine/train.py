@@ -2,52 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 from absl import logging
-from jax.sharding import Mesh
 
 from tavid_jax.engine import telemetry, trees
 from tavid_jax.engine.checkpoint import Checkpoints, save_result
-from tavid_jax.engine.inputs import Inputs, StageFolder
-from tavid_jax.engine.method import Method, Params
+from tavid_jax.engine.job import StageJob
+from tavid_jax.engine.method import Params
 from tavid_jax.engine.monitor import Monitor, profile_window
 from tavid_jax.engine.optimizer import make_optimizer, make_schedule
 from tavid_jax.engine.placement import initialise, result_of, split_trainable
-from tavid_jax.engine.preemption import Preemption
 from tavid_jax.engine.state import TrainState, init_state, make_train_step
 from tavid_jax.engine.validation import Validation
 from tavid_jax.parallel.mesh import to_global
 from tavid_jax.parallel.sharding import shardings_for
 
 
-@dataclasses.dataclass
-class Training:
-    """One train stage: `run()` goes from wherever it stands to its last step.
-
-    Attributes:
-      name, stage: the stage's name and config (see configs/common.py for its fields).
-      earlier: results of the stages in `init_from`.
-      provenance: config hash and seed, written into every checkpoint.
-      config: the whole resolved config, written into every checkpoint.
-      seconds: time spent so far, also before restarts; known when `run` is over.
-    """
-
-    name: str
-    stage: Any
-    method: Method
-    inputs: Inputs
-    folder: StageFolder
-    mesh: Mesh
-    seed: int
-    earlier: dict[str, Params]
-    provenance: dict[str, Any]
-    config: dict[str, Any]
-    preemption: Preemption
-    seconds: float = 0.0
+class Training(StageJob):
+    """One train stage: `run()` goes from wherever it stands to its last step."""
 
     def run(self) -> Params:
         """Train (or go on training) and return the stage's result on the host.

@@ -1,7 +1,7 @@
 """The paper's ablations at small scale: what each part of the recipe does to the same scenes.
 
-`config.ablations` holds three lists of rows: `vae` (label -> stage) for the autoencoder's
-encoding and regulariser, `boundary` and `on_policy` (label -> variant) for the flow. The first row
+`config.ablations` holds three lists of rows: `vae` of (label, stage) for the autoencoder's
+encoding and regulariser, `boundary` and `on_policy` of (label, variant) for the flow. The first row
 of each is the full recipe; the others are compared with it, paired over scenes.
 """
 
@@ -24,7 +24,7 @@ def evaluate(system: Any, results: Results, inputs: Any, report: Any) -> dict[st
     config = system.config
     source = inputs.open("test")
     clips = [source[i] for i in range(len(source))]
-    settings = system.settings(system.main_variant)
+    settings = system.settings(config.main_variant)
     scenes = judging.load_scenes(clips, settings.geometry, settings.video_channels)
     report.section("Ablations", f"{len(clips)} unseen scenes; intervals are 95 % over scenes.")
     metrics = {
@@ -35,7 +35,7 @@ def evaluate(system: Any, results: Results, inputs: Any, report: Any) -> dict[st
     for name, title in (("boundary", "Boundary hints"), ("on_policy", "On-policy fine-tuning")):
         rows = {
             label: _judge_variant(system, results, scenes, variant, cache)
-            for label, variant in config.ablations[name].items()
+            for label, variant in config.ablations[name]
         }
         metrics[name] = _flow_table(report, title, rows, metrics["truth"], results, config, name)
     pages.training_curves(report, results)
@@ -49,7 +49,7 @@ def _vae_table(config: Any, results: Results, scenes: Any, report: Any) -> dict[
     """Form of the paper's Table 3: encoding and regulariser, by what is reconstructed."""
     rows, metrics = [], {}
     truth = judging.smooth(scenes.future, scenes, scenes.future_visible)
-    for label, stage in config.ablations.vae.items():
+    for label, stage in config.ablations.vae:
         settings = read_settings(config, config.stages[stage].options)
         channels = settings.vae.config.latent_channels
         params: Params = {**results.params(stage), "statistics": blank_statistics(channels)}
@@ -79,7 +79,7 @@ def _vae_table(config: Any, results: Results, scenes: Any, report: Any) -> dict[
             dict(name="DivCurlE", unit="1e-3/frame²", digits=1),
         ],
         rows,
-        highlight=[next(iter(config.ablations.vae))],
+        highlight=[config.ablations.vae[0][0]],
         reference=["truth"],
     )
     return metrics
@@ -130,7 +130,7 @@ def _flow_table(
         difference = bootstrap.paired_difference(
             row["ade_per_clip"], full, num_resamples=config.evaluate.resamples
         )
-        seconds = _flow_seconds(results, config, config.ablations[name][label])
+        seconds = _flow_seconds(results, config, dict(config.ablations[name])[label])
         apart = row["ade_per_clip"] is not full
         metrics[label] = {k: v for k, v in row.items() if k != "ade_per_clip"} | {
             "ade_minus_full_px": [difference.mean, difference.low, difference.high],

@@ -7,24 +7,16 @@ on-policy K-step terms added on top of it (eqs. 10-14) when their weight is not 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from tavid_jax.data.clip import Clip
 from tavid_jax.diffusion import losses, paths, sources, times
 from tavid_jax.diffusion.onpolicy import OnPolicyConfig, on_policy, sub_batch
-from tavid_jax.engine.method import Arrays, Method, Params, Ratio, Spec
-from tavid_jax.methods.trajloom.examples import Geometry, example_of, example_spec
-from tavid_jax.methods.trajloom.latents import (
-    SEGMENTS,
-    blank_statistics,
-    encode_batch,
-    encoded_spec,
-    standardise,
-)
+from tavid_jax.engine.method import Arrays, Params, Ratio
+from tavid_jax.methods.trajloom.examples import Geometry
+from tavid_jax.methods.trajloom.latents import SEGMENTS, OnLatents, standardise
 from tavid_jax.models.latte.flow import TrackFlow
 from tavid_jax.models.latte.vae import TrackVAE
 
@@ -75,7 +67,7 @@ class FlowLosses:
             raise ValueError(f"learn.flow.rollout_share {self.rollout_share} is not in (0, 1]")
 
 
-class FlowMethod(Method):
+class FlowMethod(OnLatents):
     """Trains the flow on latents: a compute stage's cache, or encoded inside the step."""
 
     trainable_paths = ("flow/.*",)
@@ -83,24 +75,10 @@ class FlowMethod(Method):
     def __init__(
         self, vae: TrackVAE, flow: TrackFlow, geometry: Geometry, learn: FlowLosses, cached: bool
     ):
-        self.vae, self.flow, self.geometry, self.learn = vae, flow, geometry, learn
-        self.cached = cached
+        use_video = flow.config.use_video_cond
+        super().__init__(vae, geometry, flow.config.video_channels if use_video else 0, cached)
+        self.flow, self.learn = flow, learn
         self.frozen_paths = flow.frozen_paths
-
-    @property
-    def video_channels(self) -> int:
-        config = self.flow.config
-        return config.video_channels if config.use_video_cond else 0
-
-    def prepare(self, clip: Clip, rng: Any) -> dict[str, Any]:
-        del rng
-        return example_of(clip, self.geometry, self.video_channels)
-
-    def raw_spec(self) -> dict[str, Spec]:
-        return example_spec(self.geometry, self.video_channels)
-
-    def encoded_spec(self) -> dict[str, Spec]:
-        return encoded_spec(self.geometry, self.vae.config.latent_channels, self.video_channels)
 
     def init(self, rng: jax.Array) -> Params:
         encoded = {
@@ -110,16 +88,7 @@ class FlowMethod(Method):
         vae_rng, flow_rng = jax.random.split(rng)
         inputs = conditions(encoded, encoded["history"], self.flow)
         flow = self.flow.init(flow_rng, encoded["future"], jnp.zeros(1), **inputs)["params"]
-        params = {"flow": flow, "statistics": blank_statistics(self.vae.config.latent_channels)}
-        if not self.cached:
-            g = self.geometry
-            tracks = jnp.zeros((1, g.frames, *g.grid_hw, 2))
-            params["vae"] = self.vae.init(vae_rng, tracks)["params"]
-        return params
-
-    def encode(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
-        del rng
-        return encode_batch(self.vae, self.geometry, params["vae"], batch)
+        return {"flow": flow, **self.init_encoder(vae_rng)}
 
     def loss(
         self, params: Params, batch: Arrays, rng: jax.Array, step: jax.Array

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from tavid_jax.data.clip import Clip
-from tavid_jax.engine.method import Arrays, ComputeMethod, Params, Spec
+from tavid_jax.engine.method import Arrays, ComputeMethod, Method, Params, Spec
 from tavid_jax.methods.trajloom.examples import Geometry, example_of, example_spec
 from tavid_jax.models.latte.vae import TrackVAE
 from tavid_jax.tracks.coordinates import normalise
@@ -20,13 +20,19 @@ from tavid_jax.tracks.visibility import pool_cells
 SEGMENTS = ("history", "future", "all")
 
 
-class LatentsMethod(ComputeMethod):
-    """Encodes every clip once. Result: {"statistics": {segment: {"mean": (C,), "std": (C,)}}}."""
+class OnLatents(Method):
+    """What learns or measures on latents shares: the encoder in front of it.
 
-    trainable_paths = ("statistics/.*",)
+    Args:
+      vae: the track VAE, frozen here.
+      geometry: sizes of clips.
+      video_channels: channels of the video features in an example, 0 for none.
+      cached: the stage reads encoded examples, so that the encoder is not needed.
+    """
 
-    def __init__(self, model: TrackVAE, geometry: Geometry, video_channels: int):
-        self.model, self.geometry, self.video_channels = model, geometry, video_channels
+    def __init__(self, vae: TrackVAE, geometry: Geometry, video_channels: int, cached: bool):
+        self.vae, self.geometry = vae, geometry
+        self.video_channels, self.cached = video_channels, cached
 
     def prepare(self, clip: Clip, rng: Any) -> dict[str, Any]:
         del rng
@@ -36,19 +42,32 @@ class LatentsMethod(ComputeMethod):
         return example_spec(self.geometry, self.video_channels)
 
     def encoded_spec(self) -> dict[str, Spec]:
-        return encoded_spec(self.geometry, self.model.config.latent_channels, self.video_channels)
-
-    def init(self, rng: jax.Array) -> Params:
-        g = self.geometry
-        tracks = jnp.zeros((1, g.frames, *g.grid_hw, 2))
-        return {
-            "vae": self.model.init(rng, tracks)["params"],
-            "statistics": blank_statistics(self.model.config.latent_channels),
-        }
+        return encoded_spec(self.geometry, self.vae.config.latent_channels, self.video_channels)
 
     def encode(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
         del rng
-        return encode_batch(self.model, self.geometry, params["vae"], batch)
+        return encode_batch(self.vae, self.geometry, params["vae"], batch)
+
+    def init_encoder(self, rng: jax.Array) -> Params:
+        """Statistics, and the VAE unless latents are cached; earlier stages provide the values."""
+        params: Params = {"statistics": blank_statistics(self.vae.config.latent_channels)}
+        if not self.cached:
+            g = self.geometry
+            tracks = jnp.zeros((1, g.frames, *g.grid_hw, 2))
+            params["vae"] = self.vae.init(rng, tracks)["params"]
+        return params
+
+
+class LatentsMethod(OnLatents, ComputeMethod):
+    """Encodes every clip once. Result: {"statistics": {segment: {"mean": (C,), "std": (C,)}}}."""
+
+    trainable_paths = ("statistics/.*",)
+
+    def __init__(self, vae: TrackVAE, geometry: Geometry, video_channels: int):
+        super().__init__(vae, geometry, video_channels, cached=False)
+
+    def init(self, rng: jax.Array) -> Params:
+        return self.init_encoder(rng)
 
     def examine(self, params: Params, batch: Arrays, rng: jax.Array) -> tuple[Arrays, Params]:
         encoded = self.encode(params, batch, rng)

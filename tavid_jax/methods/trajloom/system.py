@@ -28,12 +28,16 @@ MAIN = "trajloom"
 class TrajLoom(System):
     """Built from a config: see configs/trajloom.py.
 
-    `config.variants` maps a name to the stages that make it up; "trajloom" (or the first one) is
-    the one that is judged in full, the others are ablations of it.
+    `config.variants` maps a name to the stages that make it up; `config.main_variant` names the
+    one that is judged in full, the others are ablations of it.
     """
 
     def __init__(self, config: Any):
         self.config = config
+        if config.main_variant not in config.variants:
+            raise ValueError(
+                f"main_variant {config.main_variant!r} is none of {sorted(config.variants)}"
+            )
         for name, stages in config.variants.items():
             for stage in stages:
                 if stage.split("@")[0] not in config.stages:
@@ -62,7 +66,7 @@ class TrajLoom(System):
 
     def forecaster(self, results: Results, variant: str = "") -> Forecaster:
         """The trained sampler of a variant ("" = the main one)."""
-        variant = variant or self.main_variant
+        variant = variant or self.config.main_variant
         params = results.params(*self.config.variants[variant])
         sampling = build(Sampling, "sampling", **self.config.sampling)
         return Forecaster(self.settings(variant), params, sampling)
@@ -70,11 +74,6 @@ class TrajLoom(System):
     def sampler(self, results: Results, inputs: Any) -> Sampler:
         """The main variant, for Python and notebooks."""
         return Sampler(self.forecaster(results), inputs, self.config, results.provenance)
-
-    @property
-    def main_variant(self) -> str:
-        names = list(self.config.variants)
-        return MAIN if MAIN in names else names[0]
 
     def evaluate(self, results: Results, inputs: Any, report: Any) -> dict[str, Any]:
         """Judge on unseen scenes (and held-out and given clips), fill the report."""

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tavid_jax.data.clip import Clip
 from tavid_jax.diffusion import losses
-from tavid_jax.engine.method import Arrays, Method, Params, Ratio, Spec
-from tavid_jax.methods.trajloom.examples import Geometry, example_of, example_spec
-from tavid_jax.methods.trajloom.latents import (
-    SEGMENTS,
-    blank_statistics,
-    encode_batch,
-    encoded_spec,
-    standardise,
-)
+from tavid_jax.engine.method import Arrays, Params, Ratio
+from tavid_jax.methods.trajloom.examples import Geometry
+from tavid_jax.methods.trajloom.latents import SEGMENTS, OnLatents, standardise
 from tavid_jax.models.latte.vae import TrackVAE
 from tavid_jax.models.latte.visibility import VisibilityHead
 
@@ -51,7 +43,7 @@ class VisibilityLosses:
             )
 
 
-class VisibilityMethod(Method):
+class VisibilityMethod(OnLatents):
     """Trains the head by binary cross-entropy on pooled visibility."""
 
     trainable_paths = ("visibility/.*",)
@@ -69,34 +61,14 @@ class VisibilityMethod(Method):
                 "a visibility head that reads the last history latent learns from the future "
                 "alone: set learn.visibility.segments=('future',)"
             )
-        self.vae, self.head, self.geometry, self.learn = vae, head, geometry, learn
-        self.cached = cached
-
-    def prepare(self, clip: Clip, rng: Any) -> dict[str, Any]:
-        del rng
-        return example_of(clip, self.geometry, video_channels=0)
-
-    def raw_spec(self) -> dict[str, Spec]:
-        return example_spec(self.geometry, video_channels=0)
-
-    def encoded_spec(self) -> dict[str, Spec]:
-        return encoded_spec(self.geometry, self.vae.config.latent_channels, video_channels=0)
+        super().__init__(vae, geometry, video_channels=0, cached=cached)
+        self.head, self.learn = head, learn
 
     def init(self, rng: jax.Array) -> Params:
         vae_rng, head_rng = jax.random.split(rng)
         latents = jnp.zeros((1, *self.encoded_spec()["future"].shape))
         head = self.head.init(head_rng, latents, history_last(self.head, latents))["params"]
-        channels = self.vae.config.latent_channels
-        params = {"visibility": head, "statistics": blank_statistics(channels)}
-        if not self.cached:
-            g = self.geometry
-            tracks = jnp.zeros((1, g.frames, *g.grid_hw, 2))
-            params["vae"] = self.vae.init(vae_rng, tracks)["params"]
-        return params
-
-    def encode(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
-        del rng
-        return encode_batch(self.vae, self.geometry, params["vae"], batch)
+        return {"visibility": head, **self.init_encoder(vae_rng)}
 
     def loss(
         self, params: Params, batch: Arrays, rng: jax.Array, step: jax.Array
