@@ -34,6 +34,7 @@ class TrajLoom(System):
 
     def __init__(self, config: Any):
         self.config = config
+        self.sampling = build(Sampling, "sampling", **config.sampling)
         if config.main_variant not in config.variants:
             raise ValueError(
                 f"main_variant {config.main_variant!r} is none of {sorted(config.variants)}"
@@ -68,8 +69,7 @@ class TrajLoom(System):
         """The trained sampler of a variant ("" = the main one)."""
         variant = variant or self.config.main_variant
         params = results.params(*self.config.variants[variant])
-        sampling = build(Sampling, "sampling", **self.config.sampling)
-        return Forecaster(self.settings(variant), params, sampling)
+        return Forecaster(self.settings(variant), params, self.sampling)
 
     def sampler(self, results: Results, inputs: Any) -> Sampler:
         """The main variant, for Python and notebooks."""
