@@ -103,7 +103,6 @@ def test_scan_unroll_and_remat_agree(params):
     for model in (
         TrackFlow(CONFIG, scan=False),
         TrackFlow(CONFIG, remat="full"),
-        TrackFlow(CONFIG, scan=False, remat="full"),
     ):
         other_value, other_grad = loss_and_grad(model, params)
         np.testing.assert_allclose(other_value, value, rtol=1e-5)

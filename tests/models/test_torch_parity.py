@@ -23,7 +23,8 @@ VAES = {
     "stride_two": dict(num_frames=7, temporal_stride=2, encoder_depth=4),
     "stride_five": dict(num_frames=11, temporal_stride=5),
     "no_compression": dict(use_temp_compress=False, num_frames=4, encoder_depth=4),
-    "odd_halves": dict(encoder_depth=6, decoder_depth=6, num_frames=5),
+    # Halves of five and three blocks: a scan over two pairs, and a block left over.
+    "odd_halves": dict(encoder_depth=10, decoder_depth=6),
     "one_frame": dict(num_frames=1, size_hw=(3, 6)),
 }
 

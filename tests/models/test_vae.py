@@ -71,12 +71,16 @@ def loss_and_grad(model, params, cells):
     return jax.jit(jax.value_and_grad(loss))(params)
 
 
-def test_scan_unroll_and_remat_agree(params, cells):
-    value, grad = loss_and_grad(TrackVAE(CONFIG), params, cells)
+def test_scan_unroll_and_remat_agree(cells, randomised):
+    # Two pairs of encoder blocks per stage: a loop of one pair would not be a loop.
+    config = TrackVAEConfig(**{**vars(CONFIG), "encoder_depth": 8})
+    params = randomised(jax.jit(TrackVAE(config).init)(jax.random.key(0), cells)["params"])
+    scanned = str(jax.make_jaxpr(lambda p: TrackVAE(config).apply({"params": p}, cells))(params))
+    assert scanned.count("scan[") == 2
+    value, grad = loss_and_grad(TrackVAE(config), params, cells)
     for model in (
-        TrackVAE(CONFIG, scan=False),
-        TrackVAE(CONFIG, remat="full"),
-        TrackVAE(CONFIG, scan=False, remat="full"),
+        TrackVAE(config, scan=False),
+        TrackVAE(config, remat="full"),
     ):
         other_value, other_grad = loss_and_grad(model, params, cells)
         np.testing.assert_allclose(other_value, value, rtol=1e-5)

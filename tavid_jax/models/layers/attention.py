@@ -36,12 +36,20 @@ _HEAD_AXES = {
 def attend(
     q: Float[Array, "*B Q D"], k: Float[Array, "*B S D"], v: Float[Array, "*B S D"]
 ) -> Float[Array, "*B Q D"]:
-    """softmax(q k^T / sqrt(D)) v; scores and softmax in float32, products in the inputs' dtype."""
+    """softmax(q k^T / sqrt(D)) v; scores and softmax in float32, products in the inputs' dtype.
+
+    The weights are normalised after the second product, where there is less to divide.
+    """
     scores = jnp.einsum(
         "...qd,...sd->...qs", q * (q.shape[-1] ** -0.5), k, preferred_element_type=jnp.float32
     )
-    weights = jax.nn.softmax(scores, axis=-1)
-    return jnp.einsum("...qs,...sd->...qd", weights.astype(v.dtype), v)
+    top = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
+    weights = jnp.exp(scores - top)
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    mixed = jnp.einsum(
+        "...qs,...sd->...qd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
+    )
+    return (mixed / total).astype(v.dtype)
 
 
 def split_heads(x: Float[Array, "B T N C"], heads: int, axis: Axis) -> Float[Array, "B A K S D"]:

@@ -44,8 +44,9 @@ def walk_depth(
     input of each layer for the backward pass.
     """
     depth = stack_depth(layers)
+    scan = scan and depth > 1  # a loop of one would only cost
     body = remat_body(body, remat, in_scan=scan)
-    if scan and depth > 0:
+    if scan:
         return jax.lax.scan(lambda carry, layer: (body(carry, layer), None), x, layers)[0]
     for index in range(depth):
         x = body(x, take_block(layers, index))
