@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +13,8 @@ from ml_collections import ConfigDict
 
 from configs.trajloom import get_config
 from tavid_jax.data.clip import Clip
+from tavid_jax.engine import trees
+from tavid_jax.engine.placement import result_of
 from tavid_jax.methods.trajloom.examples import Geometry, example_of
 from tavid_jax.methods.trajloom.settings import Settings, read_settings
 from tavid_jax.models.latte.context import Context
@@ -173,3 +176,29 @@ class LinearHead(VisibilityHead):
     def __call__(self, future, history_last=None):
         logits = future @ self.weight
         return logits if history_last is None else logits + history_last.mean(-1)[:, None]
+
+
+def small_run(folder: Path, preset: str = "tiny") -> ConfigDict:
+    """A config whose whole run takes seconds once its programs are compiled."""
+    c = config(preset)
+    c.data.update(scenes=dict(train=6, test=3), threads=1)
+    for stage in c.stages.values():
+        stage.batch_size = 4
+        if stage.kind == "train":
+            stage.update(steps=2, log_every=1, checkpoint_every=2)
+            stage.optimizer.warmup = 1
+    c.evaluate.update(resamples=50, batch_size=2, samples=2)
+    c.report.update(scenes=1, height=72)
+    c.data_dir = str(folder / "data")
+    c.compile_cache = str(folder / "programs")
+    return c
+
+
+def untrained(system: Any, *stages: str) -> dict[str, dict[str, Any]]:
+    """What stages would hand on if they learned nothing, by stage."""
+    found: dict[str, dict[str, Any]] = {}
+    for i, name in enumerate(stages):
+        method = system.method(name)
+        params = jax.jit(method.init)(jax.random.key(i))
+        found[name] = trees.to_host(result_of(method, params))
+    return found
