@@ -53,7 +53,7 @@ def read_settings(config: Any, *overrides: Any) -> Settings:
             raise ValueError(f"options.{unknown[0]} of a stage: there are model and learn")
         merged.update(override)
     model, learn, data = merged.model, merged.learn, config.data
-    geometry = Geometry(data.size_hw, data.stride, data.origin, data.frames)
+    geometry = Geometry(tuple(data.size_hw), data.stride, data.origin, data.frames)
     sizes = dict(size_hw=geometry.size_hw, patch=geometry.stride, num_frames=geometry.frames)
     running = dict(dtype=jnp.dtype(model.dtype), remat=model.remat, scan=model.scan)
     channels = model.vae.latent_channels
