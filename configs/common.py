@@ -17,6 +17,7 @@ VOLATILE = (
     "sampling",
     "report",
     "mesh",
+    "cpu_devices",
     "compile_cache",
     "data_dir",
     "data.threads",
@@ -106,6 +107,7 @@ def base(system: str, preset: str) -> ConfigDict:
             seed=0,
             volatile=VOLATILE,
             mesh=dict(replica=1, fsdp=-1, context=1, tensor=1),
+            cpu_devices=0,  # that a CPU counts as; 0 = one per core, at most 8
             compile_cache="~/.cache/tavid_jax/xla",  # "" = off
             data_dir="~/.cache/tavid_jax/data",  # generated data sets and track caches
         )

@@ -21,7 +21,7 @@ from tavid_jax.engine.stages import check_stages, open_results, run_stages
 from tavid_jax.engine.telemetry import Progress
 from tavid_jax.engine.workdir import Workdir, WorkdirError
 from tavid_jax.methods.registry import make_system
-from tavid_jax.parallel.mesh import make_mesh, start_processes
+from tavid_jax.parallel.mesh import make_mesh, start_processes, use_cpu_cores
 
 #: Errors whose message is meant for the user: no traceback needed
 USER_ERRORS = (
@@ -38,6 +38,7 @@ USER_ERRORS = (
 def run(config: Any, workdir: Path, mode: str) -> Path:
     """Run a config in a mode (see main.py) and return the path of what it wrote."""
     started = time.perf_counter()
+    use_cpu_cores(config.cpu_devices)
     start_processes(config.get("distributed"))
     enable_compile_cache(config.compile_cache)
     # Everything that can be wrong with a config is looked at before any work is done.

@@ -1,6 +1,7 @@
 """The one device mesh of a run, process start-up, and host batches made global."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -96,6 +97,30 @@ def make_mesh(axes: Any = None, devices: Sequence[Any] | None = None) -> Mesh:
         axis_types=(AxisType.Auto,) * len(AXES),
         devices=devices,
     )
+
+
+def use_cpu_cores(devices: int = 0, most: int = 8) -> int:
+    """Makes a CPU count as several devices, so that every core takes a share of the batch.
+
+    XLA runs much of a small program on one core; data parallelism over devices uses the others.
+    Must run before anything asks jax for a device; later it changes nothing. Accelerators are
+    not affected.
+
+    Args:
+      devices: how many; 0 is the largest power of two that the cores and `most` allow (a power of
+        two, because batches are).
+
+    Returns:
+      Devices of the CPU from now on.
+    """
+    if not devices:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        devices = 1 << (max(1, min(cores or 1, most)).bit_length() - 1)
+    try:
+        jax.config.update("jax_num_cpu_devices", devices)
+    except RuntimeError:  # the devices are in use already: a notebook, a test
+        return jax.local_device_count("cpu")
+    return devices
 
 
 def start_processes(config: Any = None) -> bool:

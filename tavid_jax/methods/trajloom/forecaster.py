@@ -7,12 +7,13 @@ per clip) -> integrate (all solver steps in one call, shared context for all K s
 from __future__ import annotations
 
 import dataclasses
-import functools
+import math
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Key
 
 from tavid_jax.diffusion.solvers import METHODS, integrate
@@ -22,6 +23,8 @@ from tavid_jax.methods.trajloom.latents import latent_visibility, standardise, u
 from tavid_jax.methods.trajloom.settings import Settings
 from tavid_jax.methods.trajloom.visibility import history_last
 from tavid_jax.models.latte.context import Context
+from tavid_jax.parallel.mesh import BATCH_AXES, make_mesh
+from tavid_jax.parallel.sharding import batch_sharding, replicated
 from tavid_jax.tracks.coordinates import clip_to_frame, denormalise, in_bounds, normalise
 from tavid_jax.tracks.visibility import expand_time
 
@@ -88,11 +91,20 @@ class Forecaster:
     Args:
       params: {"vae", "flow", "statistics"} and "visibility"; without the last, a point counts as
         visible while it is inside the frame.
+      mesh: devices that share a batch; all of them if None.
     """
 
-    def __init__(self, settings: Settings, params: Params, sampling: Sampling | None = None):
-        self.settings, self.params = settings, params
+    def __init__(
+        self,
+        settings: Settings,
+        params: Params,
+        sampling: Sampling | None = None,
+        mesh: Mesh | None = None,
+    ):
+        self.settings = settings
         self.sampling = sampling or Sampling()
+        self._mesh = mesh or make_mesh()
+        self.params = jax.device_put(params, replicated(self._mesh))
         self._compiled: dict[str, Any] = {
             "prepare": jax.jit(self._prepare),
             "integrate": jax.jit(self._integrate, static_argnames=("solver", "steps")),
@@ -111,7 +123,7 @@ class Forecaster:
           rng: one key; clip i and sample k draw from a function of (rng, i, k).
           samples: K; None takes the sampling settings'.
         """
-        prepared = self._compiled["prepare"](self.params, _arrays(batch))
+        prepared = self._compiled["prepare"](self.params, self._place(batch))
         latents = self.integrate(prepared, rng, samples)
         return self._compiled["decode"](self.params, prepared.history, latents)
 
@@ -135,7 +147,16 @@ class Forecaster:
 
     def reconstruct(self, tracks: Float[Any, "B T gh gw 2"]) -> Float[Array, "B T gh gw 2"]:
         """Tracks (pixels) through the VAE and back, from the posterior mean."""
-        return self._compiled["reconstruct"](self.params, jnp.asarray(tracks))
+        placed = self._place({"history_tracks": tracks})["history_tracks"]
+        return self._compiled["reconstruct"](self.params, placed)
+
+    def _place(self, batch: dict[str, Any]) -> dict[str, Array]:
+        """What the models read, split over the devices; a batch that does not split is copied."""
+        names = ("history_tracks", "history_visibility", "video", "text")
+        given = {name: batch[name] for name in names if name in batch}
+        ways = math.prod(self._mesh.shape[axis] for axis in BATCH_AXES)
+        even = len(given["history_tracks"]) % ways == 0
+        return jax.device_put(given, batch_sharding(self._mesh) if even else replicated(self._mesh))
 
     # The phases: pure functions of (params, arrays).
 
@@ -161,32 +182,25 @@ class Forecaster:
     def _integrate(
         self, params: Params, prepared: Prepared, keys: Key[Array, "B K"], solver: str, steps: int
     ) -> Float[Array, "B K L N C"]:
-        s = self.settings
-        learn, last = s.flow_losses, prepared.history[:, -1]
-        z0 = jax.vmap(lambda k: draw_source(k, prepared.history, learn), in_axes=1)(keys)
-        samples, size = z0.shape[:2]
+        s, history = self.settings, prepared.history
+        draw = jax.vmap(lambda k: draw_source(k, history, s.flow_losses), in_axes=1, out_axes=1)
+        z0 = draw(keys)
+        size, samples = z0.shape[:2]
+
+        def evaluate(z: Array, t: Array) -> Array:
+            flow = {"params": params["flow"]}
+            return s.flow.apply(flow, z, t, prepared.context, method="velocity")
 
         # The K samples of a clip share its context: they are mapped over, it is not copied.
-        def velocity(z: Array, t: Array) -> Array:
-            evaluate = functools.partial(
-                s.flow.apply,
-                {"params": params["flow"]},
-                context=prepared.context,
-                method="velocity",
-            )
-            by_sample = jax.vmap(lambda a, b: evaluate(a, b))(
-                z.reshape(samples, size, *z.shape[1:]), t.reshape(samples, size)
-            )
-            return by_sample.reshape(z.shape)
+        by_sample = jax.vmap(evaluate, in_axes=1, out_axes=1)
 
-        z1 = integrate(
-            velocity,
-            z0.reshape(samples * size, *z0.shape[2:]),
-            method=solver,
-            steps=steps,
-            first=jnp.tile(last, (samples, 1, 1)) if learn.fix_first else None,
-        )
-        return jnp.swapaxes(z1.reshape(z0.shape), 0, 1)
+        def velocity(z: Array, t: Array) -> Array:
+            shape = (size, samples)
+            return by_sample(z.reshape(*shape, *z.shape[1:]), t.reshape(shape)).reshape(z.shape)
+
+        first = jnp.repeat(history[:, -1], samples, axis=0) if s.flow_losses.fix_first else None
+        flat = z0.reshape(size * samples, *z0.shape[2:])
+        return integrate(velocity, flat, method=solver, steps=steps, first=first).reshape(z0.shape)
 
     def _decode(
         self, params: Params, history: Float[Array, "B L N C"], latents: Float[Array, "B K L N C"]
@@ -230,8 +244,3 @@ class Forecaster:
             {"params": params["vae"]}, normalise(tracks, s.geometry.size_hw), method="encode"
         )
         return self._decode_tracks(params, posterior.mean)
-
-
-def _arrays(batch: dict[str, Any]) -> dict[str, Array]:
-    names = ("history_tracks", "history_visibility", "video", "text")
-    return {name: jnp.asarray(batch[name]) for name in names if name in batch}

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from tavid_jax.data.clip import Clip
+from tavid_jax.data.clip import Clip, ClipError
 from tavid_jax.methods.trajloom.examples import Geometry, example_of
 from tavid_jax.methods.trajloom.forecaster import Forecaster
 from tavid_jax.metrics import bootstrap, epe, forecast, fvmd, smoothness
@@ -48,7 +48,12 @@ class Futures:
 
 
 def load_scenes(clips: list[Clip], geometry: Geometry, video_channels: int) -> Scenes:
-    """Prepare clips for judging, in order."""
+    """Prepare clips for judging, in order.
+
+    Raises ClipError when there are none, or one that does not fit the geometry.
+    """
+    if not clips:
+        raise ClipError("no clips: at least one is needed")
     examples = [example_of(clip, geometry, video_channels) for clip in clips]
     ids = [example.pop("id") for example in examples]
     arrays = {name: np.stack([e[name] for e in examples]) for name in examples[0]}

@@ -171,7 +171,7 @@ class TrajLoom(System):
             judging.Futures(futures.tracks[:, shown], futures.visible[:, shown]),
             [clips[i] for i in shown],
             "tracker",
-            [inputs.frames(source, i, self.config.report.height) for i in shown],
+            [inputs.frames(source, int(i), self.config.report.height) for i in shown],
         )
         if source.skipped:
             report.details(
