@@ -90,6 +90,7 @@ def compute_stage(method: str, **changes: Any) -> ConfigDict:
             seed=0,
             batch_size=64,
             epochs=1,  # passes; more than one makes sense with augmentation
+            min_examples=0,  # more passes over a small data set until it has given so many
             cache=False,  # keep the encoded examples for later stages
             options=ConfigDict(),
         )

@@ -45,6 +45,7 @@ def tiny() -> ConfigDict:
             stage.steps, stage.optimizer.warmup, stage.log_every = 4, 1, 2
             stage.checkpoint_every = 2
     config.evaluate.update(batch_size=8, samples=2)
+    config.stages.latents.min_examples = 0
     config.report.scenes = 2
     return config
 
@@ -227,7 +228,7 @@ def vae_stage(**changes) -> ConfigDict:
 
 
 def latents_stage(**changes) -> ConfigDict:
-    return compute_stage("latents", **dict(batch_size=64, cache=True) | changes)
+    return compute_stage("latents", **dict(batch_size=64, cache=True, min_examples=4000) | changes)
 
 
 def flow_stage(**changes) -> ConfigDict:

@@ -32,6 +32,7 @@ class Computation(StageJob):
         base = jax.random.key(self.seed)
         params = initialise(self.method, base, self.mesh, self.earlier)
         source = self.inputs.open(self.stage.data)
+        epochs = self._epochs(len(source))
         examine = jax.jit(self.method.examine)
         batches = self.inputs.batches(
             source,
@@ -39,9 +40,9 @@ class Computation(StageJob):
             batch_size=self.stage.batch_size,
             seed=self.seed,
             shuffle=False,
-            num_epochs=self.stage.epochs,
+            num_epochs=epochs,
         )
-        steps = -(-len(source) * self.stage.epochs // self.stage.batch_size)
+        steps = -(-len(source) * epochs // self.stage.batch_size)
         progress = telemetry.Progress(self.name, steps)
         totals: Params | None = None
         with self._open_cache() as sink:
@@ -60,6 +61,11 @@ class Computation(StageJob):
             if totals is None:
                 raise ValueError(f"{self.name}: the data {self.stage.data!r} have no example")
         return jax.tree.map(np.asarray, self.method.conclude(totals))
+
+    def _epochs(self, examples: int) -> int:
+        """Passes over the data: as many as asked for, and enough for `min_examples`."""
+        wanted = self.stage.get("min_examples", 0)
+        return max(self.stage.epochs, -(-wanted // max(examples, 1)))
 
     def _open_cache(self) -> contextlib.AbstractContextManager:
         if not self.stage.cache:
