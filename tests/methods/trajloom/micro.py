@@ -195,10 +195,16 @@ def small_run(folder: Path, preset: str = "tiny") -> ConfigDict:
 
 
 def untrained(system: Any, *stages: str) -> dict[str, dict[str, Any]]:
-    """What stages would hand on if they learned nothing, by stage."""
+    """What stages would hand on if they learned next to nothing, by stage.
+
+    A little noise on all weights: some start at zero, which would hide the others.
+    """
     found: dict[str, dict[str, Any]] = {}
     for i, name in enumerate(stages):
         method = system.method(name)
-        params = jax.jit(method.init)(jax.random.key(i))
-        found[name] = trees.to_host(result_of(method, params))
+        result = trees.to_host(result_of(method, jax.jit(method.init)(jax.random.key(i))))
+        rng = np.random.default_rng(i)
+        leaves, tree = jax.tree.flatten(result)
+        noisy = [x + rng.uniform(0, 0.05, x.shape).astype(x.dtype) for x in leaves]
+        found[name] = jax.tree.unflatten(tree, noisy)
     return found
