@@ -67,8 +67,8 @@ def ablations() -> ConfigDict:
         flow_no_anchor=flow_stage(**short, options=no_anchor),
         flow_no_fusion=flow_stage(**short, options=no_fusion),
         on_policy=on_policy_stage(steps=60),
-        # Plain steps in the time that the on-policy steps take: they cost about half.
-        continued=on_policy_stage(steps=120, options=dict(learn=dict(flow=dict(on_policy=0.0)))),
+        # Plain steps in the time that the on-policy steps take: they cost about a third.
+        continued=on_policy_stage(steps=175, options=dict(learn=dict(flow=dict(on_policy=0.0)))),
     )
     config.order = (
         "vae",
