@@ -48,8 +48,9 @@ def run(config: Any, workdir: Path, mode: str) -> Path:
         system.method(name)
     mesh = make_mesh(config.mesh.to_dict())
     inputs = ConfiguredInputs(config, workdir, _show_scenes)
-    if config.clips:
-        inputs.open("clips")
+    for name, given in (("clips", config.clips), ("train", config.train_clips)):
+        if given:
+            inputs.open(name)
     folder = Workdir(workdir, config, tuple(config.volatile))
     logging.info("%s:%s in %s on %s", config.system, config.preset, workdir, _devices())
     try:

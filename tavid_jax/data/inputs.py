@@ -52,8 +52,8 @@ class ConfiguredInputs:
         known = {
             "train": self._train,
             "test": functools.partial(self._synthetic, "test"),
-            "held_out": lambda: self._training_clips()[1],
-            "clips": self._forecast_clips,
+            "held_out": lambda: self._training_clips[1],
+            "clips": lambda: self._forecast_clips,
         }
         if name not in known:
             raise ValueError(
@@ -81,7 +81,7 @@ class ConfiguredInputs:
 
     def _train(self) -> Any:
         if self.config.train_clips:
-            return self._training_clips()[0]
+            return self._training_clips[0]
         return self._synthetic("train")
 
     def _synthetic(self, split: str) -> Any:
@@ -96,12 +96,15 @@ class ConfiguredInputs:
             self._data_dir, scenes, split, data.scenes[split], progress=self._progress
         )
 
+    # Opened once: every file is looked at, and what is wrong with it is said.
+    @functools.cached_property
     def _training_clips(self) -> tuple[ClipFolder, ClipFolder]:
         folder = self.open_clips(self.config.train_clips, self.config.data.clips.train_hop)
         train, held_out = folder.split(self.config.data.clips.holdout)
         train.name, held_out.name = "train", "held_out"
         return train, held_out
 
+    @functools.cached_property
     def _forecast_clips(self) -> ClipFolder:
         if not self.config.clips:
             raise ValueError("no clips to forecast: give --config.clips=FOLDER")
