@@ -191,6 +191,7 @@ def small_run(folder: Path, preset: str = "tiny") -> ConfigDict:
     c.report.update(scenes=1, height=72)
     c.data_dir = str(folder / "data")
     c.compile_cache = str(folder / "programs")
+    c.cpu_devices = 1  # of the whole test process
     return c
 
 

@@ -1,5 +1,7 @@
 """TrajLoom as a whole: methods of stages, variants, and the ablations' tables."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -72,6 +74,27 @@ def test_options_of_a_stage_change_it_alone():
     assert system.settings("no_anchor").flow_losses.source == "noise"
     assert system.settings("full").flow_losses.source == "anchor_first"
     assert read_settings(config).vae_losses.velocity == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("stage", ["vae", "on_policy", "visibility"])
+@pytest.mark.parametrize(
+    "running",
+    [dict(dtype="bfloat16"), dict(remat="full"), dict(scan=False)],
+    ids=lambda o: next(iter(o)),
+)
+def test_losses_are_float32_however_a_model_runs(stage, running):
+    config = micro.config()
+    config.model.update(running)
+    method = make_system(config).method(stage)
+    params = jax.eval_shape(method.init, jax.random.key(0))
+    batch = {
+        name: jax.ShapeDtypeStruct((2, *spec.shape), spec.dtype)
+        for name, spec in method.encoded_spec().items()
+    }
+    ratio, logs = jax.eval_shape(method.loss, params, batch, micro.keys(2), jnp.int32(0))
+    for leaf in jax.tree.leaves((ratio, logs)):
+        assert leaf.shape == () and leaf.dtype == jnp.float32
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"float32"}
 
 
 class Inputs:

@@ -14,6 +14,7 @@ from tavid_jax.engine.optimizer import make_optimizer, make_schedule
 from tavid_jax.engine.placement import initialise, split_trainable
 from tavid_jax.engine.state import init_state, make_train_step
 from tavid_jax.methods.registry import make_system
+from tavid_jax.methods.trajloom.forecaster import Forecaster, Sampling
 from tavid_jax.parallel.mesh import make_mesh, to_global
 from tavid_jax.parallel.sharding import PathTable, shardings_for
 from tests.methods.trajloom import micro
@@ -123,3 +124,26 @@ def test_statistics_are_those_of_one_device(system):
                 value, found["one"][path], rtol=2e-4, atol=2e-5, err_msg=f"{name}: {path}"
             )
     assert jnp.isfinite(found["one"]["statistics/all/std"]).all()
+
+
+@pytest.mark.parametrize("count", [8, 6], ids=["even", "uneven"])
+def test_forecasts_are_those_of_one_device(count):
+    """A batch that does not split over the devices is copied to all of them instead."""
+    s = micro.linear_settings()
+    tracks = micro.batch(1)["history_tracks"]
+    latents = jnp.zeros((1, micro.L, micro.N, micro.CHANNELS))
+    params = {
+        "vae": s.vae.init(jax.random.key(0), tracks, method="encode")["params"],
+        "flow": {"a": jnp.float32(-1.2), "b": jnp.float32(0.5)},
+        "visibility": s.visibility.init(jax.random.key(2), latents)["params"],
+        "statistics": micro.statistics(),
+    }
+    batch = {k: np.asarray(v) for k, v in micro.batch(count).items()}
+    found = {}
+    for name in ("one", "fsdp"):
+        model = Forecaster(s, params, Sampling(steps=3), mesh_of(name))
+        found[name] = model(batch, jax.random.key(5), 2)
+        again = model.reconstruct(batch["future_tracks"])
+        found[name] = (*map(np.asarray, (found[name].tracks, found[name].probability)), again)
+    for ours, theirs in zip(found["fsdp"], found["one"], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-4)
