@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -195,17 +196,26 @@ def small_run(folder: Path, preset: str = "tiny") -> ConfigDict:
     return c
 
 
-def untrained(system: Any, *stages: str) -> dict[str, dict[str, Any]]:
-    """What stages would hand on if they learned next to nothing, by stage.
+def random_params(init: Callable[..., Any], seed: int = 0) -> dict[str, Any]:
+    """Random weights of the right shapes, without compiling `init`.
 
-    A little noise on all weights: some start at zero, which would hide the others.
+    None is zero, as some are at first, which would hide what lies behind them.
     """
-    found: dict[str, dict[str, Any]] = {}
-    for i, name in enumerate(stages):
-        method = system.method(name)
-        result = trees.to_host(result_of(method, jax.jit(method.init)(jax.random.key(i))))
-        rng = np.random.default_rng(i)
-        leaves, tree = jax.tree.flatten(result)
-        noisy = [x + rng.uniform(0, 0.05, x.shape).astype(x.dtype) for x in leaves]
-        found[name] = jax.tree.unflatten(tree, noisy)
-    return found
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        if path[-1].key == "std":
+            return jnp.asarray(rng.uniform(0.5, 1.5, leaf.shape), jnp.float32)
+        fan_in = leaf.shape[-2] if len(leaf.shape) > 1 else 25
+        return jnp.asarray(rng.normal(0, fan_in**-0.5, leaf.shape), jnp.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, jax.eval_shape(init, jax.random.key(0)))
+
+
+def untrained(system: Any, *stages: str) -> dict[str, dict[str, Any]]:
+    """What stages would hand on if they had random weights, by stage."""
+    methods = {name: system.method(name) for name in stages}
+    return {
+        name: trees.to_host(result_of(method, random_params(method.init, i)))
+        for i, (name, method) in enumerate(methods.items())
+    }

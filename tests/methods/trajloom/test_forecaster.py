@@ -35,26 +35,20 @@ def linear(model=None, learn=None, without=(), **sampling) -> Forecaster:
 
 @pytest.fixture(scope="module")
 def real() -> Forecaster:
-    """The real modules with weights that are not at their quiet initial values."""
+    """The real modules with random weights."""
     s = micro.settings()
     latents = jnp.zeros((1, micro.L, micro.N, micro.CHANNELS))
     tracks, time = micro.batch(1)["history_tracks"], jnp.zeros(1)
     video, seen = jnp.zeros((1, micro.L, micro.N, micro.VIDEO_CHANNELS)), latents[..., 0]
 
     def init(key):
-        params = {
+        return {
             "vae": s.vae.init(key, tracks)["params"],
             "flow": s.flow.init(key, latents, time, latents, seen, video)["params"],
             "visibility": s.visibility.init(key, latents)["params"],
         }
-        leaves, tree = jax.tree.flatten(params)
-        noise = jax.random.split(key, len(leaves))
-        leaves = [
-            x + 0.05 * jax.random.normal(k, x.shape) for x, k in zip(leaves, noise, strict=True)
-        ]
-        return jax.tree.unflatten(tree, leaves)
 
-    params = jax.jit(init)(jax.random.key(0)) | {"statistics": micro.statistics()}
+    params = micro.random_params(init) | {"statistics": micro.statistics()}
     return Forecaster(s, params, Sampling(steps=3))
 
 

@@ -162,12 +162,8 @@ def test_field_is_checked():
 
 def test_gradient_reaches_all_but_the_fixed_tables():
     real = method(micro.settings())
-    params = real.init(jax.random.key(3))
-    # Gates and the last layer start at zero, which hides what lies behind them.
-    leaves, tree = jax.tree.flatten(params)
-    noise = jax.random.split(jax.random.key(4), len(leaves))
-    leaves = [x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, noise, strict=True)]
-    trainable, frozen = split_trainable(real, jax.tree.unflatten(tree, leaves))
+    params = micro.random_params(real.init)
+    trainable, frozen = split_trainable(real, params)
     names = set(trees.flatten(frozen))
     assert {"vae/pos_embed", "vae/temp_embed_in", "vae/patch_pos_lff/w"} <= names
     assert all("norm2" in n for n in names if "blocks" in n)
