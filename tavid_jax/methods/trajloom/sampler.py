@@ -57,7 +57,7 @@ class Sampler:
         return self._from(self._inputs.open("test"), indices, samples, seed)
 
     def _from(self, source: Any, indices: Iterable[int], samples: int, seed: int) -> ForecastClips:
-        indices, height = [int(i) for i in indices], self._config.report.height
+        indices, height = list(indices), self._config.report.height
         return self._forecast(
             [source[i] for i in indices],
             samples,
