@@ -8,6 +8,10 @@ from pathlib import Path
 # Both are read when the libraries are imported, so they are set before anything else.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Compiling takes most of the time of these small programs: optimise them less.
+FAST_COMPILE = "--xla_backend_optimization_level=0"
+if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST_COMPILE}".strip()
 
 from jaxtyping import install_import_hook  # noqa: E402
 

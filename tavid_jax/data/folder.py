@@ -131,10 +131,13 @@ class ClipFolder:
             held += cut_windows(index, file, border, total, self.config)
         if not held:
             raise ClipError(
-                f"no clip has the {2 * length} frames needed for a window in training and one "
-                f"held out; give longer clips or fewer frames a window"
+                f"no clip has the {2 * length} frames{self._rate()} needed for a window in training "
+                f"and one held out; give longer clips or fewer frames a window"
             )
         return tuple(ClipFolder(self.config, self.files, w, self.skipped) for w in (train, held))
+
+    def _rate(self) -> str:
+        return f" (at {self.config.fps:g} fps)" if self.config.fps else ""
 
     def __getstate__(self) -> dict:
         state = self.__dict__.copy()

@@ -38,6 +38,8 @@ def check_stages(config: Any) -> None:
         stage = config.stages[name]
         if stage.kind not in KINDS:
             raise StageError(f"stages.{name}.kind {stage.kind!r} is none of {sorted(KINDS)}")
+        if stage.batch_size < 1:
+            raise StageError(f"stages.{name}.batch_size is {stage.batch_size}, must be at least 1")
         before = config.order[:position]
         for needed in (*stage.init_from, *stage.cached_by):
             if needed not in before:
@@ -49,7 +51,8 @@ def check_stages(config: Any) -> None:
 
 
 def _check_train(name: str, stage: Any) -> None:
-    for field in ("log_every", "checkpoint_every", "micro_batches", "max_bad_steps", "keep"):
+    fields = ("steps", "log_every", "checkpoint_every", "micro_batches", "max_bad_steps", "keep")
+    for field in fields:
         if stage[field] < 1:
             raise StageError(f"stages.{name}.{field} is {stage[field]}, must be at least 1")
     if stage.batch_size % stage.micro_batches:

@@ -61,7 +61,8 @@ class Workdir:
 
     def _check_config(self, volatile: Sequence[str]) -> None:
         known = self.path / "config.json"
-        if not known.exists():
+        # Until a stage has begun there is nothing that another config could spoil.
+        if not known.exists() or not (self.path / "stages").exists():
             return
         try:
             there = json.loads(known.read_text())

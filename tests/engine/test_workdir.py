@@ -47,7 +47,9 @@ def test_config_is_written_and_the_same_one_comes_back(tmp_path: Path):
 
 
 def test_another_config_is_refused_with_the_keys_that_differ(tmp_path: Path):
-    Workdir(tmp_path, config(), VOLATILE).close()
+    begun = Workdir(tmp_path, config(), VOLATILE)
+    begun.stage("a").mkdir(parents=True)
+    begun.close()
     changed = config(**{"seed": 1, "stages.b.lr": 0.3})
     changed.stages.b.more = "x"
     with pytest.raises(WorkdirError) as refused:
@@ -60,6 +62,12 @@ def test_another_config_is_refused_with_the_keys_that_differ(tmp_path: Path):
         "Set them back, or choose another --workdir"
     )
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
+
+
+def test_before_the_first_stage_any_config_may_come(tmp_path: Path):
+    Workdir(tmp_path, config(), VOLATILE).close()
+    Workdir(tmp_path, config(seed=1), VOLATILE).close()
+    assert json.loads((tmp_path / "config.json").read_text())["seed"] == 1
 
 
 def test_volatile_keys_may_change(tmp_path: Path):
@@ -108,6 +116,7 @@ def test_unwritable_workdir_is_named(tmp_path: Path, place: str):
 
 
 def test_damaged_config_is_named(tmp_path: Path):
+    (tmp_path / "stages").mkdir()
     (tmp_path / "config.json").write_text('{"seed"')
     with pytest.raises(WorkdirError, match=r"config\.json is damaged"):
         Workdir(tmp_path, config(), ())

@@ -14,7 +14,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from tavid_jax.diffusion.solvers import METHODS, integrate
 from tavid_jax.engine.method import Params
@@ -113,30 +113,42 @@ class Forecaster:
         }
 
     def __call__(
-        self, batch: dict[str, Any], rng: Key[Array, ""], samples: int | None = None
+        self,
+        batch: dict[str, Any],
+        rng: Key[Array, ""],
+        samples: int | None = None,
+        numbers: Int[Any, " B"] | None = None,
     ) -> Forecast:
         """Forecast the future of every example of a batch.
 
         Args:
           batch: "history_tracks" (B, T, gh, gw, 2) pixels, "history_visibility" (B, T, gh, gw),
             "video" (B, L, N, Cv) if the flow uses video, "text" (B, E) if it uses text.
-          rng: one key; clip i and sample k draw from a function of (rng, i, k).
+          rng: one key; sample k of clip number i draws from a function of (rng, i, k).
           samples: K; None takes the sampling settings'.
+          numbers: the clips' numbers; None counts them from 0.
         """
         prepared = self._compiled["prepare"](self.params, self._place(batch))
-        latents = self.integrate(prepared, rng, samples)
+        latents = self.integrate(prepared, rng, samples, numbers)
         return self._compiled["decode"](self.params, prepared.history, latents)
 
     def integrate(
-        self, prepared: Prepared, rng: Key[Array, ""], samples: int | None = None
+        self,
+        prepared: Prepared,
+        rng: Key[Array, ""],
+        samples: int | None = None,
+        numbers: Int[Any, " B"] | None = None,
     ) -> Float[Array, "B K L N C"]:
-        """Standardised future latents."""
-        size, count = prepared.history.shape[0], samples or self.sampling.samples
-        keys = jax.vmap(
-            lambda i: jax.vmap(lambda k: jax.random.fold_in(jax.random.fold_in(rng, i), k))(
-                jnp.arange(count)
-            )
-        )(jnp.arange(size))
+        """Standardised future latents; arguments as in `__call__`."""
+        size = prepared.history.shape[0]
+        count = self.sampling.samples if samples is None else samples
+        if count < 1:
+            raise ValueError(f"{count} samples of every clip: at least one is needed")
+        numbers = jnp.arange(size) if numbers is None else jnp.asarray(numbers)
+        fold = jax.random.fold_in
+        keys = jax.vmap(lambda i: jax.vmap(lambda k: fold(fold(rng, i), k))(jnp.arange(count)))(
+            numbers
+        )
         return self._compiled["integrate"](
             self.params,
             prepared,

@@ -113,17 +113,25 @@ def most_moving(
 
 
 def run_forecaster(
-    forecaster: Forecaster, scenes: Scenes, samples: int, batch_size: int, seed: int
+    forecaster: Forecaster,
+    scenes: Scenes,
+    samples: int,
+    batch_size: int,
+    seed: int,
+    first: int = 0,
 ) -> Futures:
-    """K futures of every scene, in batches of one size (the last one is padded)."""
+    """K futures of every scene, in batches of one size (the last one is padded).
+
+    Scene i draws its noise as clip number `first + i` of (seed): its futures depend neither on the
+    batch size nor on which scenes are forecast with it.
+    """
     count = len(scenes.ids)
     batch_size = min(batch_size, count)
     parts = []
     for start in range(0, count, batch_size):
         index = np.arange(start, start + batch_size) % count
         batch = {name: value[index] for name, value in scenes.arrays.items()}
-        key = jax.random.fold_in(jax.random.key(seed), start)
-        futures = forecaster(batch, key, samples)
+        futures = forecaster(batch, jax.random.key(seed), samples, first + index)
         parts.append((np.asarray(futures.tracks), np.asarray(futures.visible)))
     tracks, visible = (np.concatenate(x)[:count] for x in zip(*parts, strict=True))
     broken = [name for name, x in zip(scenes.ids, tracks, strict=True) if not np.isfinite(x).all()]

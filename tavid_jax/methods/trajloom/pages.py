@@ -172,7 +172,10 @@ def training_curves(report: Any, results: Any) -> None:
     for stage, records in results.curves.items():
         names = [n for n in CURVES if records and n in records[0]]
         if len(records) > 1 and names:
-            report.figure(curves.loss_curves(records, names, title=stage), f"Stage `{stage}`")
+            # Few records are hardly smoothed: the average would lag behind the curve.
+            decay = max(0.0, min(0.9, 1 - 10 / len(records)))
+            figure = curves.loss_curves(records, names, title=stage, decay=decay)
+            report.figure(figure, f"Stage `{stage}`")
 
 
 def moving_pictures(

@@ -207,7 +207,7 @@ class TrajLoom(System):
             clip = source[i]
             scenes = judging.load_scenes([clip], settings.geometry, settings.video_channels)
             futures = judging.run_forecaster(
-                forecaster, scenes, self.config.sampling.samples, 1, evaluate.seed
+                forecaster, scenes, self.config.sampling.samples, 1, evaluate.seed, first=i
             )
             folder = Path(out_dir) / clip.id.replace("/", "_")
             folder.mkdir(parents=True, exist_ok=True)

@@ -25,9 +25,11 @@ class Fake(Forecaster):
 
     def __init__(self, broken: str = ""):
         self.sizes: list[int] = []
+        self.numbers: list[int] = []
         self.broken = broken
 
-    def __call__(self, batch, rng, samples):
+    def __call__(self, batch, rng, samples, numbers):
+        self.numbers += [int(i) for i in numbers]
         self.sizes.append(len(batch["history_tracks"]))
         moved = np.stack([batch["history_tracks"] + k for k in range(samples)], axis=1)
         visible = np.repeat(batch["history_visibility"][:, None], samples, axis=1)
@@ -73,7 +75,9 @@ def test_select(scenes):
 @pytest.mark.parametrize("batch_size", [2, 5, 64])
 def test_batches_of_one_size(scenes, batch_size):
     model = Fake()
-    futures = judging.run_forecaster(model, scenes, 3, batch_size, seed=0)
+    futures = judging.run_forecaster(model, scenes, 3, batch_size, seed=0, first=7)
+    # Every scene has its own number, whatever the batch; padding repeats numbers from the start.
+    assert model.numbers[:CLIPS] == list(range(7, 7 + CLIPS))
     assert set(model.sizes) == {min(batch_size, CLIPS)}
     assert futures.tracks.shape == (3, CLIPS, 12, 9, 2)
     for k in range(3):
