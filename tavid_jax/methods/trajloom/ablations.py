@@ -19,6 +19,9 @@ from tavid_jax.methods.trajloom.settings import read_settings
 from tavid_jax.metrics import bootstrap, forecast
 
 
+ONE_SEED = "One training seed: the intervals cover scenes, not training runs."
+
+
 def evaluate(system: Any, results: Results, inputs: Any, report: Any) -> dict[str, Any]:
     """Judge every row on the same unseen scenes; one table per list."""
     config = system.config
@@ -79,6 +82,7 @@ def _vae_table(config: Any, results: Results, scenes: Any, report: Any) -> dict[
             dict(name="DivCurlE", unit="1e-3/frame²", digits=1),
         ],
         rows,
+        note=ONE_SEED,
         highlight=[config.ablations.vae[0][0]],
         reference=["truth"],
     )
@@ -164,7 +168,7 @@ def _flow_table(
             dict(name="training", unit="s", digits=0),
         ],
         cells,
-        note=f"Means over {config.evaluate.samples} samples of every scene.",
+        note=f"Means over {config.evaluate.samples} samples of every scene. {ONE_SEED}",
         highlight=[next(iter(rows))],
         reference=["truth"],
     )
