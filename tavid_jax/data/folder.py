@@ -131,8 +131,8 @@ class ClipFolder:
             held += cut_windows(index, file, border, total, self.config)
         if not held:
             raise ClipError(
-                f"no clip has the {2 * length} frames{self._rate()} needed for a window in training "
-                f"and one held out; give longer clips or fewer frames a window"
+                f"no clip has the {2 * length} frames{self._rate()} needed for a window in "
+                "training and one held out; give longer clips or fewer frames a window"
             )
         return tuple(ClipFolder(self.config, self.files, w, self.skipped) for w in (train, held))
 

@@ -18,7 +18,6 @@ from tavid_jax.methods.trajloom.latents import blank_statistics
 from tavid_jax.methods.trajloom.settings import read_settings
 from tavid_jax.metrics import bootstrap, forecast
 
-
 ONE_SEED = "One training seed: the intervals cover scenes, not training runs."
 
 
