@@ -109,7 +109,8 @@ def test_damaged_checkpoint_falls_back_and_says_so(three: Path, caplog, part: st
         state, meta = restore(three)
     same(state, state_of(2))
     assert meta["data_step"] == 2
-    said = [record.getMessage() for record in caplog.records]
+    # asyncio may mention Orbax's abandoned reads whenever it collects them: that is not ours.
+    said = [record.getMessage() for record in caplog.records if record.name != "asyncio"]
     assert len(said) == 2, said  # once what is wrong, once what is done; nothing of Orbax
     assert f"checkpoint in {three} cannot be used; step 3: " in said[0]
     assert said[1] == "falling back to the checkpoint of step 2"

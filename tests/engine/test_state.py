@@ -66,7 +66,8 @@ def test_accumulation_is_the_big_batch(micro_batches: int):
     whole, ratios = gradient(1, batch)
     parts, part_ratios = gradient(micro_batches, batch)
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+        # Float32 sums in another order: small entries carry the rounding of the large ones.
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6 * np.abs(a).max())
     for a, b in zip(jax.tree.leaves(ratios), jax.tree.leaves(part_ratios), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
     assert set(ratios) == {"loss", "mae"}
