@@ -16,7 +16,7 @@ from tavid_jax.models.latte.vae import TrackVAE, TrackVAEConfig
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--height", type=int, default=240)
+    parser.add_argument("--height", type=int, default=224)
     parser.add_argument("--width", type=int, default=416)
     parser.add_argument("--patch", type=int, default=32)
     parser.add_argument("--frames", type=int, default=41)
