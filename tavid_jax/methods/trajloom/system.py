@@ -134,7 +134,7 @@ class TrajLoom(System):
             judging.select(scenes, shown),
             judging.Futures(futures.tracks[:, shown], futures.visible[:, shown]),
             [clips[i] for i in shown],
-            "truth",
+            "truth" if name == "test" else "tracker",
             [inputs.frames(source, int(i), self.config.report.height) for i in shown],
         )
         logging.info(
