@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import UInt8
 
@@ -66,7 +67,15 @@ class ConfiguredInputs:
         data = self.config.data
         if isinstance(source, ClipFolder) and source.name == "train":
             prepare = _Augmented(prepare, Augmentation(**data.augment.to_dict()))
-        return batches(source, prepare, threads=data.threads, workers=data.workers, **options)
+        return batches(
+            source,
+            prepare,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            threads=data.threads,
+            workers=data.workers,
+            **options,
+        )
 
     def cache(self, folder: Path, meta: dict[str, Any]) -> RecordWriter:
         return RecordWriter(folder, meta)

@@ -96,21 +96,6 @@ def resize_image(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     return cv2.resize(np.ascontiguousarray(image), size_hw[::-1], interpolation=method)
 
 
-def resize_video(
-    video: UInt8[np.ndarray, "T h w 3"], size_hw: tuple[int, int]
-) -> UInt8[np.ndarray, "T H W 3"]:
-    """Resizes every frame of a video (see `resize_image`)."""
-    return np.stack([resize_image(frame, size_hw) for frame in video])
-
-
-def is_video(path: str | os.PathLike) -> bool:
-    """Whether the path looks like a video file or is a folder with images directly inside."""
-    path = Path(path)
-    if path.is_dir():
-        return bool(image_files(path))
-    return path.suffix.lower() in VIDEO_SUFFIXES
-
-
 def image_files(folder: str | os.PathLike) -> list[Path]:
     """Images directly inside a folder, in natural order (frame 2 before frame 10)."""
     files = (p for p in Path(folder).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)

@@ -167,7 +167,6 @@ _DRAWN: dict[str, Callable] = {
     "fish": fish,
 }
 SHAPES = tuple(_DRAWN)
-CREATURES = ("person", "dog", "bird", "fish")  # shapes that walk upright instead of tumbling
 
 
 @functools.cache

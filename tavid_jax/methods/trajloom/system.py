@@ -92,20 +92,26 @@ class TrajLoom(System):
         metrics["provenance"] = dict(results.provenance)
         return metrics
 
+    def _all_forecasts(
+        self, forecaster: Forecaster, source: Any
+    ) -> tuple[list[Clip], judging.Scenes, judging.Futures, dict[str, np.ndarray]]:
+        """Every clip of a source, and its forecasts: the first sample's and the baselines'."""
+        settings, evaluate = forecaster.settings, self.config.evaluate
+        clips = [source[i] for i in range(len(source))]
+        scenes = judging.load_scenes(clips, settings.geometry, settings.video_channels)
+        futures = judging.run_forecaster(
+            forecaster, scenes, evaluate.samples, evaluate.batch_size, evaluate.seed
+        )
+        baselines = {name: judging.baseline(name, scenes) for name in judging.BASELINES}
+        return clips, scenes, futures, {MAIN: futures.tracks[0], **baselines}
+
     def _judge(
         self, results: Results, forecaster: Forecaster, inputs: Any, name: str, report: Any
     ) -> dict[str, Any]:
         """One source: all forecasts, comparisons, tables, and pictures of the first clips."""
         evaluate, started = self.config.evaluate, time.perf_counter()
         source = inputs.open(name)
-        clips = [source[i] for i in range(len(source))]
-        settings = forecaster.settings
-        scenes = judging.load_scenes(clips, settings.geometry, settings.video_channels)
-        futures = judging.run_forecaster(
-            forecaster, scenes, evaluate.samples, evaluate.batch_size, evaluate.seed
-        )
-        forecasts = {MAIN: futures.tracks[0]}
-        forecasts |= {b: judging.baseline(b, scenes) for b in judging.BASELINES}
+        clips, scenes, futures, forecasts = self._all_forecasts(forecaster, source)
         metrics: dict[str, Any] = {
             "forecast": {k: judging.measure(v, scenes) for k, v in forecasts.items()},
             "comparison": {
@@ -147,14 +153,7 @@ class TrajLoom(System):
     ) -> dict[str, Any]:
         """The user's videos: errors over all windows, pictures of those that move most."""
         source = inputs.open("clips")
-        clips = [source[i] for i in range(len(source))]
-        settings, evaluate = forecaster.settings, self.config.evaluate
-        scenes = judging.load_scenes(clips, settings.geometry, settings.video_channels)
-        futures = judging.run_forecaster(
-            forecaster, scenes, evaluate.samples, evaluate.batch_size, evaluate.seed
-        )
-        forecasts = {MAIN: futures.tracks[0]}
-        forecasts |= {b: judging.baseline(b, scenes) for b in judging.BASELINES}
+        clips, scenes, futures, forecasts = self._all_forecasts(forecaster, source)
         errors = {name: judging.errors(tracks, scenes) for name, tracks in forecasts.items()}
         files = [source.files[window.file].name for window in source.windows]
         report.section(
