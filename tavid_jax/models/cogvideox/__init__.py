@@ -1,0 +1,1 @@
+"""CogVideoX: text and video tokens in one self-attention, with modulation per modality."""
