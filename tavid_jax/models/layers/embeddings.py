@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 
 def sin_cos_table(positions: Float[np.ndarray, " P"], dim: int) -> Float[np.ndarray, "P dim"]:
@@ -40,6 +40,31 @@ def cos_sin_embedding(positions: Float[Array, "*P"], dim: int) -> Float[Array, "
     frequencies = jnp.exp(-np.log(10000.0) * jnp.arange(half, dtype=jnp.float32) / half)
     angles = positions.astype(jnp.float32)[..., None] * frequencies
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+
+def timestep_embedding(
+    timesteps: Float[Array, "*P"] | Int[Array, "*P"], dim: int
+) -> Float[Array, "*P dim"]:
+    """[cos(t w_i), sin(t w_i)] with w_i = 10000^(-i / (dim/2)), cosine block first; float32.
+
+    For timesteps up to 1000, where one unit in the last place of w_i moves the result by 1e-4:
+    the frequencies are rounded where published transformers round them (see `_frequencies32`),
+    so that both see the same angles. `dim` is even.
+    """
+    if dim < 2 or dim % 2:
+        raise ValueError(f"a timestep embedding has an even width, got {dim}")
+    angles = timesteps.astype(jnp.float32)[..., None] * _frequencies32(dim // 2)
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+
+def _frequencies32(half: int) -> Float[np.ndarray, " half"]:
+    """exp(-ln(10000) i / half), i = 0 .. half - 1, with the exponent rounded to float32.
+
+    Numpy, not traced: neither the compiler nor the chip's exponential may change it.
+    """
+    exponents = np.float32(-np.log(10000.0)) * np.arange(half, dtype=np.float32)
+    exponents = exponents / np.float32(half)
+    return np.exp(exponents.astype(np.float64)).astype(np.float32)
 
 
 def fourier_features(

@@ -1,0 +1,101 @@
+"""Rotary position embedding of tokens on a grid (RoPE, arXiv:2104.09864; one part per axis).
+
+The head dim is cut into one part per grid axis. Each part turns its pairs of channels by
+(position on that axis) * (frequency of the pair), so that products of queries and keys depend
+on relative positions only.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+# Which channels form pair j of D: (2j, 2j+1), or (j, j + D/2).
+Convention = Literal["interleaved", "half"]
+
+
+class Rotary(NamedTuple):
+    """Cosines and sines of the turning angles, each (N, D/2) float32: token by pair."""
+
+    cos: np.ndarray | Array
+    sin: np.ndarray | Array
+
+
+def rotary_table(
+    positions: Sequence[np.ndarray], dims: Sequence[int], theta: float | int = 10000.0
+) -> Rotary:
+    """Angles of all tokens of a grid, the first axis slowest: for (t, h, w), frame-major.
+
+    Args:
+      positions: per axis, the positions (n,) of its grid lines; need not be integers.
+      dims: per axis, how many channels of the head it takes; even. Pair j of an axis of width
+        m has frequency theta^(-2j/m). The axes follow one another along the head.
+      theta: base of the frequencies.
+
+    Returns:
+      A table of prod(n) tokens and sum(dims)/2 pairs. Made in float64 and rounded once.
+    """
+    if len(positions) != len(dims):
+        raise ValueError(f"{len(positions)} axes of positions but {len(dims)} dims: one per axis")
+    odd = [dim for dim in dims if dim < 2 or dim % 2]
+    if odd:
+        raise ValueError(f"each axis turns pairs of channels: dims {tuple(dims)} hold {odd[0]}")
+    shape = tuple(len(line) for line in positions)
+    parts = []
+    for axis, (line, dim) in enumerate(zip(positions, dims, strict=True)):
+        angles = np.asarray(line, np.float64)[:, None] * _frequencies(dim, theta)
+        along = [1] * len(shape)
+        along[axis] = -1
+        parts.append(np.broadcast_to(angles.reshape(*along, dim // 2), (*shape, dim // 2)))
+    angles = np.concatenate(parts, axis=-1).reshape(-1, sum(dims) // 2)
+    return Rotary(np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32))
+
+
+def pad_rotary(rotary: Rotary, length: int) -> Rotary:
+    """The table of `length` tokens: those beyond the given ones are not turned (padding)."""
+    tokens = rotary.cos.shape[0]
+    if length < tokens:
+        raise ValueError(f"a rotary table of {tokens} tokens cannot be padded to {length}")
+    # Numpy tables stay numpy: constants, not traced values.
+    xp = np if isinstance(rotary.cos, np.ndarray) else jnp
+    added = (length - tokens, rotary.cos.shape[1])
+    return Rotary(
+        xp.concatenate([rotary.cos, xp.ones(added, np.float32)]),
+        xp.concatenate([rotary.sin, xp.zeros(added, np.float32)]),
+    )
+
+
+def rotate(
+    x: Float[Array, "B S K D"], rotary: Rotary, convention: Convention = "interleaved"
+) -> Float[Array, "B S K D"]:
+    """Turns the channel pairs of queries or keys: (a, b) -> (a cos - b sin, a sin + b cos).
+
+    Computed in float32, returned in x's dtype. The table has exactly one row per token; a
+    sequence that ends in padding takes a table from `pad_rotary`.
+    """
+    tokens, dim = x.shape[1], x.shape[3]
+    if rotary.cos.shape != (tokens, dim // 2):
+        have = "x".join(str(n) for n in rotary.cos.shape)
+        raise ValueError(
+            f"rotary table is {have} (tokens x pairs), the sequence needs {tokens}x{dim // 2};"
+            " pad_rotary lengthens a table by padding tokens"
+        )
+    cos = jnp.asarray(rotary.cos, jnp.float32)[:, None]
+    sin = jnp.asarray(rotary.sin, jnp.float32)[:, None]
+    x32 = x.astype(jnp.float32)
+    if convention == "interleaved":
+        a, b = x32[..., 0::2], x32[..., 1::2]
+        turned = jnp.stack([a * cos - b * sin, a * sin + b * cos], axis=-1).reshape(x.shape)
+    elif convention == "half":
+        a, b = jnp.split(x32, 2, axis=-1)
+        turned = jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
+    else:
+        raise ValueError(f'convention is "interleaved" or "half", got {convention!r}')
+    return turned.astype(x.dtype)
+
+
+def _frequencies(dim: int, theta: float | int) -> Float[np.ndarray, " P"]:
+    """theta^(-2j/dim), j = 0 .. dim/2 - 1, in float64."""
+    return float(theta) ** (-np.arange(0, dim, 2, dtype=np.float64) / dim)
