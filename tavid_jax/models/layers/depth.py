@@ -4,9 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
-# "none", or "full": keep only the input of each layer for the backward pass.
+# What the backward pass keeps of each layer:
+#   "none"           whatever XLA wants to keep;
+#   "full"           the input of the layer, everything else is computed again;
+#   "names=a,b"      also the activations that the block named so (`checkpoint_name`);
+#   "offload=a,b"    those activations, moved to the host's memory until they are needed.
 Remat = str
 
 
@@ -40,17 +45,29 @@ def walk_depth(
 ) -> Any:
     """x <- body(x, layer) for every layer (leaves of `layers` have a leading depth axis).
 
-    scan: one compiled body for all layers; otherwise unrolled. remat "full" keeps only the
-    input of each layer for the backward pass.
+    See `scan_depth` for the options; this one collects nothing on its way.
+    """
+    return scan_depth(lambda carry, layer: (body(carry, layer), None), x, layers, scan, remat)[0]
+
+
+def scan_depth(
+    body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, layers: Any, scan: bool, remat: Remat
+) -> tuple[Any, Any]:
+    """carry, output <- body(carry, layer) for every layer; the outputs are stacked over depth.
+
+    scan: one compiled body for all layers; otherwise unrolled. remat: what the backward pass
+    keeps, see `Remat`.
     """
     depth = stack_depth(layers)
     scan = scan and depth > 1  # a loop of one would only cost
     body = remat_body(body, remat, in_scan=scan)
     if scan:
-        return jax.lax.scan(lambda carry, layer: (body(carry, layer), None), x, layers)[0]
+        return jax.lax.scan(body, carry, layers)
+    outputs = []
     for index in range(depth):
-        x = body(x, take_block(layers, index))
-    return x
+        carry, output = body(carry, take_block(layers, index))
+        outputs.append(output)
+    return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
 
 
 def remat_body(body: Callable, remat: Remat, *, in_scan: bool) -> Callable:
@@ -58,9 +75,30 @@ def remat_body(body: Callable, remat: Remat, *, in_scan: bool) -> Callable:
 
     Inside a scan the loop itself keeps XLA from undoing the recomputation; in a Python loop
     only prevent_cse does.
+
+    Raises:
+      ValueError: a `remat` of another form.
     """
     if remat == "none":
         return body
-    if remat == "full":
-        return jax.checkpoint(body, prevent_cse=not in_scan)
-    raise ValueError(f'remat is "none" or "full", got {remat!r}')
+    return jax.checkpoint(body, prevent_cse=not in_scan, policy=_policy(remat))
+
+
+def _policy(remat: Remat) -> Callable | None:
+    kind, equals, listed = remat.partition("=")
+    names = [name.strip() for name in listed.split(",") if name.strip()]
+    if kind == "full" and not equals:
+        return None
+    if kind == "names" and names:
+        return jax.checkpoint_policies.save_only_these_names(*names)
+    if kind == "offload" and names:
+        return jax.checkpoint_policies.save_and_offload_only_these_names(
+            names_which_can_be_saved=[],
+            names_which_can_be_offloaded=names,
+            offload_src="device",
+            offload_dst="pinned_host",
+        )
+    raise ValueError(
+        f'remat is "none", "full", "names=a,b" or "offload=a,b" with names that the model gives '
+        f"its activations, got {remat!r}"
+    )

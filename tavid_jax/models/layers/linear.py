@@ -9,6 +9,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 # A (nested) dict of parameters; the leaf layout is stated by the function that creates it.
 Params = Mapping[str, object]
+# The stream name of a low-rank term that acts on every stream of tokens.
+ALL_STREAMS = "all"
 
 
 def xavier_linear(key: PRNGKeyArray, n_in: int, n_out: int) -> Params:
@@ -59,6 +61,23 @@ def linear(
     kernel = params["kernel"].astype(dtype)
     bias = params["bias"].astype(dtype)
     return jnp.matmul(x.astype(dtype), kernel, precision=precision) + bias
+
+
+def project(
+    params: Params, x: Float[Array, "*S I"], dtype: DTypeLike, stream: str = "video"
+) -> Float[Array, "*S O"]:
+    """`linear`, plus the low-rank terms that `lora.attach` put beside the kernel.
+
+    A term acts on one stream of tokens or on all of them: y += scale * (x A) B, in this order,
+    so that A B is never formed.
+    """
+    y = linear(params, x, dtype)
+    terms = params.get("lora", {})
+    for key in (ALL_STREAMS, stream):
+        for low_rank in terms.get(key, {}).values():
+            a, b = low_rank["a"].astype(dtype), low_rank["b"].astype(dtype)
+            y = y + low_rank["scale"].astype(dtype) * ((x.astype(dtype) @ a) @ b)
+    return y
 
 
 def scale_inputs(params: Params, scale: Float[Array, " I"]) -> Params:

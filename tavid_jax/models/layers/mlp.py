@@ -40,3 +40,8 @@ def mlp(
 def silu(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """x * sigmoid(x)."""
     return x * jax.nn.sigmoid(x).astype(jnp.result_type(x))
+
+
+def tanh_gelu(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
+    """GELU by its tanh approximation, as the published video transformers compute it."""
+    return jax.nn.gelu(x, approximate=True)

@@ -42,3 +42,43 @@ def modulated_norm(
 ) -> Float[Array, "B L N D"]:
     """rms_norm(x) * (1 + scale) + shift, in float32, returned in `dtype`."""
     return (rms_norm(x) * (1.0 + scale.astype(jnp.float32)) + shift).astype(dtype)
+
+
+def scale_shift(
+    normed: Float[Array, "B N D"],
+    scale: Float[Array, "B G D"],
+    shift: Float[Array, "B G D"],
+    dtype: DTypeLike,
+    length: int | None = None,
+) -> Float[Array, "B N D"]:
+    """normed * (1 + scale) + shift in float32, returned in `dtype`; `over_tokens` explains G."""
+    tokens = normed.shape[1]
+    scale, shift = over_tokens(scale, tokens, length), over_tokens(shift, tokens, length)
+    return (normed.astype(jnp.float32) * (1.0 + scale) + shift).astype(dtype)
+
+
+def add_gated(
+    x: Float[Array, "B N D"],
+    gate: Float[Array, "B G D"],
+    y: Float[Array, "B N D"],
+    length: int | None = None,
+) -> Float[Array, "B N D"]:
+    """x + gate * y in float32, returned in x's dtype; `over_tokens` explains G."""
+    gate = over_tokens(gate, x.shape[1], length)
+    return (x.astype(jnp.float32) + gate * y.astype(jnp.float32)).astype(x.dtype)
+
+
+def over_tokens(
+    vectors: Float[Array, "B G D"], tokens: int, length: int | None = None
+) -> Float[Array, "B M D"]:
+    """Vectors of G groups of successive tokens, float32, ready to broadcast over (B, N, D).
+
+    One group serves all tokens as it is (M = 1). Otherwise each is repeated for its share of the
+    `length` real tokens (default: all of them), and the last one for the padding behind (M = N).
+    """
+    vectors = vectors.astype(jnp.float32)
+    groups = vectors.shape[1]
+    if groups == 1:
+        return vectors
+    repeated = jnp.repeat(vectors, (length or tokens) // groups, axis=1)
+    return jnp.pad(repeated, ((0, 0), (0, tokens - repeated.shape[1]), (0, 0)), mode="edge")

@@ -32,3 +32,9 @@ def layer_norm(
     y = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + epsilon)
     y = y if scale is None else y * scale
     return y if bias is None else y + bias
+
+
+def init_norm(dim: int, bias: bool = True) -> dict[str, Array]:
+    """Weights of an affine norm: scale one, and a zero bias if it has one."""
+    scale = {"scale": jnp.ones((dim,), jnp.float32)}
+    return {**scale, "bias": jnp.zeros((dim,), jnp.float32)} if bias else scale

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from tavid_jax.models.layers.patches import patch_grid
+
 
 @dataclasses.dataclass(frozen=True)
 class WanConfig:
@@ -63,21 +65,8 @@ class WanConfig:
         return pt * ph * pw
 
     def grid(self, latent_fhw: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Tokens (f, h, w) of a latent of size (F, H, W).
-
-        Raises:
-          ValueError: a size that the patch does not divide.
-        """
-        for name, size, patch in zip(
-            ("frames", "height", "width"), latent_fhw, self.patch_size, strict=True
-        ):
-            if size % patch:
-                raise ValueError(
-                    f"Wan: latent {name} {size} is not a multiple of the patch {patch}: "
-                    f"use {size // patch * patch} or {(size // patch + 1) * patch}"
-                )
-        f, h, w = (size // patch for size, patch in zip(latent_fhw, self.patch_size, strict=True))
-        return f, h, w
+        """Tokens (f, h, w) of a latent of size (F, H, W); ValueError if patches do not fit."""
+        return patch_grid(latent_fhw, self.patch_size)
 
 
 _I2V_2_1 = WanConfig(in_channels=36, image_dim=1280)

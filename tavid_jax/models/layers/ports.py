@@ -1,0 +1,151 @@
+"""The ports of a backbone: what a method may plug into it without changing it.
+
+A backbone is written once, as published. An unused port leaves its program unchanged. Besides
+those here there are: low-rank rules (lora.py), `embed` / `blocks` / `head` as calls of their own,
+a timestep per stream, and extra input channels.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from tavid_jax.models.layers.attention import KVCache
+
+
+@flax.struct.dataclass
+class Probe:
+    """Looks at attention probabilities between video and text, and keeps only their score.
+
+    "video_to_text": the map of query row n is sum_j columns[b, j] P[n, text j]. "text_to_video":
+    the map of video key n is sum_j columns[b, j] P[text j, n]. P is the softmax over *all* keys of
+    the joint sequence, averaged over heads; n runs over the video tokens `rows`. Maps are never
+    stacked: the carry accumulates sum_layer layers[layer] * score(map).
+
+    Attributes:
+      layers: weight of each layer; a layer of weight zero costs nothing. A traced array, so that
+        layers can be drawn anew in each step without compiling again.
+      columns: weight of each text position, e.g. one-hot at the target word.
+      score: map (B, R) -> any tree of float32 arrays to accumulate.
+      rows: (start, stop) of the video tokens; the first latent frame is (0, h * w).
+      direction: which side asks.
+    """
+
+    layers: Float[Array, " depth"]
+    columns: Float[Array, "B L"]
+    score: Callable[[Array], Any] = flax.struct.field(pytree_node=False)
+    rows: tuple[int, int] = flax.struct.field(pytree_node=False)
+    direction: Literal["video_to_text", "text_to_video"] = flax.struct.field(
+        pytree_node=False, default="video_to_text"
+    )
+
+
+@flax.struct.dataclass
+class AttentionBias:
+    """Adds a bias to the logits between a stream of queries and a stream of keys.
+
+    Attributes:
+      bias: broadcastable to (B, K, queries, keys) of the two streams, in logits.
+      layers: weight of the bias in each layer.
+      query, key: names of the streams, e.g. "video" and "text".
+    """
+
+    bias: Float[Array, "b k q s"]
+    layers: Float[Array, " depth"]
+    query: str = flax.struct.field(pytree_node=False, default="video")
+    key: str = flax.struct.field(pytree_node=False, default="text")
+
+
+@flax.struct.dataclass
+class CrossAttention:
+    """Replaces the cross-attention of some blocks.
+
+    `apply(params, x, context, base, inputs)` returns what the block adds to its video tokens:
+    params of this layer; x (B, N, D), the normalised tokens; context, the streams of embedded
+    text and image tokens by name; base(), what the published block would add; inputs, the tree
+    below. Blocks outside `layers` are left as published.
+
+    Attributes:
+      params: leaves with a leading axis over the *replaced* layers.
+      inputs: what every call is given besides: owner maps, local texts, ...
+      apply: see above.
+      layers: the replaced blocks, ascending; None for all.
+    """
+
+    params: Any
+    inputs: Any
+    apply: Callable[[Any, Array, Mapping[str, Array], Callable[[], Array], Any], Array] = (
+        flax.struct.field(pytree_node=False)
+    )
+    layers: tuple[int, ...] | None = flax.struct.field(pytree_node=False, default=None)
+
+
+@flax.struct.dataclass
+class Residuals:
+    """Added to the video tokens behind some blocks, as a side network (ControlNet) does.
+
+    Attributes:
+      values: one residual per block of `layers`, in the order of the tokens.
+      layers: the blocks, ascending; None for all.
+    """
+
+    values: Float[Array, "n B N D"]
+    layers: tuple[int, ...] | None = flax.struct.field(pytree_node=False, default=None)
+
+
+@flax.struct.dataclass
+class Ports:
+    """Everything that is plugged into one call of a backbone's blocks.
+
+    Attributes:
+      kv_in: further keys and values by name of the stream that they stand for: instead of
+        projecting the stream's tokens anew (text, image, a condition walked before).
+      kv_out: streams whose keys and values are handed out.
+      probe, attention_bias, cross_attention, residuals: see there.
+    """
+
+    kv_in: Mapping[str, KVCache] = flax.struct.field(default_factory=dict)
+    probe: Probe | None = None
+    attention_bias: AttentionBias | None = None
+    cross_attention: CrossAttention | None = None
+    residuals: Residuals | None = None
+    kv_out: tuple[str, ...] = flax.struct.field(pytree_node=False, default=())
+
+
+@flax.struct.dataclass
+class Walked:
+    """What walking the blocks gives.
+
+    Attributes:
+      streams: the tokens of every stream behind the last block.
+      caches: keys and values of the streams in `Ports.kv_out`.
+      probe: the probe's accumulated score, None without one.
+    """
+
+    streams: dict[str, Array]
+    caches: dict[str, KVCache]
+    probe: Any = None
+
+
+def places(layers: Sequence[int] | None, depth: int, what: str) -> tuple[Array, Array]:
+    """(is the block among `layers`?, its index in the stack of these) for each of `depth` blocks.
+
+    Raises:
+      ValueError: a block that does not exist.
+    """
+    chosen = tuple(range(depth)) if layers is None else tuple(layers)
+    outside = [i for i in chosen if not 0 <= i < depth]
+    if outside:
+        raise ValueError(f"{what}: block {outside[0]} of {depth} does not exist")
+    member = jnp.zeros((depth,), bool).at[jnp.array(chosen, int)].set(True)
+    index = jnp.zeros((depth,), jnp.int32)
+    index = index.at[jnp.array(chosen, int)].set(jnp.arange(len(chosen), dtype=jnp.int32))
+    return member, index
+
+
+def at(stack: Any, index: Array) -> Any:
+    """One entry of a stack, at an index that may be traced."""
+    return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, 0, False), stack)
