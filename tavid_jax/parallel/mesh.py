@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
+from jax.experimental.mesh_utils import create_device_mesh
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 # Slowest network first: replicas talk once per step, tensor parallelism inside every layer.
@@ -91,12 +92,13 @@ def make_mesh(axes: Any = None, devices: Sequence[Any] | None = None) -> Mesh:
     """
     devices = jax.devices() if devices is None else list(devices)
     sizes = resolve_axes(DEFAULT_AXES if axes is None else axes, len(devices))
-    return jax.make_mesh(
-        tuple(sizes[name] for name in AXES),
-        AXES,
-        axis_types=(AxisType.Auto,) * len(AXES),
-        devices=devices,
-    )
+    shape, types = tuple(sizes[name] for name in AXES), (AxisType.Auto,) * len(AXES)
+    try:
+        return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
+    except NotImplementedError:
+        # A mesh axis that is no product of the chips' own axes (8 on 4x4x4): one of them is split.
+        laid_out = create_device_mesh(shape, devices, allow_split_physical_axes=True)
+        return Mesh(laid_out, AXES, axis_types=types)
 
 
 def use_cpu_cores(devices: int = 0, most: int = 8) -> int:
