@@ -1,0 +1,201 @@
+"""Maps of attention probability between video and text, without the matrix they are cut from.
+
+A map needs the logits of a few rows and the log-sum-exp of each row over all keys. Both are made
+for some heads and rows at a time and made again in the backward pass, so that heads x rows x keys
+never exist at once, while gradients reach the queries and the keys of all tokens. (The residual
+of an attention kernel is no substitute: its gradient may be zero.)
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from jax.sharding import NamedSharding
+from jaxtyping import Array, Float
+
+from tavid_jax.models.layers.attention import Part, Query
+from tavid_jax.models.layers.ports import Probe
+from tavid_jax.models.layers.streams import TEXT, VIDEO
+from tavid_jax.parallel.sharding import constrain, partition
+
+# Most logits that one device makes at once: 128 MiB in float32. One head of CogVideoX at
+# 480 x 720 x 49, first frame against all tokens, is 1350 x 17776 = 0.72 of it.
+MAX_LOGITS = 2**25
+
+
+class Seen(NamedTuple):
+    """What the joint attention of one block saw.
+
+    Attributes:
+      queries: post-norm and post-rotary queries, by stream.
+      parts: all keys that these were given, by stream; padding is counted off by their lengths.
+    """
+
+    queries: Mapping[str, Query]
+    parts: Mapping[str, Part]
+
+
+def observe(probe: Probe, seen: Seen) -> Any:
+    """The score of one block's map: any tree of float32 arrays.
+
+    Raises:
+      ValueError: see `attention_map`.
+    """
+    return probe.score(attention_map(probe, seen))
+
+
+def attention_map(probe: Probe, seen: Seen) -> Float[Array, "B R"]:
+    """The map that a probe looks at, see `ports.Probe`; differentiable, logits in float32.
+
+    An attention bias is not part of it: the softmax is that of the queries and keys alone.
+
+    Raises:
+      ValueError: no text or no video here, rows that are not video tokens, columns that are not
+        the text's, an unknown direction.
+    """
+    _check(probe, seen)
+    start, stop = probe.rows
+    columns = probe.columns.astype(jnp.float32)
+    if probe.direction == "video_to_text":
+        # Every device asks for all rows, each about its own keys.
+        q = constrain(seen.queries[VIDEO].q[:, start:stop], "batch", None, "heads", None)
+        return _mean_over_heads(q, None, seen.parts, TEXT, columns)
+    q = seen.queries[TEXT].q
+    return _mean_over_heads(q, columns, seen.parts, VIDEO, None)[:, start:stop]
+
+
+def _check(probe: Probe, seen: Seen) -> None:
+    directions = {"video_to_text": (VIDEO, TEXT), "text_to_video": (TEXT, VIDEO)}
+    if probe.direction not in directions:
+        raise ValueError(
+            f"probe.direction={probe.direction!r}: choose one of {', '.join(directions)}"
+        )
+    asking, answering = directions[probe.direction]
+    for role, name, there in (
+        ("queries", asking, seen.queries),
+        ("keys", answering, seen.parts),
+    ):
+        if name not in there:
+            raise ValueError(
+                f"a {probe.direction} probe needs the {role} of the stream {name!r}: here are "
+                f"those of {', '.join(there) or 'none'}"
+            )
+    start, stop = probe.rows
+    tokens = seen.parts[VIDEO].real if VIDEO in seen.parts else seen.queries[VIDEO].q.shape[1]
+    if not 0 <= start < stop <= tokens:
+        raise ValueError(f"probe.rows={probe.rows} must lie within the {tokens} video tokens")
+    text = seen.parts[TEXT].real if TEXT in seen.parts else seen.queries[TEXT].q.shape[1]
+    batch = seen.queries[asking].q.shape[0]
+    if probe.columns.shape != (batch, text):
+        raise ValueError(
+            f"probe.columns has shape {probe.columns.shape}: give one weight for each of the "
+            f"{text} text positions of {batch} examples"
+        )
+
+
+def _mean_over_heads(
+    q: Float[Array, "B Q K D"],
+    row_weights: Float[Array, "B Q"] | None,
+    parts: Mapping[str, Part],
+    target: str,
+    key_weights: Float[Array, "B L"] | None,
+) -> Float[Array, "B R"]:
+    """Probabilities between the queries and the target's keys, one of the two summed with weights.
+
+    Weights of the keys leave one value for each query, weights of the queries one for each key.
+    """
+    rows, heads = q.shape[1:3]
+    ways, steps, chunk = _sizes(q, list(parts.values()))
+    reals = [part.real for part in parts.values()]
+    place = list(parts).index(target)
+
+    @jax.checkpoint
+    def some(q, weights, ks):
+        probabilities = _probabilities(q, ks, reals, place)
+        if key_weights is None:
+            return jnp.einsum("bkqs,bq->bs", probabilities, weights)
+        probabilities = probabilities[..., : key_weights.shape[1]]
+        return jnp.einsum("bkqs,bs->bq", probabilities, key_weights)
+
+    def some_heads(step):
+        q, ks = step
+        return jax.lax.map(lambda chunk: some(*chunk, ks), (q, chunked_weights))
+
+    # Heads that lie on different devices are taken in one step.
+    split = {"ways": ways, "steps": steps}
+    ks = [
+        rearrange(part.k, "b s (ways steps k) d -> steps b s (ways k) d", **split)
+        for part in parts.values()
+    ]
+    q = rearrange(
+        _fill_up(q, chunk),
+        "b (chunks q) (ways steps k) d -> steps chunks b q (ways k) d",
+        q=chunk,
+        **split,
+    )
+    chunked_weights = row_weights
+    if row_weights is not None:
+        chunked_weights = rearrange(
+            _fill_up(row_weights, chunk), "b (chunks q) -> chunks b q", q=chunk
+        )
+    sums = jnp.sum(jax.lax.map(some_heads, (q, ks)), axis=0) / heads
+    if row_weights is not None:
+        return jnp.sum(sums, axis=0)
+    return rearrange(sums, "chunks b q -> b (chunks q)")[:, :rows]
+
+
+def _probabilities(
+    q: Float[Array, "B Q K D"], ks: Sequence[Array], reals: Sequence[int], place: int
+) -> Float[Array, "B K Q S"]:
+    """The columns of part `place` of the softmax over the real keys of all parts."""
+    logits = []
+    for k, real in zip(ks, reals, strict=True):
+        x = jnp.einsum("bqkd,bskd->bkqs", q, k, preferred_element_type=jnp.float32)
+        x = x * q.shape[-1] ** -0.5
+        # A mask and no slice: tokens may be split over devices.
+        logits.append(
+            x if real == k.shape[1] else jnp.where(jnp.arange(k.shape[1]) < real, x, -jnp.inf)
+        )
+    tops = [jnp.max(x, axis=-1, keepdims=True) for x in logits]
+    # It only guards against overflow: the result does not depend on it.
+    top = jax.lax.stop_gradient(jnp.max(jnp.concatenate(tops, axis=-1), axis=-1, keepdims=True))
+    total = sum(jnp.sum(jnp.exp(x - top), axis=-1, keepdims=True) for x in logits)
+    return jnp.exp(logits[place] - top) / total
+
+
+def _sizes(q: Float[Array, "B Q K D"], parts: Sequence[Part]) -> tuple[int, int, int]:
+    """(devices over which heads are split, steps over each one's heads, query rows in a step).
+
+    As many heads and rows at once as `MAX_LOGITS` allows.
+    """
+    batch, rows, local_heads, _ = _on_one_device(q.shape, "batch", None, "heads", None)
+    keys = sum(
+        _on_one_device(part.k.shape, "batch", "tokens" if part.split else None, None, None)[1]
+        for part in parts
+    )
+    chunks = math.ceil(rows * batch * keys / MAX_LOGITS)
+    chunk = math.ceil(rows / chunks)
+    together = max(1, MAX_LOGITS // (batch * keys * rows))
+    steps = next(
+        n
+        for n in range(1, local_heads + 1)
+        if local_heads % n == 0 and local_heads // n <= together
+    )
+    return q.shape[2] // local_heads, steps, chunk
+
+
+def _on_one_device(shape: tuple[int, ...], *logical_axes: str | None) -> tuple[int, ...]:
+    """The part of an activation that lies on one device of the active mesh."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return shape
+    return NamedSharding(mesh, partition(shape, *logical_axes)).shard_shape(shape)
+
+
+def _fill_up(x: Array, chunk: int) -> Array:
+    """Zeros behind the rows (axis 1) up to a multiple of `chunk`."""
+    missing = -x.shape[1] % chunk
+    return jnp.pad(x, [(0, missing if axis == 1 else 0) for axis in range(x.ndim)])
