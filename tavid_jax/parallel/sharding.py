@@ -1,12 +1,13 @@
 """Where arrays lie on the mesh: parameters by their path, activations by the names of their axes.
 
-Models call `constrain` only; nothing in a model holds a mesh.
+Models ask through the functions of this module; nothing in a model holds a mesh.
 """
 
+import contextlib
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -42,6 +43,78 @@ def _fit(size: int, axes: tuple[str, ...], mesh_shape: Mapping[str, int]) -> Pla
     return kept[0] if len(kept) == 1 else tuple(kept)
 
 
+def auto_axes() -> dict[str, int]:
+    """Sizes of the active mesh's axes that the compiler divides by itself; {} without a mesh.
+
+    Inside `jax.shard_map` some axes are Manual: arrays are local along those, so they are left out.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return {}
+    return {
+        name: mesh.shape[name]
+        for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True)
+        if kind == AxisType.Auto
+    }
+
+
+def partition(shape: tuple[int, ...], *logical_axes: str | None) -> PartitionSpec:
+    """Where the active mesh puts an activation: one mesh place per dimension.
+
+    A mesh axis that does not divide its dimension leaves that dimension whole.
+
+    Args:
+      shape: of the activation.
+      *logical_axes: one name of `RULES` (or None, whole) per dimension.
+    """
+    axes = auto_axes()
+    return PartitionSpec(
+        *(
+            _fit(size, () if name is None else RULES[name], axes)
+            for size, name in zip(shape, logical_axes, strict=True)
+        )
+    )
+
+
+def context_ways() -> int:
+    """Over how many devices the active mesh splits a sequence of tokens; 1 without a mesh."""
+    return auto_axes().get("context", 1)
+
+
+def padded_tokens(tokens: int) -> int:
+    """`tokens` rounded up to what the active mesh can split evenly over `context`."""
+    ways = context_ways()
+    return -(-tokens // ways) * ways
+
+
+# Part of jit's cache key: a function traced for one platform is traced again for another.
+_TARGET = jax.make_user_context(default_value=None)
+
+
+def target_platform() -> str:
+    """The platform that programs traced now are meant for: "cpu", "gpu" or "tpu".
+
+    What `compiling_for` says, otherwise that of the active mesh, otherwise the default backend.
+    """
+    if _TARGET.value:
+        return _TARGET.value
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.platform if device is not None else jax.default_backend()
+
+
+def target_chip() -> str:
+    """The kind of device that programs traced now are meant for, e.g. "TPU v5 lite"."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.device_kind if device is not None else jax.local_devices()[0].device_kind
+
+
+@contextlib.contextmanager
+def compiling_for(platform: str) -> Iterator[None]:
+    """Within it programs are traced for chips of `platform`, which need not be there."""
+    with _TARGET(platform):
+        yield
+
+
 def constrain(x: jax.Array, *logical_axes: str | None) -> jax.Array:
     """Asks the compiler to lay an activation out by the names of its axes.
 
@@ -65,22 +138,9 @@ def constrain(x: jax.Array, *logical_axes: str | None) -> jax.Array:
             f"constrain: {len(logical_axes)} axis names {logical_axes} for shape {x.shape}: "
             "give one name or None per dimension"
         )
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
+    if math.prod(auto_axes().values()) == 1:
         return x
-    # Inside shard_map some axes are Manual: those dimensions are already local.
-    shape = {
-        name: mesh.shape[name]
-        for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True)
-        if kind == AxisType.Auto
-    }
-    if math.prod(shape.values()) == 1:
-        return x
-    places = [
-        _fit(size, () if name is None else RULES[name], shape)
-        for size, name in zip(x.shape, logical_axes, strict=True)
-    ]
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(*places))
+    return jax.lax.with_sharding_constraint(x, partition(x.shape, *logical_axes))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tavid_jax.models.layers.attention import Axis, init_self_attention, self_attention
+from tavid_jax.models.latte.attention import Axis, init_self_attention, self_attention
 from tavid_jax.models.layers.depth import (
     Remat,
     as_pairs,

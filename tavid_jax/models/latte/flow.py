@@ -15,6 +15,14 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from tavid_jax.models.latte import checks
+from tavid_jax.models.latte.attention import (
+    Axis,
+    cross_attention,
+    init_cross_attention,
+    init_self_attention,
+    project_keys_values,
+    self_attention,
+)
 from tavid_jax.models.latte.context import (
     Conditions,
     Context,
@@ -29,14 +37,6 @@ from tavid_jax.models.latte.context import (
     static_condition,
 )
 from tavid_jax.models.latte.flow_config import TrackFlowConfig
-from tavid_jax.models.layers.attention import (
-    Axis,
-    cross_attention,
-    init_cross_attention,
-    init_self_attention,
-    project_keys_values,
-    self_attention,
-)
 from tavid_jax.models.layers.depth import Remat, as_pairs, init_stack, take_block, walk_depth
 from tavid_jax.models.layers.embeddings import cos_sin_embedding
 from tavid_jax.models.layers.linear import Params, linear, torch_linear

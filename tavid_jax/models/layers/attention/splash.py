@@ -1,0 +1,125 @@
+"""JAX's Pallas kernel for TPUs ("splash"), without a mask: all queries see all real keys.
+
+Sequences are padded to whole blocks; keys of padding are told from real ones by segment ids, and
+only where there are any. The kernel knows no scale, so the queries carry it.
+
+`forward` and `backward` are the halves from which the ring builds attention over several devices
+(see chunked.py); the kernel's own gradient, used on one device, needs neither.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+from jaxtyping import Array, Float
+
+from tavid_jax.parallel.sharding import target_chip
+
+HEAD_DIMS = (64, 128)
+LANES = 128  # every block is a multiple of the width of a TPU's vector registers
+
+
+class Blocks(NamedTuple):
+    """Rows (queries) and columns (keys) of a block of scores, forward and backward.
+
+    Larger blocks read the keys less often and need more of the chip's vector memory.
+    """
+
+    rows: int
+    keys: int
+
+
+# By the beginning of the chip's name as JAX gives it; "" is any other.
+BLOCKS = {"TPU v6": Blocks(1024, 1024), "TPU7": Blocks(1024, 1024), "": Blocks(512, 512)}
+
+_INTERPRETING = jax.make_user_context(default_value=False)
+
+
+def interpreting() -> bool:
+    """Whether the kernel is being interpreted (see `interpreted`)."""
+    return _INTERPRETING.value
+
+
+@contextlib.contextmanager
+def interpreted() -> Iterator[None]:
+    """Within it the kernel runs anywhere, slowly, op by op: for tests."""
+    with _INTERPRETING(True):
+        yield
+
+
+def attend(
+    q: Float[Array, "B Q K D"],
+    k: Float[Array, "B S K D"],
+    v: Float[Array, "B S K D"],
+    bias: None = None,
+    *,
+    scale: float,
+) -> Float[Array, "B Q K D"]:
+    """softmax(scale q k^T) v."""
+    q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))
+    blocks = choose_blocks(q.shape[2], k.shape[2])
+    run = _kernel(
+        q.shape[1], _ceil(q.shape[2], blocks.rows), _ceil(k.shape[2], blocks.keys), blocks
+    )
+    out = _over_batch(run, *_pad(q, k, v, None, scale, blocks))
+    return jnp.swapaxes(out[:, :, : q.shape[2]], 1, 2)
+
+
+def choose_blocks(queries: int, keys: int) -> Blocks:
+    """The chip's blocks, or smaller ones for a sequence that does not fill one."""
+    chip = target_chip()
+    most = next(blocks for name, blocks in BLOCKS.items() if chip.startswith(name))
+    return Blocks(min(most.rows, _ceil(queries, LANES)), min(most.keys, _ceil(keys, LANES)))
+
+
+def _ceil(tokens: int, block: int) -> int:
+    return -(-tokens // block) * block
+
+
+def _pad(q, k, v, seen, scale, blocks):
+    """Whole blocks of tokens, the scale in q, and segment ids where there is padding."""
+    keys = k.shape[2]
+    k, v = (_pad_tokens(x, blocks.keys) for x in (k, v))
+    q = _pad_tokens((q * scale).astype(k.dtype), blocks.rows)
+    if seen is None and k.shape[2] == keys:
+        return q, k, v, None
+    real = jnp.arange(k.shape[2]) < keys
+    if seen is not None:
+        real &= jnp.pad(seen, (0, k.shape[2] - keys))
+    ids = kernels.SegmentIds(q=jnp.ones(q.shape[2], jnp.int32), kv=real.astype(jnp.int32))
+    return q, k, v, ids
+
+
+def _pad_tokens(x: Array, block: int) -> Array:
+    missing = _ceil(x.shape[2], block) - x.shape[2]
+    return jnp.pad(x, ((0, 0), (0, 0), (0, missing), (0, 0))) if missing else x
+
+
+def _kernel(heads: int, queries: int, keys: int, blocks: Blocks, **options):
+    """The kernel of one sample, (K, S, D) arrays.
+
+    Two kernels backward, not the fused one: that one writes a whole dq per block of keys, which
+    for a video is gigabytes.
+    """
+    sizes = kernels.BlockSizes(
+        block_q=blocks.rows,
+        block_kv=blocks.keys,
+        block_q_dkv=blocks.rows,
+        block_kv_dkv=blocks.keys,
+        block_q_dq=blocks.rows,
+        block_kv_dq=blocks.keys,
+    )
+    return kernels.make_splash_mha_single_device(
+        masks.MultiHeadMask([masks.FullMask((queries, keys))] * heads),
+        block_sizes=sizes,
+        interpret=interpreting(),
+        **options,
+    )
+
+
+def _over_batch(run, q, k, v, ids):
+    return jax.vmap(run, in_axes=(0, 0, 0, None))(q, k, v, ids)

@@ -1,0 +1,68 @@
+"""The reference: the whole score tensor, softmax in float32.
+
+Heads stand next to the batch before any product, so that matrix products run over contiguous
+(sequence, head dim) blocks, and the weights are normalised after the second product, where there
+is less to divide.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from tavid_jax.parallel.sharding import target_platform
+
+# On a CPU the products of so many query rows with all keys are made one after another: the
+# scores then stay in cache between the two products.
+CPU_ROWS = 512
+
+
+def attend(
+    q: Float[Array, "B Q K D"],
+    k: Float[Array, "B S K D"],
+    v: Float[Array, "B S K D"],
+    bias: Float[Array, "#B #K #Q #S"] | None = None,
+    *,
+    scale: float,
+) -> Float[Array, "B Q K D"]:
+    """softmax(scale q k^T + bias) v; products in the inputs' dtype, sums in float32."""
+    q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))
+    rows = CPU_ROWS if target_platform() == "cpu" else q.shape[2]
+    blocks = []
+    for start in range(0, q.shape[2], rows):
+        stop = min(start + rows, q.shape[2])
+        part = bias if bias is None or bias.shape[2] == 1 else bias[:, :, start:stop]
+        blocks.append(_heads_first(q[:, :, start:stop], k, v, part, scale))
+    out = blocks[0] if len(blocks) == 1 else jnp.concatenate(blocks, axis=2)
+    return jnp.swapaxes(out, 1, 2)
+
+
+def _heads_first(q, k, v, bias, scale):
+    """The same for (B, K, S, D)."""
+    scores = scores_of(q, k, bias, scale)
+    # The maximum only guards against overflow: the result does not depend on it.
+    top = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
+    weights = jnp.exp(scores - top)
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    mixed = jnp.einsum(
+        "bkqs,bksd->bkqd", weights.astype(v.dtype), v, preferred_element_type=scores.dtype
+    )
+    return (mixed / total).astype(v.dtype)
+
+
+def scores_of(
+    q: Float[Array, "B K Q D"],
+    k: Float[Array, "B K S D"],
+    bias: Float[Array, "#B #K #Q #S"] | None,
+    scale: float,
+) -> Float[Array, "B K Q S"]:
+    """scale q k^T + bias in float32.
+
+    The scale goes to q, which is smaller, where that costs no precision.
+    """
+    wide = jnp.promote_types(q.dtype, jnp.float32)
+    exact = q.dtype == wide
+    scores = jnp.einsum(
+        "bkqd,bksd->bkqs", q * scale if exact else q, k, preferred_element_type=wide
+    )
+    scores = scores if exact else scores * scale
+    return scores if bias is None else scores + bias.astype(wide)
