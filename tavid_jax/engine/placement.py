@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from tavid_jax.engine import trees
 from tavid_jax.engine.method import Method, Params
-from tavid_jax.parallel.sharding import shardings_for
+from tavid_jax.parallel.sharding import PathTable, shardings_for
 
 
 class InitError(ValueError):
@@ -32,6 +32,21 @@ def result_of(method: Method, params: Params) -> Params:
     return trees.partition(params, method.trainable_paths)[0]
 
 
+def placed(shapes: Any, mesh: Mesh, table: PathTable) -> Any:
+    """The same tree of shapes, each with its place on the mesh by a path table."""
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        shapes,
+        shardings_for(shapes, mesh, table),
+    )
+
+
+def abstract_params(method: Method, mesh: Mesh) -> Params:
+    """Shapes, dtypes and places of all parameters of a method; nothing is allocated."""
+    shapes = jax.eval_shape(lambda: method.init(jax.random.key(0)))
+    return placed(shapes, mesh, method.sharding)
+
+
 def initialise(method: Method, rng: jax.Array, mesh: Mesh, earlier: Mapping[str, Params]) -> Params:
     """All parameters of a method, placed by its path table.
 
@@ -42,8 +57,8 @@ def initialise(method: Method, rng: jax.Array, mesh: Mesh, earlier: Mapping[str,
       InitError: an earlier result of another shape, or a frozen part that no stage provides.
       ValueError: a pattern of `trainable_paths` that matches nothing.
     """
-    shapes = jax.eval_shape(method.init, rng)
-    shardings = shardings_for(shapes, mesh, method.sharding)
+    shapes = abstract_params(method, mesh)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, shapes)
     loaded = _collect(trees.flatten(shapes), earlier)
     for path in trees.flatten(trees.partition(shapes, method.trainable_paths)[1]):
         if path not in loaded:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -13,16 +14,20 @@ from tavid_jax.engine.checkpoint import Checkpoints, save_result
 from tavid_jax.engine.job import StageJob
 from tavid_jax.engine.method import Params
 from tavid_jax.engine.monitor import Monitor, profile_window
-from tavid_jax.engine.optimizer import make_optimizer, make_schedule
 from tavid_jax.engine.placement import initialise, result_of, split_trainable
-from tavid_jax.engine.state import TrainState, init_state, make_train_step
+from tavid_jax.engine.program import Program
+from tavid_jax.engine.state import TrainState
 from tavid_jax.engine.validation import Validation
 from tavid_jax.parallel.mesh import to_global
-from tavid_jax.parallel.sharding import shardings_for
 
 
 class Training(StageJob):
     """One train stage: `run()` goes from wherever it stands to its last step."""
+
+    @functools.cached_property
+    def program(self) -> Program:
+        """What this stage compiles."""
+        return Program(self.method, self.stage, self.mesh)
 
     def run(self) -> Params:
         """Train (or go on training) and return the stage's result on the host.
@@ -43,22 +48,12 @@ class Training(StageJob):
         base = jax.random.key(self.seed)
         params = initialise(self.method, jax.random.fold_in(base, 0), self.mesh, self.earlier)
         trainable, frozen = split_trainable(self.method, params)
-        optimizer = make_optimizer(self.stage.optimizer, self.stage.steps)
-        ema = self.stage.ema > 0
-
-        def build(weights: Params) -> TrainState:
-            return init_state(weights, optimizer, jax.random.fold_in(base, 1), ema)
-
-        shapes = jax.eval_shape(build, trainable)
-        self._places = shardings_for(shapes, self.mesh, self.method.sharding)
-        like = jax.tree.map(
-            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-            shapes,
-            self._places,
-        )
+        like = self.program.abstract_state(trainable)
         restored = checkpoints.restore_latest(like)
         if restored is None:
-            state = jax.jit(build, out_shardings=self._places)(trainable)
+            places = jax.tree.map(lambda leaf: leaf.sharding, like)
+            build = jax.jit(self.program.build, out_shardings=places)
+            state = build(trainable, jax.random.fold_in(base, 1))
             return state, frozen, telemetry.Clock()
         state, meta = restored
         logging.info("%s: resumed at step %d", self.name, meta["data_step"])
@@ -72,23 +67,6 @@ class Training(StageJob):
         everything = trees.merge(frozen, self._weights(state))
         return trees.to_host(result_of(self.method, everything))
 
-    def jitted_step(self) -> Callable[..., Any]:
-        """The step of this stage: donated state, which stays where it lies."""
-        optimizer = self.stage.optimizer
-        step = make_train_step(
-            self.method,
-            make_optimizer(optimizer, self.stage.steps),
-            make_schedule(optimizer, self.stage.steps),
-            encode=not self._is_cache(self.stage.data),
-            micro_batches=self.stage.micro_batches,
-            ema_decay=self.stage.ema,
-        )
-        return jax.jit(step, donate_argnums=0, out_shardings=(self._places, None))
-
-    def _is_cache(self, data: str) -> bool:
-        """Whether these data are a compute stage's encoded examples rather than clips."""
-        return data in self.stage.cached_by
-
     def _batches(self, data: str, **options: Any) -> Iterator[Any]:
         def as_is(example: dict[str, Any], rng: Any) -> dict[str, Any]:
             del rng
@@ -97,7 +75,7 @@ class Training(StageJob):
         return iter(
             self.inputs.batches(
                 self.inputs.open(data),
-                as_is if self._is_cache(data) else self.method.prepare,
+                as_is if self.program.is_cache(data) else self.method.prepare,
                 batch_size=self.stage.batch_size,
                 seed=self.seed,
                 **options,
@@ -116,13 +94,13 @@ class Training(StageJob):
             count=options.batches,
             batch_size=self.stage.batch_size,
             rng=jax.random.fold_in(jax.random.key(self.seed), 2),
-            encode=not self._is_cache(options.data),
+            encode=not self.program.is_cache(options.data),
         )
 
     def _loop(
         self, state: TrainState, frozen: Params, checkpoints: Checkpoints, clock: telemetry.Clock
     ) -> TrainState:
-        step_fn, start = self.jitted_step(), int(state.step)
+        step_fn, start = self.program.jitted_step(state), int(state.step)
         batches = self._batches(self.stage.data, start_step=start)
         validation = self._validation()
         monitor = Monitor(self.name, self.stage, self.folder, start, clock)

@@ -71,10 +71,10 @@ def test_a_run_may_go_on_on_another_mesh(tmp_path: Path, alone: Path):
 
 def test_weights_and_moments_are_split_from_the_start(tmp_path: Path, monkeypatch):
     """No device ever holds a whole large array: not when initialised, not in the step."""
-    from tavid_jax.engine import train
+    from tavid_jax.engine import program
 
     seen: dict[str, set] = {}
-    real = train.make_train_step
+    real = program.make_train_step
 
     def spy(*args, **options):
         step = real(*args, **options)
@@ -88,7 +88,7 @@ def test_weights_and_moments_are_split_from_the_start(tmp_path: Path, monkeypatc
 
         return wrapped
 
-    monkeypatch.setattr(train, "make_train_step", spy)
+    monkeypatch.setattr(program, "make_train_step", spy)
     run(tmp_path, MESHES["fsdp"])
     assert seen["step"] == {(2, 8, 1)} or seen["step"] == {(2, 1, 8)}
 
