@@ -111,12 +111,12 @@ def _attend(
         answering[CONDITION] = parts[CONDITION]
     mixed, score = {}, None
     if asking:
-        biases = streams.biases(plugs.bias, asking, list(answering))
+        asked = {name: queries[name] for name in asking}
         outputs = attention(
-            [queries[name] for name in asking],
+            list(asked.values()),
             list(answering.values()),
             implementation=context.implementation,
-            biases=biases,
+            biases=streams.biases(plugs.bias, asked, answering),
         )
         mixed.update(zip(asking, outputs, strict=True))
         if plugs.probe is not None:

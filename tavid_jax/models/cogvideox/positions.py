@@ -6,8 +6,9 @@ learned table that started as the fixed one.
 
 from typing import Literal
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from tavid_jax.models.layers.embeddings import sin_cos_table
 from tavid_jax.models.layers.rotary import Rotary, rotary_table
@@ -23,7 +24,7 @@ def sincos_table(
     spatial_scale: float | int = 1.875,
     temporal_scale: float | int = 1.0,
     text_length: int = 0,
-) -> Float[np.ndarray, "N dim"]:
+) -> Float[Array, "N dim"]:
     """Fixed 3-D sin-cos table (text_length + f*h*w, dim), float32; text rows are zero.
 
     Channels: time dim/4, then column 3dim/8, then row 3dim/8, sine before cosine in each; the
@@ -33,15 +34,16 @@ def sincos_table(
         raise ValueError(f"a 3-D sin-cos table has a width that divides by 16, got {dim}")
     f, h, w = grid
     widths = (dim // 4, 3 * dim // 8, 3 * dim // 8)
+    # Spread over the grid by the program, which so holds small constants only.
     time = sin_cos_table(_scaled(f, temporal_scale), widths[0])[:, None, None]
     column = sin_cos_table(_scaled(w, spatial_scale), widths[1])[None, None, :]
     row = sin_cos_table(_scaled(h, spatial_scale), widths[2])[None, :, None]
     parts = [
-        np.broadcast_to(part, (f, h, w, width))
+        jnp.broadcast_to(part, (f, h, w, width))
         for part, width in zip((time, column, row), widths, strict=True)
     ]
-    video = np.concatenate(parts, axis=-1).reshape(f * h * w, dim)
-    return np.concatenate([np.zeros((text_length, dim), np.float32), video])
+    video = jnp.concatenate(parts, axis=-1).reshape(f * h * w, dim)
+    return jnp.concatenate([jnp.zeros((text_length, dim), jnp.float32), video])
 
 
 def _scaled(length: int, scale: float | int) -> Float[np.ndarray, " P"]:

@@ -1,7 +1,9 @@
 """Affine maps: how they are initialised and how they are applied."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -47,6 +49,17 @@ def uniform_fan_in(key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Pa
     }
 
 
+def init_parameters(
+    module: nn.Module, initialisers: Mapping[str, Callable[..., Any]], dtype: DTypeLike
+) -> dict[str, Any]:
+    """A linen module's top-level parameters, each made by its initialiser and kept in `dtype`."""
+
+    def cast(init: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda key: jax.tree.map(lambda leaf: leaf.astype(dtype), init(key))
+
+    return {name: module.param(name, cast(init)) for name, init in initialisers.items()}
+
+
 def linear(
     params: Params,
     x: Float[Array, "*S I"],
@@ -78,6 +91,11 @@ def project(
             a, b = low_rank["a"].astype(dtype), low_rank["b"].astype(dtype)
             y = y + low_rank["scale"].astype(dtype) * ((x.astype(dtype) @ a) @ b)
     return y
+
+
+def matmul(params: Params, x: Float[Array, "*S I"], dtype: DTypeLike) -> Float[Array, "*S O"]:
+    """x @ kernel, computed in `dtype`: a projection without a bias."""
+    return jnp.matmul(x.astype(dtype), params["kernel"].astype(dtype))
 
 
 def scale_inputs(params: Params, scale: Float[Array, " I"]) -> Params:

@@ -6,14 +6,14 @@ a timestep per stream, and extra input channels.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tavid_jax.models.layers.attention import KVCache
+from tavid_jax.models.layers.kv_cache import KVCache
 
 
 @flax.struct.dataclass
@@ -128,6 +128,18 @@ class Walked:
     streams: dict[str, Array]
     caches: dict[str, KVCache]
     probe: Any = None
+
+
+class Prediction(NamedTuple):
+    """What one evaluation of a backbone gives: see `Walked` for caches and probe.
+
+    Attributes:
+      sample: the predicted quantity (v or velocity) in the latent's layout, float32.
+    """
+
+    sample: Float[Array, "B F H W C"]
+    caches: dict[str, KVCache]
+    probe: Any
 
 
 def places(layers: Sequence[int] | None, depth: int, what: str) -> tuple[Array, Array]:

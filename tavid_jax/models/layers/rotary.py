@@ -19,8 +19,8 @@ Convention = Literal["interleaved", "half"]
 class Rotary(NamedTuple):
     """Cosines and sines of the turning angles, each (N, D/2) float32: token by pair."""
 
-    cos: np.ndarray | Array
-    sin: np.ndarray | Array
+    cos: Float[Array, "N P"]
+    sin: Float[Array, "N P"]
 
 
 def rotary_table(
@@ -42,15 +42,20 @@ def rotary_table(
     odd = [dim for dim in dims if dim < 2 or dim % 2]
     if odd:
         raise ValueError(f"each axis turns pairs of channels: dims {tuple(dims)} hold {odd[0]}")
+    # Small tables per axis, spread over the grid by the program: a table of all tokens would be
+    # a constant of tens of megabytes in it.
     shape = tuple(len(line) for line in positions)
-    parts = []
+    cosines, sines = [], []
     for axis, (line, dim) in enumerate(zip(positions, dims, strict=True)):
         angles = np.asarray(line, np.float64)[:, None] * _frequencies(dim, theta)
         along = [1] * len(shape)
         along[axis] = -1
-        parts.append(np.broadcast_to(angles.reshape(*along, dim // 2), (*shape, dim // 2)))
-    angles = np.concatenate(parts, axis=-1).reshape(-1, sum(dims) // 2)
-    return Rotary(np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32))
+        angles = angles.reshape(*along, dim // 2)
+        for parts, function in ((cosines, np.cos), (sines, np.sin)):
+            part = function(angles).astype(np.float32)
+            parts.append(jnp.broadcast_to(part, (*shape, dim // 2)))
+    pairs = sum(dims) // 2
+    return Rotary(*(jnp.concatenate(p, axis=-1).reshape(-1, pairs) for p in (cosines, sines)))
 
 
 def pad_rotary(rotary: Rotary, length: int) -> Rotary:
@@ -58,12 +63,10 @@ def pad_rotary(rotary: Rotary, length: int) -> Rotary:
     tokens = rotary.cos.shape[0]
     if length < tokens:
         raise ValueError(f"a rotary table of {tokens} tokens cannot be padded to {length}")
-    # Numpy tables stay numpy: constants, not traced values.
-    xp = np if isinstance(rotary.cos, np.ndarray) else jnp
     added = (length - tokens, rotary.cos.shape[1])
     return Rotary(
-        xp.concatenate([rotary.cos, xp.ones(added, np.float32)]),
-        xp.concatenate([rotary.sin, xp.zeros(added, np.float32)]),
+        jnp.concatenate([rotary.cos, jnp.ones(added, np.float32)]),
+        jnp.concatenate([rotary.sin, jnp.zeros(added, np.float32)]),
     )
 
 

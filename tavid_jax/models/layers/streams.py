@@ -5,11 +5,15 @@
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from tavid_jax.models.layers.attention import KVCache, Part, Query
+from tavid_jax.models.layers.attention import Part, Query
+from tavid_jax.models.layers.kv_cache import KVCache
+from tavid_jax.models.layers.ports import Ports
 from tavid_jax.parallel.sharding import constrain, padded_tokens
 
 VIDEO, TEXT, CONDITION, IMAGE = "video", "text", "condition", "image"
@@ -17,8 +21,13 @@ VIDEO, TEXT, CONDITION, IMAGE = "video", "text", "condition", "image"
 SPLIT = (VIDEO, CONDITION)
 
 
-def pad_stream(name: str, tokens: Float[Array, "B N D"]) -> Float[Array, "B P D"]:
+def pad_all(tokens: Mapping[str, Array], dtype: DTypeLike) -> dict[str, Array]:
     """Tokens as the mesh wants them: split streams padded with zeros to a multiple of its axis."""
+    return {name: pad(name, x.astype(dtype)) for name, x in tokens.items()}
+
+
+def pad(name: str, tokens: Float[Array, "B N D"]) -> Float[Array, "B P D"]:
+    """One stream of `pad_all`."""
     missing = padded_tokens(tokens.shape[1]) - tokens.shape[1] if name in SPLIT else 0
     return place(name, jnp.pad(tokens, ((0, 0), (0, missing), (0, 0))))
 
@@ -71,7 +80,7 @@ def of_batch(x: Float[Array, "b S K D"], batch: int) -> Float[Array, "B S K D"]:
 
 
 def biases(
-    bias: tuple[str, str, Array] | None, queries: Sequence[str], keys: Sequence[str]
+    bias: tuple[str, str, Array] | None, queries: Mapping[str, Query], keys: Mapping[str, Part]
 ) -> dict[tuple[int, int], Array] | None:
     """The bias of a port as `attention` wants it, by the places of its two streams.
 
@@ -80,10 +89,50 @@ def biases(
     """
     if bias is None:
         return None
-    query_stream, key_stream, values = bias
-    for role, name, present in (("query", query_stream, queries), ("key", key_stream, keys)):
+    asking, answering, values = bias
+    for role, name, present in (("query", asking, queries), ("key", answering, keys)):
         if name not in present:
             raise ValueError(
                 f"attention_bias.{role}={name!r}: the streams here are {', '.join(present)}"
             )
-    return {(list(queries).index(query_stream), list(keys).index(key_stream)): values}
+    sizes = queries[asking].q.shape[1], keys[answering].k.shape[1]
+    # The bias is of real tokens: it grows with their padding.
+    missing = [
+        0 if have == 1 else want - have for have, want in zip(values.shape[2:], sizes, strict=True)
+    ]
+    values = jnp.pad(values, ((0, 0), (0, 0), (0, missing[0]), (0, missing[1])))
+    return {(list(queries).index(asking), list(keys).index(answering)): values}
+
+
+def check_tokens(
+    tokens: Mapping[str, Array], times: Mapping[str, Any], known: Sequence[str], grid_tokens: int
+) -> None:
+    """Raises ValueError for unknown streams, a stream without a time, or tokens off the grid."""
+    for name, x in tokens.items():
+        if name not in known:
+            raise ValueError(f"stream {name!r}: this model knows {', '.join(known)}")
+        if name not in times:
+            raise ValueError(f"stream {name!r} has no timestep: times has {', '.join(times)}")
+        if name in SPLIT and x.shape[1] != grid_tokens:
+            raise ValueError(f"stream {name!r} has {x.shape[1]} tokens, the grid has {grid_tokens}")
+    if not tokens:
+        raise ValueError(f"no stream to walk: give some of {', '.join(known)}")
+
+
+def check_channels(
+    latents: Array, extra: Array | None, in_channels: int, extra_channels: int
+) -> None:
+    """Raises ValueError for latents, or additional channels, of another width than the model's."""
+    if latents.shape[-1] != in_channels:
+        raise ValueError(f"latents of {latents.shape[-1]} channels: this model reads {in_channels}")
+    given = 0 if extra is None else extra.shape[-1]
+    if given != extra_channels:
+        raise ValueError(f"{given} extra channels: the config has {extra_channels}")
+
+
+def check_bias(ports: Ports, present: Sequence[str]) -> None:
+    """Raises ValueError if the bias port names a stream that is not there."""
+    bias = ports.attention_bias
+    for name in () if bias is None else (bias.query, bias.key):
+        if name not in present:
+            raise ValueError(f"attention_bias: no stream {name!r} among {', '.join(present)}")

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from tavid_jax.models.layers import streams as stream_kinds
+from tavid_jax.models.layers import streams
 from tavid_jax.models.layers.attention import Part
 from tavid_jax.models.layers.depth import Remat, scan_depth, stack_depth
 from tavid_jax.models.layers.linear import Params
-from tavid_jax.models.layers.ports import Ports, Walked, at, places
+from tavid_jax.models.layers.ports import Ports, Residuals, Walked, at, places
 from tavid_jax.models.layers.probe import Seen, observe
 from tavid_jax.models.layers.streams import VIDEO
 
@@ -40,21 +40,32 @@ Block = Callable[[Params, Tokens, Plugs], tuple[Tokens, Mapping[str, Part], Any]
 
 
 def walk_blocks(
-    block: Block, stack: Params, tokens: Tokens, ports: Ports, *, scan: bool, remat: Remat
+    block: Block,
+    stack: Params,
+    tokens: Tokens,
+    ports: Ports,
+    lengths: Mapping[str, int],
+    scan: bool,
+    remat: Remat,
 ) -> Walked:
     """All blocks in order, ports plugged in.
 
     Args:
       block: one block.
       stack: its parameters, a leading depth axis on every leaf.
-      tokens: every stream's tokens, padded as the mesh wants them (`streams.pad_stream`).
-      ports: what is plugged in; the lengths of residuals are those of the padded tokens.
+      tokens: every stream's tokens, padded as the mesh wants them (`streams.pad_all`); what
+        comes back is not padded.
+      ports: what is plugged in.
+      lengths: real tokens of every stream that has keys, walking or not.
       scan, remat: see `depth.scan_depth`. Activations named "block_input" can be offloaded.
 
     Raises:
       ValueError: a port that does not fit the stack.
     """
+    _check_outputs(ports, lengths)
     depth = stack_depth(stack)
+    if ports.residuals is not None:
+        ports = ports.replace(residuals=_padded(ports.residuals, tokens, lengths))
     layers = {"params": stack, **_per_layer(ports, depth)}
     score = None if ports.probe is None else _no_score(ports.probe)
 
@@ -64,16 +75,37 @@ def walk_blocks(
         walked, parts, seen = block(layer["params"], walked, _plug_in(ports, layer))
         if ports.residuals is not None:
             walked[VIDEO] = _add_residual(walked[VIDEO], ports.residuals.values, layer["residual"])
-        walked = {name: stream_kinds.place(name, x) for name, x in walked.items()}
+        walked = {name: streams.place(name, x) for name, x in walked.items()}
         if seen is not None:
             total = jax.tree.map(jnp.add, total, seen)
         return (walked, total), {name: (parts[name].k, parts[name].v) for name in ports.kv_out}
 
-    missing = [name for name in ports.kv_out if name in ports.kv_in]
-    if missing:
-        raise ValueError(f"kv_out names {missing[0]!r}, which comes in through kv_in")
     (tokens, score), kept = scan_depth(body, (tokens, score), layers, scan, remat)
-    return Walked(streams=tokens, caches=kept, probe=score)
+    return Walked(
+        streams={name: x[:, : lengths[name]] for name, x in tokens.items()},
+        caches={name: streams.cache(name, k, v, lengths[name]) for name, (k, v) in kept.items()},
+        probe=score,
+    )
+
+
+def _check_outputs(ports: Ports, lengths: Mapping[str, int]) -> None:
+    for name in ports.kv_out:
+        if name in ports.kv_in:
+            raise ValueError(f"kv_out names {name!r}, which comes in through kv_in")
+        if name not in lengths:
+            raise ValueError(f"kv_out names {name!r}: the streams here are {', '.join(lengths)}")
+
+
+def _padded(residuals: Residuals, tokens: Tokens, lengths: Mapping[str, int]) -> Residuals:
+    """Residuals of the real tokens, padded as the tokens are."""
+    if VIDEO not in tokens or residuals.values.shape[2] != lengths[VIDEO]:
+        raise ValueError(
+            f"residuals of shape {residuals.values.shape} (blocks, batch, tokens, width): "
+            f"there are {lengths.get(VIDEO, 0)} video tokens"
+        )
+    missing = tokens[VIDEO].shape[1] - lengths[VIDEO]
+    values = jnp.pad(residuals.values, ((0, 0), (0, 0), (0, missing), (0, 0)))
+    return residuals.replace(values=values)
 
 
 def _per_layer(ports: Ports, depth: int) -> dict[str, Any]:
@@ -97,9 +129,7 @@ def _per_layer(ports: Ports, depth: int) -> dict[str, Any]:
 
 
 def _plug_in(ports: Ports, layer: Mapping[str, Any]) -> Plugs:
-    parts = {
-        name: ports.kv_in[name].part(k, v) for name, (k, v) in layer.get("caches", {}).items()
-    }
+    parts = {name: ports.kv_in[name].part(k, v) for name, (k, v) in layer.get("caches", {}).items()}
     bias = probe = cross = None
     if ports.attention_bias is not None:
         port = ports.attention_bias

@@ -1,0 +1,302 @@
+"""The CogVideoX transformer (arXiv:2408.06072), as published, with ports.
+
+Ports (see layers/ports.py and layers/lora.py; each is free when it is not used):
+
+* `lora`: low-rank rules on any projection, for chosen layers and one stream or all.
+* `embed_video`, `embed_text`, `embed_time`, `blocks`, `head`: the steps of a call, callable on
+  their own; `predict` and `__call__` are their composition.
+* streams: "video", "text" and, optionally, "condition" tokens walk in lock-step; each has its own
+  timestep. Condition tokens see only themselves, all others see them too.
+* `Ports.kv_out=("condition",)` hands out the condition's keys and values, `Ports.kv_in` takes them
+  instead of the stream: walked once, they serve every sampling step.
+* `Ports.probe`: a score of the attention between video and text.
+* `Ports.attention_bias`: a bias on the logits between two streams.
+* `Ports.residuals`: added to the video tokens behind chosen blocks.
+* `config.extra_channels`: further input channels with a patch projection of their own.
+
+`Ports.cross_attention` does not exist here: CogVideoX has no cross-attention.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
+
+from tavid_jax.models.cogvideox import positions
+from tavid_jax.models.cogvideox.block import EPSILON, BlockContext, block, init_block
+from tavid_jax.models.cogvideox.config import CogVideoXConfig
+from tavid_jax.models.layers import streams
+from tavid_jax.models.layers.depth import Remat, init_stack
+from tavid_jax.models.layers.embeddings import timestep_embedding
+from tavid_jax.models.layers.linear import init_parameters, matmul, project, torch_linear
+from tavid_jax.models.layers.lora import LoraRule, attach, init_lora
+from tavid_jax.models.layers.mlp import init_mlp, silu
+from tavid_jax.models.layers.modulation import scale_shift
+from tavid_jax.models.layers.norms import init_norm, layer_norm
+from tavid_jax.models.layers.patches import patchify, unpatchify
+from tavid_jax.models.layers.ports import Ports, Prediction, Walked
+from tavid_jax.models.layers.rotary import Rotary, pad_rotary
+from tavid_jax.models.layers.streams import CONDITION, TEXT, VIDEO
+from tavid_jax.models.layers.walk import walk_blocks
+
+Grid = tuple[int, int, int]
+Timestep = Float[Array, " B"] | Int[Array, " B"]
+# What the published 1.5 image-to-video pipeline feeds to the `ofs` embedding, always.
+OFS = 2.0
+
+
+def initialisers(config: CogVideoXConfig) -> dict[str, Any]:
+    """{top-level parameter: function of a key}; the learned table starts as the fixed one."""
+    c = config
+    d, e = c.dim, c.time_embed_dim
+    inits = {
+        "patch_embed": lambda key: torch_linear(key, c.patch_elements * c.in_channels, d),
+        "text_embed": lambda key: torch_linear(key, c.text_dim, d),
+        "time_embed": lambda key: init_mlp(key, d, e, e, torch_linear),
+        "blocks": lambda key: init_stack(lambda k: init_block(k, c), key, c.num_layers),
+        "final_norm": lambda key: init_norm(d),
+        "out_mod": lambda key: torch_linear(key, e, 2 * d),
+        "out_norm": lambda key: init_norm(d),
+        "out_proj": lambda key: torch_linear(key, d, c.patch_elements * c.out_channels),
+    }
+    if c.learned_positions:
+        inits["pos_embed"] = lambda key: _fixed_positions(c, c.sample_grid, c.text_length)
+    if c.ofs_dim is not None:
+        inits["ofs_embed"] = lambda key: init_mlp(key, c.ofs_dim, e, e, torch_linear)
+    if c.extra_channels:
+        rows = c.patch_elements * c.extra_channels
+        inits["patch_embed_extra"] = lambda key: {"kernel": jnp.zeros((rows, d), jnp.float32)}
+    return inits
+
+
+def _fixed_positions(config: CogVideoXConfig, grid: Grid, text_length: int) -> Array:
+    return positions.sincos_table(
+        grid, config.dim, config.spatial_scale, config.temporal_scale, text_length
+    )
+
+
+def param_shapes(config: CogVideoXConfig) -> dict[str, Any]:
+    """The parameters' nested dict of shapes, without allocating any."""
+    inits = initialisers(config)
+    return {
+        name: jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))
+        for name, init in inits.items()
+    }
+
+
+class CogVideoX(nn.Module):
+    """v-prediction of a noisy video latent from text (and an image, in further channels).
+
+    Attributes:
+      config: the architecture.
+      dtype: of matrix products and of the tokens between blocks; norms, softmax, rotary turns and
+        the timestep's path are float32 in any case.
+      param_dtype: of the base's parameters when they are initialised; adapters are float32.
+      lora: low-rank rules; their adapters are the subtree "lora".
+      scan: walk the depth with one compiled block; False unrolls it. Same parameters.
+      remat: what the backward pass keeps, see `depth.Remat`; the blocks name "block_input",
+        "query", "key", "value", "attention" and "mlp_hidden".
+      attention: implementation of attention, see `attention.attention`.
+    """
+
+    config: CogVideoXConfig
+    dtype: DTypeLike = jnp.float32
+    param_dtype: DTypeLike = jnp.float32
+    lora: tuple[LoraRule, ...] = ()
+    scan: bool = True
+    remat: Remat = "none"
+    attention: str = "auto"
+
+    def setup(self):
+        base = init_parameters(self, initialisers(self.config), self.param_dtype)
+        if self.lora:
+            adapters = self.param("lora", init_lora, base, self.lora)
+            base = attach(base, adapters, self.lora)
+        self.tree = base
+
+    def __call__(
+        self,
+        latents: Float[Array, "B F H W C"],
+        timestep: Timestep,
+        text: Float[Array, "B L E"],
+        **options: Any,
+    ) -> Float[Array, "B F H W O"]:
+        """`predict(...).sample`."""
+        return self.predict(latents, timestep, text, **options).sample
+
+    def predict(
+        self,
+        latents: Float[Array, "B F H W C"],
+        timestep: Timestep,
+        text: Float[Array, "B L E"],
+        *,
+        extra: Float[Array, "B F H W X"] | None = None,
+        condition: Float[Array, "B N D"] | None = None,
+        condition_timestep: Timestep | None = None,
+        ofs: Float[Array, " B"] | None = None,
+        ports: Ports | None = None,
+    ) -> Prediction:
+        """One evaluation of the network.
+
+        Args:
+          latents: scaled latents; for image-to-video, noisy channels and then the image's.
+          timestep: 0 to 999, one per example.
+          text: features of the text encoder, padded to `config.text_length`, pads included.
+          extra: the channels of `config.extra_channels`.
+          condition: embedded condition tokens (from `embed_video`), on the grid of the video.
+          condition_timestep: theirs; zero if not given.
+          ofs: input of the 1.5 image-to-video model's second time embedding; 2.0 if not given.
+          ports: what else is plugged in.
+
+        Returns:
+          The sample (B, F, H, W, C) in float32, caches and the probe's score.
+
+        Raises:
+          ValueError: sizes that do not fit the config; see the steps.
+        """
+        grid = self.config.grid(latents.shape[1:4])
+        time = self.embed_time(timestep, ofs)
+        tokens = {TEXT: self.embed_text(text, grid), VIDEO: self.embed_video(latents, extra)}
+        times = {TEXT: time, VIDEO: time}
+        if condition is not None:
+            clean = jnp.zeros_like(timestep) if condition_timestep is None else condition_timestep
+            tokens[CONDITION] = condition
+            times[CONDITION] = self.embed_time(clean, ofs)
+        walked = self.blocks(tokens, times, grid, ports)
+        sample = self.head(walked.streams[VIDEO], time, grid)
+        return Prediction(sample=sample, caches=walked.caches, probe=walked.probe)
+
+    def embed_time(self, timestep: Timestep, ofs: Array | None = None) -> Float[Array, "B E"]:
+        """The vector that modulates every block, float32."""
+        time = self._time_mlp("time_embed", timestep, self.config.dim)
+        if self.config.ofs_dim is None:
+            return time
+        ofs = jnp.full(timestep.shape, OFS) if ofs is None else ofs
+        return time + self._time_mlp("ofs_embed", ofs, self.config.ofs_dim)
+
+    def _time_mlp(self, name: str, values: Array, dim: int) -> Array:
+        params = self.tree[name]
+        hidden = project(params["fc1"], timestep_embedding(values, dim), jnp.float32)
+        return project(params["fc2"], silu(hidden), jnp.float32)
+
+    def embed_text(self, text: Float[Array, "B L E"], grid: Grid) -> Float[Array, "B L D"]:
+        """Text tokens; with learned positions (of the given video grid) their rows are added."""
+        tokens = project(self.tree["text_embed"], text, self.dtype, TEXT)
+        if not self._has_learned(grid):
+            return tokens
+        length = self.config.text_length
+        if text.shape[1] != length:
+            raise ValueError(
+                f"text of {text.shape[1]} tokens: the learned positions are for {length}, pad it"
+            )
+        return tokens + self.tree["pos_embed"][:length].astype(self.dtype)
+
+    def embed_video(
+        self,
+        latents: Float[Array, "B F H W C"],
+        extra: Float[Array, "B F H W X"] | None = None,
+    ) -> Float[Array, "B N D"]:
+        """Video tokens, frame-major, with their absolute positions if the model has any."""
+        c = self.config
+        streams.check_channels(latents, extra, c.in_channels, c.extra_channels)
+        grid = c.grid(latents.shape[1:4])
+        tokens = project(self.tree["patch_embed"], patchify(latents, c.patch_size), self.dtype)
+        if extra is not None:
+            added = patchify(extra, c.patch_size)
+            tokens = tokens + matmul(self.tree["patch_embed_extra"], added, self.dtype)
+        if self._has_learned(grid):
+            return tokens + self.tree["pos_embed"][c.text_length :].astype(self.dtype)
+        if c.learned_positions or not c.rotary:
+            return tokens + _fixed_positions(c, grid, 0).astype(self.dtype)
+        return tokens
+
+    def _has_learned(self, grid: Grid) -> bool:
+        """Whether the learned table is used: not at another number of frames (as published)."""
+        c = self.config
+        if not c.learned_positions:
+            return False
+        if grid[1:] != c.sample_grid[1:]:
+            raise ValueError(
+                f"the learned positions are for latents of {c.sample_hw[0]}x{c.sample_hw[1]}, "
+                f"got {grid[1] * c.patch_size[1]}x{grid[2] * c.patch_size[2]}: use that size"
+            )
+        return grid[0] == c.sample_grid[0]
+
+    def blocks(
+        self,
+        tokens: Mapping[str, Float[Array, "B S D"]],
+        times: Mapping[str, Float[Array, "B E"]],
+        grid: Grid,
+        ports: Ports | None = None,
+    ) -> Walked:
+        """All blocks on the given streams.
+
+        Args:
+          tokens: embedded tokens of each stream; video and condition tokens are on `grid`.
+          times: timestep vector of each stream, from `embed_time`.
+          grid: tokens along (frames, rows, columns).
+          ports: what is plugged in.
+
+        Raises:
+          ValueError: unknown streams, tokens off the grid, ports that do not fit.
+        """
+        ports = Ports() if ports is None else ports
+        c = self.config
+        self._check(tokens, times, grid, ports)
+        padded = streams.pad_all(tokens, self.dtype)
+        rotary = {}
+        if c.rotary:
+            table = self.rotary(grid)
+            rotary = {
+                name: pad_rotary(table, x.shape[1])
+                for name, x in padded.items()
+                if name in streams.SPLIT
+            }
+        context = BlockContext(
+            times=times,
+            rotary=rotary,
+            lengths={name: x.shape[1] for name, x in tokens.items()},
+            heads=c.num_heads,
+            dtype=self.dtype,
+            implementation=self.attention,
+        )
+
+        def step(params, walked, plugs):
+            return block(params, walked, plugs, context=context)
+
+        return walk_blocks(
+            step, self.tree["blocks"], padded, ports, context.lengths, self.scan, self.remat
+        )
+
+    def _check(self, tokens: Mapping, times: Mapping, grid: Grid, ports: Ports) -> None:
+        streams.check_tokens(tokens, times, (TEXT, VIDEO, CONDITION), math.prod(grid))
+        batch = next(iter(tokens.values())).shape[0]
+        shape = (self.config.num_heads, self.config.head_dim)
+        streams.check_caches(ports.kv_in, self.config.num_layers, batch, shape)
+        streams.check_bias(ports, (*tokens, *ports.kv_in))
+        if ports.cross_attention is not None:
+            raise ValueError("Ports.cross_attention: CogVideoX has no cross-attention to replace")
+
+    def rotary(self, grid: Grid) -> Rotary:
+        """Rotary table of a token grid: fitted into the training grid, or (1.5) counted."""
+        c = self.config
+        placement = "crop" if c.patch_size[0] == 1 else "slice"
+        return positions.rotary_for(grid, c.head_dim, c.sample_grid[1:], placement)
+
+    def head(
+        self, video: Float[Array, "B N D"], time: Float[Array, "B E"], grid: Grid
+    ) -> Float[Array, "B F H W O"]:
+        """Video tokens behind the last block -> prediction in the latent's layout, float32."""
+        tree = self.tree
+        x = layer_norm(video, tree["final_norm"]["scale"], tree["final_norm"]["bias"], EPSILON)
+        x = layer_norm(x, tree["out_norm"]["scale"], tree["out_norm"]["bias"], EPSILON)
+        two = project(tree["out_mod"], silu(time), jnp.float32)[:, None]
+        shift, scale = jnp.split(two, 2, axis=-1)
+        x = scale_shift(x, scale, shift, self.dtype)
+        out = project(tree["out_proj"], x, self.dtype)
+        return unpatchify(out.astype(jnp.float32), grid, self.config.patch_size)
