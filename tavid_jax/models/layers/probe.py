@@ -6,13 +6,14 @@ never exist at once, while gradients reach the queries and the keys of all token
 of an attention kernel is no substitute: its gradient may be zero.)
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from einops import rearrange
+from einops import rearrange, reduce
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Float
 
@@ -107,44 +108,37 @@ def _mean_over_heads(
 
     Weights of the keys leave one value for each query, weights of the queries one for each key.
     """
-    rows, heads = q.shape[1:3]
     ways, steps, chunk = _sizes(q, list(parts.values()))
     reals = [part.real for part in parts.values()]
     place = list(parts).index(target)
 
-    @jax.checkpoint
-    def some(q, weights, ks):
+    @functools.partial(jax.checkpoint, prevent_cse=False)  # the loops below do that
+    def some_rows(q, weights, ks):
         probabilities = _probabilities(q, ks, reals, place)
         if key_weights is None:
-            return jnp.einsum("bkqs,bq->bs", probabilities, weights)
-        probabilities = probabilities[..., : key_weights.shape[1]]
-        return jnp.einsum("bkqs,bs->bq", probabilities, key_weights)
+            return jnp.einsum("bkqs,bq->kbs", probabilities, weights)
+        return jnp.einsum("bkqs,bs->kbq", probabilities[..., : key_weights.shape[1]], key_weights)
 
-    def some_heads(step):
-        q, ks = step
-        return jax.lax.map(lambda chunk: some(*chunk, ks), (q, chunked_weights))
+    def some_heads(q, ks):
+        return jax.lax.map(lambda rows: some_rows(*rows, ks), (q, chunked_weights))
 
     # Heads that lie on different devices are taken in one step.
-    split = {"ways": ways, "steps": steps}
+    heads = {"ways": ways, "steps": steps}
     ks = [
-        rearrange(part.k, "b s (ways steps k) d -> steps b s (ways k) d", **split)
+        rearrange(part.k, "b s (ways steps k) d -> steps b s (ways k) d", **heads)
         for part in parts.values()
     ]
-    q = rearrange(
-        _fill_up(q, chunk),
-        "b (chunks q) (ways steps k) d -> steps chunks b q (ways k) d",
-        q=chunk,
-        **split,
-    )
+    pattern = "b (chunks q) (ways steps k) d -> steps chunks b q (ways k) d"
+    chunked_q = rearrange(_fill_up(q, chunk), pattern, q=chunk, **heads)
     chunked_weights = row_weights
     if row_weights is not None:
-        chunked_weights = rearrange(
-            _fill_up(row_weights, chunk), "b (chunks q) -> chunks b q", q=chunk
-        )
-    sums = jnp.sum(jax.lax.map(some_heads, (q, ks)), axis=0) / heads
+        pattern = "b (chunks q) -> chunks b q"
+        chunked_weights = rearrange(_fill_up(row_weights, chunk), pattern, q=chunk)
+    sums = jax.lax.map(lambda step: some_heads(*step), (chunked_q, ks))
     if row_weights is not None:
-        return jnp.sum(sums, axis=0)
-    return rearrange(sums, "chunks b q -> b (chunks q)")[:, :rows]
+        return reduce(sums, "steps chunks k b s -> b s", "sum") / q.shape[2]
+    mean = reduce(sums, "steps chunks k b q -> b (chunks q)", "sum") / q.shape[2]
+    return mean[:, : q.shape[1]]
 
 
 def _probabilities(
