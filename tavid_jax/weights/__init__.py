@@ -1,15 +1,23 @@
 """PyTorch checkpoints in and out: one declarative table per checkpoint."""
 
-from tavid_jax.weights.files import read_state_dict
+from tavid_jax.weights.identify import Identified, identify
+from tavid_jax.weights.model_json import PRESETS, config_from_json, config_to_json
+from tavid_jax.weights.problems import WeightsError
 from tavid_jax.weights.registry import CHECKPOINTS, Checkpoint, export, load, port
-from tavid_jax.weights.table import WeightsError
+from tavid_jax.weights.source import Source, open_source
 
 __all__ = [
     "CHECKPOINTS",
+    "PRESETS",
     "Checkpoint",
+    "Identified",
+    "Source",
     "WeightsError",
+    "config_from_json",
+    "config_to_json",
     "export",
+    "identify",
     "load",
+    "open_source",
     "port",
-    "read_state_dict",
 ]

@@ -1,23 +1,27 @@
-"""Reading checkpoint files, and finding the tensors inside what a training script saved."""
+"""Checkpoint files, and finding the tensors inside what a training script saved."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from tavid_jax.weights.lazy import LazyArray, as_lazy
+from tavid_jax.weights.problems import WeightsError
+from tavid_jax.weights.safetensors import read_safetensors
 
-from tavid_jax.weights.table import WeightsError, to_numpy
+# What may stand before every key: data parallelism, torch.compile, repackaged diffusion models.
+WRAPPERS = ("module.", "_orig_mod.", "model.diffusion_model.")
 
-# Wrappers that prefix every key: data parallelism, torch.compile.
-WRAPPERS = ("module.", "_orig_mod.")
+TORCH_SUFFIXES = (".pt", ".pth", ".bin")
+SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
 
 
-def read_state_dict(path: str | Path, containers: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """float32 tensors of a `.safetensors` or `.pt`/`.pth`/`.bin` file, wrappers removed.
+def read_file(path: str | Path, containers: Sequence[str] = ()) -> dict[str, LazyArray]:
+    """The tensors of one file, wrappers removed; each is read when asked for.
 
     Args:
-      path: the file. `.pt` needs PyTorch and is read with `weights_only=True`: no code in the
-        file is run.
+      path: a `.safetensors`, `.pt`, `.pth` or `.bin` file. The last three need PyTorch and are
+        read as tensors only: no code in the file is run.
       containers: dict keys under which the tensors may be stored, in order of preference.
 
     Raises:
@@ -26,14 +30,18 @@ def read_state_dict(path: str | Path, containers: Sequence[str] = ()) -> dict[st
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"no checkpoint at {path}")
-    readers = {".safetensors": _read_safetensors, ".pt": _read_torch, ".pth": _read_torch}
-    reader = readers.get(path.suffix) or (_read_torch if path.suffix == ".bin" else None)
-    if reader is None:
-        raise WeightsError(f"{path}: unknown kind of checkpoint; expected .safetensors or .pt")
-    return {name: to_numpy(t) for name, t in unwrap(reader(path), containers, path).items()}
+    if path.suffix == ".safetensors":
+        return unwrap(read_safetensors(path), (), path)
+    if path.suffix in TORCH_SUFFIXES:
+        return unwrap(_read_torch(path), containers, path)
+    raise WeightsError(
+        f"{path}: unknown kind of checkpoint; expected a folder or {', '.join(SUFFIXES)}"
+    )
 
 
-def unwrap(saved: Any, containers: Sequence[str] = (), origin: Any = "checkpoint") -> dict:
+def unwrap(
+    saved: Any, containers: Sequence[str] = (), origin: Any = "checkpoint"
+) -> dict[str, LazyArray]:
     """The flat dict of tensors inside `saved`, with prefixes of wrappers removed."""
     if isinstance(saved, Mapping):
         for name in containers:
@@ -46,27 +54,18 @@ def unwrap(saved: Any, containers: Sequence[str] = (), origin: Any = "checkpoint
             f"{origin}: no flat dict of tensors, neither at the top nor under "
             f"{list(containers)}; found {found}"
         )
-    return {_strip(name): tensor for name, tensor in saved.items()}
+    return {strip_wrappers(name): as_lazy(tensor) for name, tensor in saved.items()}
 
 
 def _is_tensor(value: Any) -> bool:
     return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
-def _strip(name: str) -> str:
+def strip_wrappers(name: str) -> str:
+    """A key without what wrappers put before it."""
     while name.startswith(WRAPPERS):
         name = name[len(next(w for w in WRAPPERS if name.startswith(w))) :]
     return name
-
-
-def _read_safetensors(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="flax") as file:  # JAX arrays: numpy has no bfloat16
-            return {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise WeightsError(f"{path}: damaged safetensors file ({error})") from error
 
 
 def _read_torch(path: Path) -> Any:
@@ -78,8 +77,25 @@ def _read_torch(path: Path) -> Any:
             "a .safetensors file needs nothing"
         ) from error
     import pickle
+    import zipfile
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        raise WeightsError(f"{path}: not readable as tensors only ({error})") from error
+        # A zip can be mapped, so that tensors are read when they are used.
+        mapped = zipfile.is_zipfile(path)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except (pickle.UnpicklingError, EOFError, RuntimeError, OSError, ValueError) as error:
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        if named or "Unsupported" in str(error):
+            raise WeightsError(
+                f"{path}: refused, because it is not readable as tensors only: it holds a Python "
+                f"object ({named[1] if named else 'of an unknown kind'}), and loading that could "
+                "run code from the file. Ask its author for .safetensors"
+            ) from error
+        raise WeightsError(
+            f"{path}: damaged, not readable as tensors only "
+            f"({path.stat().st_size} bytes; {_first_line(error)})"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -13,12 +13,11 @@ class Op:
     name: str
     forward: Callable[[np.ndarray], np.ndarray]
     backward: Callable[[np.ndarray], np.ndarray]
-    source_rank: int | None = None
 
 
 def _permutation(name: str, order: tuple[int, ...]) -> Op:
     inverse = tuple(int(i) for i in np.argsort(order))
-    return Op(name, lambda a: a.transpose(order), lambda a: a.transpose(inverse), len(order))
+    return Op(name, lambda a: a.transpose(order), lambda a: a.transpose(inverse))
 
 
 COPY = Op("copy", lambda a: a, lambda a: a)
@@ -33,21 +32,62 @@ CONV_TRANSPOSE1D = Op(
     "conv_transpose1d",
     lambda a: a.transpose(2, 0, 1)[::-1],
     lambda a: a[::-1].transpose(1, 2, 0),
-    3,
 )
 # Conv1d with one tap, used as a linear layer: (out, in, 1) -> (in, out).
 POINTWISE_CONV = Op(
     "pointwise_conv",
     lambda a: a[:, :, 0].transpose(1, 0),
     lambda a: a.transpose(1, 0)[..., None],
-    3,
 )
 
 
 def squeeze(count: int) -> Op:
     """Drops `count` leading axes of size one."""
+    return Op(
+        f"squeeze({count})",
+        lambda a: a.reshape(a.shape[count:]),
+        lambda a: a.reshape((1,) * count + a.shape),
+    )
+
+
+# Patches: P = the number of positions (frame, row, column) in one. Our tokens are flattened with
+# the channel fastest; convolutions, and CogVideoX's output, have the channel slowest.
+
+
+def patch_linear(channels: int, taps: tuple[int, ...] = ()) -> Op:
+    """A patch embedding -> kernel (P*channels, out), rows ordered (position, channel).
+
+    Args:
+      channels: of the input.
+      taps: extents of the convolution's kernel, for a weight (out, channels, *taps); empty for a
+        linear layer on patches with the channel slowest, (out, channels*P).
+    """
 
     def forward(a: np.ndarray) -> np.ndarray:
-        return a.reshape(a.shape[count:]) if a.shape[:count] == (1,) * count else a
+        a = a.reshape(a.shape[0], channels, -1)
+        return a.transpose(2, 1, 0).reshape(-1, a.shape[0])
 
-    return Op(f"squeeze({count})", forward, lambda a: a.reshape((1,) * count + a.shape))
+    def backward(a: np.ndarray) -> np.ndarray:
+        out = a.shape[-1]
+        a = a.reshape(-1, channels, out).transpose(2, 1, 0)
+        return a.reshape(out, channels, *taps) if taps else a.reshape(out, -1)
+
+    return Op(f"patch_linear({channels}, {taps})", forward, backward)
+
+
+def patch_output(channels: int) -> Op:
+    """Columns of an output projection from (channel, position) to (position, channel).
+
+    A weight (channels*P, in) -> kernel (in, P*channels); a bias (channels*P,) -> (P*channels,).
+    """
+
+    def forward(a: np.ndarray) -> np.ndarray:
+        a = a.reshape(channels, -1, *a.shape[1:]).swapaxes(0, 1)
+        return a.reshape(-1, *a.shape[2:]).T
+
+    def backward(a: np.ndarray) -> np.ndarray:
+        a = a.T
+        a = a.reshape(-1, channels, *a.shape[1:]).swapaxes(0, 1)
+        return a.reshape(-1, *a.shape[2:])
+
+    return Op(f"patch_output({channels})", forward, backward)

@@ -2,16 +2,22 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tavid_jax.weights import trajloom
-from tavid_jax.weights.files import read_state_dict
-from tavid_jax.weights.table import Table, WeightsError, export_table, port_table
-
-Place = Callable[[str, np.ndarray], Any]
+from tavid_jax.models.cogvideox.config import CogVideoXConfig
+from tavid_jax.models.latte.flow_config import TrackFlowConfig
+from tavid_jax.models.latte.vae import TrackVAEConfig
+from tavid_jax.models.latte.visibility import VisibilityConfig
+from tavid_jax.models.wan.config import WanConfig
+from tavid_jax.weights import cogvideox, trajloom, wan
+from tavid_jax.weights.problems import WeightsError
+from tavid_jax.weights.source import open_source
+from tavid_jax.weights.streaming import Place, export_table, port_table
+from tavid_jax.weights.table import Table
 
 
 @dataclass(frozen=True)
@@ -21,63 +27,107 @@ class Checkpoint:
     Attributes:
       table: config -> Table.
       shapes: config -> the parameters' nested dict of shapes.
+      config: class of the config.
       containers: keys under which a saved file may hold the tensors, in order of preference.
+      folders: expert -> folder, where the tensors of a pair lie in folders of their own.
     """
 
     table: Callable[[Any], Table]
     shapes: Callable[[Any], dict]
+    config: type
     containers: tuple[str, ...] = ()
+    folders: Mapping[str, str] | None = None
 
+
+_WAN_CONTAINERS = ("state_dict", "model")
 
 CHECKPOINTS: dict[str, Checkpoint] = {
+    "cogvideox": Checkpoint(
+        cogvideox.cogvideox_table, cogvideox.cogvideox_shapes, CogVideoXConfig, _WAN_CONTAINERS
+    ),
+    "wan": Checkpoint(wan.wan_table, wan.wan_shapes, WanConfig, _WAN_CONTAINERS),
+    "wan_diffusers": Checkpoint(
+        partial(wan.wan_table, naming="diffusers"), wan.wan_shapes, WanConfig, _WAN_CONTAINERS
+    ),
+    "wan_experts": Checkpoint(
+        wan.experts_table,
+        wan.experts_shapes,
+        WanConfig,
+        folders={"high_noise": "high_noise_model", "low_noise": "low_noise_model"},
+    ),
+    "wan_experts_diffusers": Checkpoint(
+        partial(wan.experts_table, naming="diffusers"),
+        wan.experts_shapes,
+        WanConfig,
+        folders={"high_noise": "transformer", "low_noise": "transformer_2"},
+    ),
     "trajloom_vae": Checkpoint(
-        trajloom.vae_table, trajloom.vae_shapes, ("vae", "model_state_dict")
+        trajloom.vae_table, trajloom.vae_shapes, TrackVAEConfig, ("vae", "model_state_dict")
     ),
     "trajloom_flow": Checkpoint(
         trajloom.flow_table,
         trajloom.flow_shapes,
+        TrackFlowConfig,
         ("generator", "model", "state_dict", "model_state_dict"),
     ),
     "trajloom_visibility": Checkpoint(
         trajloom.visibility_table,
         trajloom.visibility_shapes,
+        VisibilityConfig,
         ("model", "predictor", "state_dict", "model_state_dict"),
     ),
 }
 
 
-def port(name: str, state_dict: Mapping[str, Any], config: Any, place: Place | None = None) -> dict:
-    """Parameters (a nested dict, float32) from a checkpoint's flat dict of tensors.
+def port(
+    name: str,
+    tensors: Mapping[str, Any],
+    config: Any,
+    place: Place | None = None,
+    dtype: Any = "float32",
+) -> dict:
+    """Parameters (a nested dict) from a checkpoint's flat dict of tensors.
 
     Args:
       name: a key of `CHECKPOINTS`.
-      state_dict: key -> numpy, JAX or PyTorch tensor.
+      tensors: key -> numpy, JAX, PyTorch or lazy array.
       config: the model's config.
       place: where each parameter goes, (path, numpy array) -> array; default: default device.
+      dtype: of the parameters: "bf16", "f32", a numpy dtype, or "keep" for the checkpoint's.
 
     Raises:
       WeightsError: unknown name, or a mismatch; every key that is left over, missing or of
         another shape is listed.
     """
-    kind = _kind(name)
-    return port_table(kind.table(config), state_dict, kind.shapes(config), place)
+    kind = checkpoint_kind(name)
+    return port_table(kind.table(config), tensors, kind.shapes(config), place, dtype)
 
 
-def export(name: str, params: Mapping, config: Any) -> dict[str, np.ndarray]:
-    """The checkpoint's flat dict of float32 tensors: the exact inverse of `port`."""
-    kind = _kind(name)
-    return export_table(kind.table(config), params, kind.shapes(config))
+def export(
+    name: str, params: Mapping[str, Any], config: Any, dtype: Any = "float32"
+) -> dict[str, np.ndarray]:
+    """The checkpoint's flat dict of tensors: the exact inverse of `port`."""
+    kind = checkpoint_kind(name)
+    return export_table(kind.table(config), params, kind.shapes(config), dtype)
 
 
-def load(name: str, path: str | Path, config: Any, place: Place | None = None) -> dict:
-    """`port` of a `.safetensors` or `.pt` file."""
+def load(
+    name: str,
+    path: str | Path,
+    config: Any,
+    place: Place | None = None,
+    dtype: Any = "float32",
+) -> dict:
+    """`port` of a file, folder or `hf:` name (see `source`), one parameter in memory at a time."""
     try:
-        return port(name, read_state_dict(path, _kind(name).containers), config, place)
+        source = open_source(path, checkpoint_kind(name).containers)
+        return port(name, source.tensors, config, place, dtype)
     except WeightsError as error:
         raise WeightsError(f"{path} as {name}: {error}") from error
 
 
-def _kind(name: str) -> Checkpoint:
+def checkpoint_kind(name: str) -> Checkpoint:
+    """The entry of `CHECKPOINTS`; WeightsError with all names if there is none."""
     if name not in CHECKPOINTS:
         raise WeightsError(f"no checkpoint kind {name!r}; known: {', '.join(CHECKPOINTS)}")
     return CHECKPOINTS[name]

@@ -1,0 +1,147 @@
+"""What a checkpoint is: which table reads it, and the config of its model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tavid_jax.weights.lazy import LazyArray
+from tavid_jax.weights.model_json import (
+    CLASS,
+    FORMATS,
+    PRESETS,
+    differences,
+    parse_config,
+    preset_of,
+)
+from tavid_jax.weights.problems import WeightsError, raise_all
+from tavid_jax.weights.registry import CHECKPOINTS, checkpoint_kind
+from tavid_jax.weights.source import Source, open_source
+from tavid_jax.weights.streaming import plan
+from tavid_jax.weights.table import walk
+
+# A key that only checkpoints of this kind have.
+_SIGNS = {
+    "cogvideox": "patch_embed.text_proj.weight",
+    "wan": "text_embedding.0.weight",
+    "wan_diffusers": "condition_embedder.text_embedder.linear_1.weight",
+    "wan_experts": "high_noise/text_embedding.0.weight",
+    "wan_experts_diffusers": "high_noise/condition_embedder.text_embedder.linear_1.weight",
+    "trajloom_vae": "temp_embed_in",
+    "trajloom_flow": "seg_embed",
+    "trajloom_visibility": "temporal_net.0.weight",
+}
+
+
+@dataclass(frozen=True)
+class Identified:
+    """A checkpoint together with what reads it.
+
+    Attributes:
+      source: where its tensors lie.
+      name: key of `CHECKPOINTS`.
+      config: of its model.
+      preset: published name of the config, None if it has none.
+    """
+
+    source: Source
+    name: str
+    config: Any
+    preset: str | None
+
+    def plan(self, dtype: Any = "keep") -> dict[str, LazyArray]:
+        """path -> parameter, read when asked for; WeightsError on any mismatch."""
+        kind = checkpoint_kind(self.name)
+        try:
+            return plan(
+                kind.table(self.config), self.source.tensors, kind.shapes(self.config), dtype
+            )
+        except WeightsError as error:
+            raise WeightsError(f"{self.source.name} as {self.name}: {error}") from error
+
+
+def identify(source: str | Path, name: str | None = None, config: Any = None) -> Identified:
+    """Open a checkpoint and find out what it is; no tensor is read.
+
+    Args:
+      source: file, folder or `hf:` name, see `source`.
+      name: key of `CHECKPOINTS`; by default the keys tell.
+      config: a model config or the name of a preset. By default config.json tells, or, without
+        one, the preset whose shapes the tensors have.
+
+    Raises:
+      WeightsError: nothing usable there, a kind or size that cannot be told, or a config.json
+        that disagrees with `config` (all fields listed).
+    """
+    containers = checkpoint_kind(name).containers if name else ()
+    opened = open_source(source, containers)
+    name = name or _kind_of(opened)
+    kind = checkpoint_kind(name)
+    if isinstance(config, str):
+        if config not in PRESETS:
+            raise WeightsError(f"no preset {config!r}; known: {', '.join(PRESETS)}")
+        config = PRESETS[config]
+    if config is not None and not isinstance(config, kind.config):
+        raise WeightsError(
+            f"{source} is a checkpoint of kind {name}, which needs a {kind.config.__name__}, "
+            f"not a {type(config).__name__}"
+        )
+    stated = _stated(opened, kind.config)
+    if config is not None and stated:
+        what = f"{opened.config_path} disagrees with the config that was asked for"
+        raise_all({"fields": differences(stated, config)}, what, "give the checkpoint's own")
+    elif stated:
+        config = kind.config(**stated)
+    elif config is None:
+        config = _config_of_shapes(opened, name)
+    preset = preset_of(config) if type(config) in {type(p) for p in PRESETS.values()} else None
+    return Identified(opened, name, config, _of_pair(preset, name))
+
+
+def _stated(source: Source, wanted: type) -> dict[str, Any]:
+    """The fields that config.json decides; none if it is not of one of these models."""
+    if source.config is None or source.config_path is None:
+        return {}
+    if wanted not in {form.config for form in FORMATS.values()}:
+        return {}
+    if CLASS not in source.config:
+        return {}
+    return parse_config(source.config, source.config_path, source.tensors)
+
+
+def _kind_of(source: Source) -> str:
+    for name, sign in _SIGNS.items():
+        if sign in source.tensors:
+            return name
+    first = ", ".join(list(source.tensors)[:5])
+    raise WeightsError(
+        f"{source.name} is none of the known checkpoints ({', '.join(CHECKPOINTS)}); "
+        f"its first keys are {first}"
+    )
+
+
+def _config_of_shapes(source: Source, name: str) -> Any:
+    """The preset all of whose tensors are there, with these shapes; the largest of several."""
+    kind = checkpoint_kind(name)
+    have = {key: tensor.shape for key, tensor in source.tensors.items()}
+    configs = [config for config in PRESETS.values() if isinstance(config, kind.config)]
+    expected = [_expected(kind, config) for config in configs]
+    fits = [(len(e), -i) for i, e in enumerate(expected) if e.items() <= have.items()]
+    if fits:
+        return configs[-max(fits)[1]]
+    raise WeightsError(
+        f"{source.name} has no config.json, and its shapes are those of no published model; "
+        f"give a config. Presets: {', '.join(PRESETS)}"
+    )
+
+
+def _expected(kind: Any, config: Any) -> Mapping[str, tuple[int, ...]]:
+    shapes = {path: tuple(leaf.shape) for path, leaf in walk(kind.shapes(config))}
+    rows = kind.table(config).rows
+    return {key: row.source_shape(shapes[row.path]) for row in rows for key in row.keys()}
+
+
+def _of_pair(preset: str | None, name: str) -> str | None:
+    """The pair's own name where a single model of the same sizes comes first in the list."""
+    pairs = {"wan2.1-t2v-14b": "wan2.2-t2v-a14b"}
+    return pairs.get(preset, preset) if "experts" in name and preset else preset
