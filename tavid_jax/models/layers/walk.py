@@ -65,14 +65,15 @@ def walk_blocks(
     _check_outputs(ports, lengths)
     depth = stack_depth(stack)
     if ports.residuals is not None:
-        ports = ports.replace(residuals=_padded(ports.residuals, tokens, lengths))
+        ports = ports.replace(residuals=_padded(ports.residuals, tokens, lengths, depth))
     layers = {"params": stack, **_per_layer(ports, depth)}
     score = None if ports.probe is None else _no_score(ports.probe)
+    batch = next(iter(tokens.values())).shape[0]
 
     def body(carry: Any, layer: Any) -> tuple[Any, Any]:
         walked, total = carry
         walked = {name: checkpoint_name(x, "block_input") for name, x in walked.items()}
-        walked, parts, seen = block(layer["params"], walked, _plug_in(ports, layer))
+        walked, parts, seen = block(layer["params"], walked, _plug_in(ports, layer, batch))
         if ports.residuals is not None:
             walked[VIDEO] = _add_residual(walked[VIDEO], ports.residuals.values, layer["residual"])
         walked = {name: streams.place(name, x) for name, x in walked.items()}
@@ -96,14 +97,21 @@ def _check_outputs(ports: Ports, lengths: Mapping[str, int]) -> None:
             raise ValueError(f"kv_out names {name!r}: the streams here are {', '.join(lengths)}")
 
 
-def _padded(residuals: Residuals, tokens: Tokens, lengths: Mapping[str, int]) -> Residuals:
+def _padded(
+    residuals: Residuals, tokens: Tokens, lengths: Mapping[str, int], depth: int
+) -> Residuals:
     """Residuals of the real tokens, padded as the tokens are."""
-    if VIDEO not in tokens or residuals.values.shape[2] != lengths[VIDEO]:
+    if VIDEO not in tokens:
+        raise ValueError("residuals are added to video tokens: there are none here")
+    batch, padded, width = tokens[VIDEO].shape
+    blocks = depth if residuals.layers is None else len(residuals.layers)
+    wanted = (blocks, batch, lengths[VIDEO], width)
+    if residuals.values.shape != wanted:
         raise ValueError(
-            f"residuals of shape {residuals.values.shape} (blocks, batch, tokens, width): "
-            f"there are {lengths.get(VIDEO, 0)} video tokens"
+            f"residuals of shape {residuals.values.shape}: give {wanted}, that is (chosen blocks, "
+            "batch, video tokens, width)"
         )
-    missing = tokens[VIDEO].shape[1] - lengths[VIDEO]
+    missing = padded - lengths[VIDEO]
     values = jnp.pad(residuals.values, ((0, 0), (0, 0), (0, missing), (0, 0)))
     return residuals.replace(values=values)
 
@@ -128,8 +136,11 @@ def _per_layer(ports: Ports, depth: int) -> dict[str, Any]:
     return layers
 
 
-def _plug_in(ports: Ports, layer: Mapping[str, Any]) -> Plugs:
-    parts = {name: ports.kv_in[name].part(k, v) for name, (k, v) in layer.get("caches", {}).items()}
+def _plug_in(ports: Ports, layer: Mapping[str, Any], batch: int) -> Plugs:
+    parts = {
+        name: ports.kv_in[name].part(streams.of_batch(k, batch), streams.of_batch(v, batch))
+        for name, (k, v) in layer.get("caches", {}).items()
+    }
     bias = probe = cross = None
     if ports.attention_bias is not None:
         port = ports.attention_bias
