@@ -14,6 +14,7 @@ PACKAGE = CHECKOUT / "tavid_jax"
 ARROWS: dict[str, tuple[str, ...] | None] = {
     "__init__": ("api",),
     "__main__": None,
+    "command_line": (),
     "main": None,
     "run": None,
     "api": None,

@@ -75,6 +75,18 @@ class Method:
         """
         raise TypeError(f"{type(self).__name__} defines no loss")
 
+    def sample_spec(self) -> dict[str, Spec]:
+        """What `sample_step` reads; for methods that define it."""
+        raise TypeError(f"{type(self).__name__} defines no sample_spec")
+
+    def sample_step(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
+        """One step of the sampler's loop: a batch of noisy states -> what is new in it.
+
+        Optional; with it the memory of sampling can be told before there is a chip
+        (`launch/fit.py --what=sample`). Most of a sampler is this step. `rng`: one key per example.
+        """
+        raise TypeError(f"{type(self).__name__} defines no sample_step")
+
 
 class ComputeMethod(Method):
     """A stage that makes one pass over the data instead of training: statistics, caches."""

@@ -60,7 +60,8 @@ class Report:
     Attributes:
       chips: devices of the program.
       arguments_bytes: what the caller holds: weights, optimizer state, batch.
-      temporaries_bytes: everything else at the peak: activations, gradients, buffers, code.
+      temporaries_bytes: activations, gradients and buffers, results that replace no argument
+        not among them.
       peak_bytes: most that is in use at any time; for a program that does not fit, what it needs.
       limit_bytes: what the chip gives to a program, None for a CPU.
       fits: whether it compiled within the limit.
@@ -192,11 +193,14 @@ def compile_for(
             compile_seconds=time.perf_counter() - started,
         )
     seconds, memory = time.perf_counter() - started, compiled.memory_analysis()
-    peak = memory.peak_memory_in_bytes
+    arguments, temporaries = memory.argument_size_in_bytes, memory.temp_size_in_bytes
+    results = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    # The compiler for CPUs leaves the temporaries out of its peak.
+    peak = memory.peak_memory_in_bytes if platform == "tpu" else arguments + temporaries + results
     return Report(
         chips=chips,
-        arguments_bytes=memory.argument_size_in_bytes,
-        temporaries_bytes=max(0, peak - memory.argument_size_in_bytes),
+        arguments_bytes=arguments,
+        temporaries_bytes=temporaries,
         peak_bytes=peak,
         limit_bytes=limit,
         fits=True,

@@ -35,7 +35,8 @@ def test_bytes_and_collectives():
     assert report.chips == 8 and report.fits
     assert report.arguments_bytes == GIB
     assert GIB <= report.temporaries_bytes < 6 * GIB
-    assert report.peak_bytes == report.arguments_bytes + report.temporaries_bytes
+    together = report.arguments_bytes + report.temporaries_bytes
+    assert report.peak_bytes == pytest.approx(together, rel=0.01)
     assert report.collectives == {"all-reduce": 1}
 
 

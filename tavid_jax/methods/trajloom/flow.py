@@ -10,11 +10,12 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 from tavid_jax.diffusion import losses, paths, sources, times
 from tavid_jax.diffusion.onpolicy import OnPolicyConfig, on_policy, sub_batch
-from tavid_jax.engine.method import Arrays, Params, Ratio
+from tavid_jax.engine.method import Arrays, Params, Ratio, Spec
 from tavid_jax.methods.trajloom.examples import Geometry
 from tavid_jax.methods.trajloom.latents import SEGMENTS, OnLatents, standardise
 from tavid_jax.models.latte.flow import TrackFlow
@@ -114,6 +115,29 @@ class FlowMethod(OnLatents):
             terms |= self._on_policy(apply, z0, z1, given, weights)
         logs = {name: ratio for name, (_, ratio) in terms.items()}
         return losses.combine(list(terms.values())), logs
+
+    def sample_spec(self) -> dict[str, Spec]:
+        """A clip's conditions, its state at flow time `time`, and the length of the step."""
+        spec = self.encoded_spec()
+        state = {"state": spec.pop("future"), "time": Spec((), np.float32, ())}
+        unused = "future_visibility"
+        return {k: v for k, v in spec.items() if k != unused} | state | {"length": state["time"]}
+
+    def sample_step(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
+        """One Euler step from `time` to `time + length`.
+
+        The context is computed in it: the sampler keeps it over its steps, for as much memory.
+        """
+        del rng
+        given = conditions(batch, batch["history"], self.flow)
+        velocity = self.flow.apply(
+            {"params": params["flow"]}, batch["state"], batch["time"], **given
+        )
+        length = batch["length"][:, None, None, None]
+        return {
+            "state": batch["state"] + length * velocity,
+            "time": batch["time"] + batch["length"],
+        }
 
     def _on_policy(self, apply, z0, z1, given, weights) -> dict[str, tuple[float, Ratio]]:
         learn = self.learn
