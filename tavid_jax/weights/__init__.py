@@ -1,6 +1,6 @@
 """PyTorch checkpoints in and out: one declarative table per checkpoint."""
 
-from tavid_jax.weights.identify import Identified, identify
+from tavid_jax.weights.identified import Identified, identify
 from tavid_jax.weights.model_json import PRESETS, config_from_json, config_to_json
 from tavid_jax.weights.problems import WeightsError
 from tavid_jax.weights.registry import CHECKPOINTS, Checkpoint, export, load, port
