@@ -69,9 +69,13 @@ class CogVideoXConfig:
 
     @property
     def sample_grid(self) -> tuple[int, int, int]:
-        """Tokens (f, h, w) of the size that the learned table was made for."""
+        """Tokens (f, h, w) of the size that the learned table was made for.
+
+        Rounded up where two frames are a token: 81 pixel frames are 21 of the latent, 11 tokens.
+        """
         frames = (self.sample_frames - 1) // self.time_compression + 1
-        return self.grid((frames, *self.sample_hw))
+        pt = self.patch_size[0]
+        return self.grid((-(-frames // pt) * pt, *self.sample_hw))
 
     @property
     def patch_elements(self) -> int:
