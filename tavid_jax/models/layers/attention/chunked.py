@@ -65,22 +65,54 @@ def attend(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def _attend(q, k, v, bias, scale, blocks):
-    return forward(q, k, v, bias, scale=scale, blocks=blocks)[0].astype(v.dtype)
+    return _forward(q, k, v, bias, None, scale, blocks)[0].astype(v.dtype)
 
 
 def _attend_forward(q, k, v, bias, scale, blocks):
-    out, lse = forward(q, k, v, bias, scale=scale, blocks=blocks)
+    out, lse = _forward(q, k, v, bias, None, scale, blocks)
     out = out.astype(v.dtype)
     return out, (q, k, v, bias, out, lse)
 
 
 def _attend_backward(scale, blocks, saved, d_out):
-    q, k, v, bias, out, lse = saved
-    delta = row_delta(out, d_out)
-    return backward(q, k, v, bias, lse, delta, d_out, scale=scale, blocks=blocks)
+    *inputs, out, lse = saved
+    grads = _backward(*inputs, None, lse, row_delta(out, d_out), d_out, scale, blocks)
+    return jax.tree.map(lambda grad, x: grad.astype(x.dtype), grads, tuple(inputs))
 
 
 _attend.defvjp(_attend_forward, _attend_backward)
+
+
+def forward(
+    q: Float[Array, "B K Q D"],
+    k: Float[Array, "B K S D"],
+    v: Float[Array, "B K S D"],
+    seen: Bool[Array, " S"] | None,
+    scale: float,
+) -> tuple[Float[Array, "B K Q D"], Float[Array, "B K Q"]]:
+    """Attention and the log-sum-exp of its rows, both float32 (float64 if the inputs are).
+
+    Args:
+      seen: keys that count, the others are padding; None: all. Where none counts, the
+        log-sum-exp is so low that the result has no weight beside another.
+    """
+    blocks = choose_blocks(q.shape[0], q.shape[1], q.shape[2], k.shape[2])
+    return _forward(q, k, v, None, seen, scale, blocks)
+
+
+def backward(
+    q: Float[Array, "B K Q D"],
+    k: Float[Array, "B K S D"],
+    v: Float[Array, "B K S D"],
+    seen: Bool[Array, " S"] | None,
+    out: Float[Array, "B K Q D"],
+    lse: Float[Array, "B K Q"],
+    d_out: Float[Array, "B K Q D"],
+    scale: float,
+) -> tuple[Float[Array, "B K Q D"], Float[Array, "B K S D"], Float[Array, "B K S D"]]:
+    """Cotangents of q, k and v, float32, given out and its log-sum-exp over all keys there are."""
+    blocks = choose_blocks(q.shape[0], q.shape[1], q.shape[2], k.shape[2])
+    return _backward(q, k, v, None, seen, lse, row_delta(out, d_out), d_out, scale, blocks)[:3]
 
 
 def row_delta(
@@ -91,22 +123,8 @@ def row_delta(
     return jnp.sum(out.astype(wide) * d_out.astype(wide), axis=-1)
 
 
-def forward(
-    q: Float[Array, "B K Q D"],
-    k: Float[Array, "B K S D"],
-    v: Float[Array, "B K S D"],
-    bias: Float[Array, "#B #K #Q #S"] | None = None,
-    seen: Bool[Array, " S"] | None = None,
-    *,
-    scale: float,
-    blocks: Blocks,
-) -> tuple[Float[Array, "B K Q D"], Float[Array, "B K Q"]]:
-    """Attention and the log-sum-exp of its rows, both float32 (float64 if the inputs are).
-
-    Args:
-      seen: keys that count, the others are padding; None: all. Where none counts, the
-        log-sum-exp is so low that the result has no weight beside another.
-    """
+def _forward(q, k, v, bias, seen, scale, blocks):
+    """(out, log-sum-exp of the rows), a row of blocks after another."""
     wide = jnp.promote_types(q.dtype, jnp.float32)
     rows = _as_blocks(q, blocks.rows)
     bias = _pad_bias(bias, rows)
@@ -145,26 +163,8 @@ def _online(state, scores, v):
     return new_top, total, mixed * shrink + added
 
 
-def backward(
-    q: Float[Array, "B K Q D"],
-    k: Float[Array, "B K S D"],
-    v: Float[Array, "B K S D"],
-    bias: Float[Array, "#B #K #Q #S"] | None,
-    lse: Float[Array, "B K Q"],
-    delta: Float[Array, "B K Q"],
-    d_out: Float[Array, "B K Q D"],
-    seen: Bool[Array, " S"] | None = None,
-    *,
-    scale: float,
-    blocks: Blocks,
-    keep_wide: bool = False,
-) -> tuple[Array, Array, Array, Array | None]:
-    """Cotangents of q, k, v and bias, given the rows' log-sum-exp over all keys there are.
-
-    Args:
-      delta: `row_delta` of the whole result.
-      keep_wide: leave the cotangents in float32, for sums over several calls.
-    """
+def _backward(q, k, v, bias, seen, lse, delta, d_out, scale, blocks):
+    """Cotangents of q, k, v and bias; those of the keys are summed over the rows of blocks."""
     wide = lse.dtype
     rows = tuple(_as_blocks(x, blocks.rows) for x in (q, d_out.astype(v.dtype), lse, delta))
     padded = _pad_bias(bias, rows[0])
@@ -191,12 +191,9 @@ def backward(
         None if bias is None else jnp.zeros(padded.shape, wide),
     )
     (d_k, d_v, d_bias), d_q = jax.lax.scan(one_row, sums, (jnp.arange(len(rows[0])), rows))
-    d_q = _from_blocks(d_q, q.shape[2])
     if bias is not None:
-        d_bias = d_bias[:, :, : bias.shape[2]].astype(bias.dtype)
-    if keep_wide:
-        return d_q, d_k, d_v, d_bias
-    return d_q.astype(q.dtype), d_k.astype(k.dtype), d_v.astype(v.dtype), d_bias
+        d_bias = d_bias[:, :, : bias.shape[2]]
+    return _from_blocks(d_q, q.shape[2]), d_k, d_v, d_bias
 
 
 def _block_backward(q, d_out, lse, delta, k, v, scores, scale):
@@ -213,7 +210,8 @@ def _block_backward(q, d_out, lse, delta, k, v, scores, scale):
 def _walk(step, state, keys, block):
     """state = step(state, start, size) over all blocks of keys, the shorter last one included."""
     whole = keys // block
-    state = jax.lax.fori_loop(0, whole, lambda i, s: step(s, i * block, block), state)
+    if whole:
+        state = jax.lax.fori_loop(0, whole, lambda i, s: step(s, i * block, block), state)
     return step(state, whole * block, keys % block) if keys % block else state
 
 

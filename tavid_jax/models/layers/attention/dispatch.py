@@ -1,5 +1,6 @@
 """`attention`: checks what it is given, chooses an implementation, and minds the mesh."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -8,9 +9,25 @@ from tavid_jax.models.layers.attention import chunked, cudnn, splash, xla
 from tavid_jax.models.layers.attention.checks import check
 from tavid_jax.models.layers.attention.choice import IMPLEMENTATIONS, choose
 from tavid_jax.models.layers.attention.local import attend_parts
+from tavid_jax.models.layers.attention.ring import Halves, attend_ring
+from tavid_jax.models.layers.attention.sharded import attend_sharded, divided_by, exchange
 from tavid_jax.models.layers.attention.types import Part, Query
+from tavid_jax.parallel.sharding import auto_axes
 
 __all__ = ["IMPLEMENTATIONS", "attention"]
+
+_ATTEND = {
+    "xla": xla.attend,
+    "chunked": chunked.attend,
+    "cudnn": cudnn.attend,
+    "splash": splash.attend,
+}
+# What works in a ring; a step of the plain implementation there is the chunked one.
+_HALVES = {
+    "xla": Halves(chunked.forward, chunked.backward),
+    "chunked": Halves(chunked.forward, chunked.backward),
+    "splash": Halves(splash.forward, splash.backward),
+}
 
 
 def attention(
@@ -52,8 +69,13 @@ def attention(
         implementation,
         dtype=q.dtype,
         head_dim=q.shape[-1],
-        score_bytes=4 * q.shape[0] * q.shape[2] * rows * keys,
+        score_bytes=4 * q.shape[0] * q.shape[2] * rows * keys // divided_by(queries[0], parts),
         biased=bool(biases),
     )
-    attend = {"xla": xla, "chunked": chunked, "cudnn": cudnn, "splash": splash}[chosen].attend
-    return attend_parts(attend, [x.q for x in queries], parts, biases, scale)
+    attend = _ATTEND[chosen]
+    if math.prod(auto_axes().values()) == 1:
+        return attend_parts(attend, [x.q for x in queries], parts, biases, scale)
+    how = exchange(queries, parts, ring=chosen in _HALVES and not biases)
+    if how == "ring":
+        return attend_ring(_HALVES[chosen], queries, parts, scale)
+    return attend_sharded(attend, how, queries, parts, biases, scale)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from tavid_jax.parallel.sharding import target_chip
 
@@ -67,6 +67,69 @@ def attend(
     )
     out = _over_batch(run, *_pad(q, k, v, None, scale, blocks))
     return jnp.swapaxes(out[:, :, : q.shape[2]], 1, 2)
+
+
+def forward(
+    q: Float[Array, "B K Q D"],
+    k: Float[Array, "B K S D"],
+    v: Float[Array, "B K S D"],
+    seen: Bool[Array, " S"] | None,
+    scale: float,
+) -> tuple[Float[Array, "B K Q D"], Float[Array, "B K Q"]]:
+    """Attention and the log-sum-exp of its rows, float32.
+
+    Args:
+      seen: keys that count, the others are padding; None: all.
+    """
+    blocks = choose_blocks(q.shape[2], k.shape[2])
+    queries = q.shape[2]
+    q, k, v, ids = _pad(q, k, v, seen, scale, blocks)
+    run = _kernel(q.shape[1], q.shape[2], k.shape[2], blocks, save_residuals=True)
+    out, (lse,) = _over_batch(run, q, k, v, ids)
+    return out[:, :, :queries].astype(jnp.float32), lse[:, :, :queries]
+
+
+def backward(
+    q: Float[Array, "B K Q D"],
+    k: Float[Array, "B K S D"],
+    v: Float[Array, "B K S D"],
+    seen: Bool[Array, " S"] | None,
+    out: Float[Array, "B K Q D"],
+    lse: Float[Array, "B K Q"],
+    d_out: Float[Array, "B K Q D"],
+    scale: float,
+) -> tuple[Float[Array, "B K Q D"], Float[Array, "B K S D"], Float[Array, "B K S D"]]:
+    """Cotangents of q, k and v, float32, given out and its log-sum-exp over all keys there are.
+
+    JAX offers the kernel's backward pass only as its gradient, with the log-sum-exp of its own
+    keys: hence the call of a private function.
+    """
+    blocks = choose_blocks(q.shape[2], k.shape[2])
+    queries, keys = q.shape[2], k.shape[2]
+    q, k, v, ids = _pad(q, k, v, seen, scale, blocks)
+    out, d_out = (_pad_tokens(x.astype(v.dtype), blocks.rows) for x in (out, d_out))
+    lse = _pad_tokens(lse[..., None], blocks.rows)[..., 0]
+    run = _kernel(q.shape[1], q.shape[2], k.shape[2], blocks)
+    options = run.kwargs
+
+    def one(q, k, v, out, lse, d_out):
+        saved = (q, k, v, ids, None, out, lse, run.dq_mask_info, run.dkv_mask_info)
+        grads = kernels._splash_attention_bwd(
+            False,
+            options["mask_value"],
+            options["is_mqa"],
+            options["block_sizes"],
+            None,
+            options["mask_function"],
+            None,
+            options["interpret"],
+            saved,
+            d_out,
+        )
+        return grads[3:6]
+
+    d_q, d_k, d_v = (x.astype(jnp.float32) for x in jax.vmap(one)(q, k, v, out, lse, d_out))
+    return d_q[:, :, :queries] * scale, d_k[:, :, :keys], d_v[:, :, :keys]
 
 
 def choose_blocks(queries: int, keys: int) -> Blocks:
