@@ -102,7 +102,7 @@ class Fit:
         return f"yes, {size(self.report.limit_bytes - self.report.peak_bytes)} are left"
 
 
-def short(number: float) -> str:
+def short(number: float | int) -> str:
     """1234567 -> "1.23 M"."""
     for power, prefix in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
         if number >= 10**power:

@@ -21,6 +21,8 @@ from tavid_jax.engine.state import TrainState, init_state, make_train_step
 from tavid_jax.parallel.mesh import BATCH_AXES
 from tavid_jax.parallel.sharding import batch_sharding
 
+#: A batch that is only shapes, dtypes and places.
+Shapes = dict[str, jax.ShapeDtypeStruct]
 #: (state, frozen parameters, batch) -> (state, metrics)
 Step = Callable[[TrainState, Params, Arrays], tuple[TrainState, dict[str, jax.Array]]]
 
@@ -62,7 +64,7 @@ class Program:
         shapes = jax.eval_shape(lambda t: self.build(t, jax.random.key(0)), trainable)
         return placed(shapes, self.mesh, self.method.sharding)
 
-    def abstract_batch(self, size: int = 0) -> Arrays:
+    def abstract_batch(self, size: int = 0) -> Shapes:
         """Shapes, dtypes and places of a batch of the stage's size, or of `size` examples.
 
         Raises ValueError for a size that does not split over the mesh.
@@ -89,7 +91,7 @@ class Program:
         return jax.jit(self.step(), donate_argnums=0, out_shardings=(places, None))
 
 
-def abstract_batch(spec: dict[str, Spec], size: int, mesh: Mesh) -> Arrays:
+def abstract_batch(spec: dict[str, Spec], size: int, mesh: Mesh) -> Shapes:
     """`size` examples as shapes, split over the data axes of the mesh.
 
     Raises ValueError for a size that does not split.

@@ -60,9 +60,10 @@ class Report:
     Attributes:
       chips: devices of the program.
       arguments_bytes: what the caller holds: weights, optimizer state, batch.
-      temporaries_bytes: activations, gradients and buffers, results that replace no argument
-        not among them.
-      peak_bytes: most that is in use at any time; for a program that does not fit, what it needs.
+      temporaries_bytes: the heap: activations, gradients, buffers.
+      peak_bytes: both, and results that replace no donated argument: what the program reserves.
+        (The compiler's own peak counts buffers in on-chip memory, too.) For a program that does
+        not fit, what the compiler says it needs.
       limit_bytes: what the chip gives to a program, None for a CPU.
       fits: whether it compiled within the limit.
       collectives: operation -> how often it stands in the program; a loop's body is counted once.
@@ -195,13 +196,11 @@ def compile_for(
     seconds, memory = time.perf_counter() - started, compiled.memory_analysis()
     arguments, temporaries = memory.argument_size_in_bytes, memory.temp_size_in_bytes
     results = memory.output_size_in_bytes - memory.alias_size_in_bytes
-    # The compiler for CPUs leaves the temporaries out of its peak.
-    peak = memory.peak_memory_in_bytes if platform == "tpu" else arguments + temporaries + results
     return Report(
         chips=chips,
         arguments_bytes=arguments,
         temporaries_bytes=temporaries,
-        peak_bytes=peak,
+        peak_bytes=arguments + temporaries + results,
         limit_bytes=limit,
         fits=True,
         collectives=count_collectives(compiled.as_text()),

@@ -35,8 +35,8 @@ def test_bytes_and_collectives():
     assert report.chips == 8 and report.fits
     assert report.arguments_bytes == GIB
     assert GIB <= report.temporaries_bytes < 6 * GIB
-    together = report.arguments_bytes + report.temporaries_bytes
-    assert report.peak_bytes == pytest.approx(together, rel=0.01)
+    results = report.peak_bytes - report.arguments_bytes - report.temporaries_bytes
+    assert 0 <= results < 2**20  # one number, and the compiler's own
     assert report.collectives == {"all-reduce": 1}
 
 

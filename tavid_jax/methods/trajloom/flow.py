@@ -118,10 +118,9 @@ class FlowMethod(OnLatents):
 
     def sample_spec(self) -> dict[str, Spec]:
         """A clip's conditions, its state at flow time `time`, and the length of the step."""
-        spec = self.encoded_spec()
-        state = {"state": spec.pop("future"), "time": Spec((), np.float32, ())}
-        unused = "future_visibility"
-        return {k: v for k, v in spec.items() if k != unused} | state | {"length": state["time"]}
+        encoded, number = self.encoded_spec(), Spec((), np.float32, ())
+        given = {name: x for name, x in encoded.items() if not name.startswith("future")}
+        return {**given, "state": encoded["future"], "time": number, "length": number}
 
     def sample_step(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
         """One Euler step from `time` to `time + length`.
@@ -129,10 +128,10 @@ class FlowMethod(OnLatents):
         The context is computed in it: the sampler keeps it over its steps, for as much memory.
         """
         del rng
-        given = conditions(batch, batch["history"], self.flow)
-        velocity = self.flow.apply(
-            {"params": params["flow"]}, batch["state"], batch["time"], **given
-        )
+        history = standardise(batch["history"], params["statistics"][self.learn.statistics])
+        given = conditions(batch, history, self.flow)
+        apply = {"params": params["flow"]}
+        velocity = self.flow.apply(apply, batch["state"], batch["time"], **given)
         length = batch["length"][:, None, None, None]
         return {
             "state": batch["state"] + length * velocity,

@@ -212,3 +212,23 @@ def test_init_is_one_of_the_real_models():
 def test_unknown_options(options, words):
     with pytest.raises(ValueError, match=words):
         run(micro.encoded(), **options)
+
+
+def test_sampling_step_is_euler_on_the_trained_field():
+    batch = micro.encoded(3)
+    _, z, _, _, _ = draw(micro.keys(3, 1), batch=batch)
+    time, length = jnp.array([0.0, 0.3, 0.9]), jnp.array([0.5, 0.1, 0.1])
+    given = {"state": jnp.asarray(z), "time": time, "length": length}
+    made = method()
+    names = set(made.sample_spec())
+    assert names == {"history", "history_visibility", "video", "state", "time", "length"}
+    inputs = {name: x for name, x in {**batch, **given}.items() if name in names}
+    for name, spec in made.sample_spec().items():
+        assert inputs[name].shape == (3, *spec.shape), name
+    new = made.sample_step(PARAMS, inputs, micro.keys(3, 2))
+    table = jax.tree.map(np.asarray, micro.statistics()["all"])
+    history = (np.asarray(batch["history"]) - table["mean"]) / table["std"]
+    velocity = field(z, np.asarray(time), history, batch)
+    expected = z + np.asarray(length)[:, None, None, None] * velocity
+    np.testing.assert_allclose(new["state"], expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(new["time"], time + length, rtol=1e-6)
