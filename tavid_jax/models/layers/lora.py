@@ -48,6 +48,10 @@ class LoraRule:
         if self.rank < 1:
             raise ValueError(f"LoRA rule {self.name!r}: rank {self.rank} must be at least 1")
 
+    def __hash__(self) -> int:
+        # Modules that hold rules are hashed by jit; lists and slices of layers cannot be.
+        return hash((self.path, self.rank, self.name))
+
     @property
     def scale(self) -> float:
         """alpha / rank."""
@@ -180,7 +184,7 @@ def _add_products(tree, adapters, rules: Sequence[LoraRule], sign: int) -> dict[
                 f"LoRA rule {rule.name!r} acts on the stream {rule.stream!r} alone: it cannot be "
                 "merged into the base, keep it beside it"
             )
-        for path, kernel in targets(tree, rule).items():
+        for path, kernel in targets(merged, rule).items():  # with what earlier rules added
             term = _get(adapters[rule.name], path)
             update = sign * rule.scale * jnp.matmul(term["a"], term["b"], precision="highest")
             wide = kernel.astype(jnp.float32)
