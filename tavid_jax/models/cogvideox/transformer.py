@@ -274,11 +274,19 @@ class CogVideoX(nn.Module):
         )
 
     def _check(self, tokens: Mapping, times: Mapping, grid: Grid, ports: Ports) -> None:
-        streams.check_tokens(tokens, times, (TEXT, VIDEO, CONDITION), math.prod(grid))
+        known = (TEXT, VIDEO, CONDITION)
+        streams.check_tokens(tokens, times, known, math.prod(grid))
+        for name in ports.kv_in:
+            if name not in known:
+                raise ValueError(f"kv_in names {name!r}: this model knows {', '.join(known)}")
+            if name in tokens:
+                raise ValueError(f"give {name} tokens, or their cache in ports.kv_in: not both")
         batch = next(iter(tokens.values())).shape[0]
         shape = (self.config.num_heads, self.config.head_dim)
         streams.check_caches(ports.kv_in, self.config.num_layers, batch, shape)
-        streams.check_bias(ports, (*tokens, *ports.kv_in))
+        streams.check_bias(ports, tokens)
+        if ports.probe is not None and not {TEXT, VIDEO} <= set(tokens):
+            raise ValueError(f"a probe needs text and video tokens, here are {', '.join(tokens)}")
         if ports.cross_attention is not None:
             raise ValueError("Ports.cross_attention: CogVideoX has no cross-attention to replace")
 

@@ -65,8 +65,11 @@ class CrossAttention:
 
     `apply(params, x, context, base, inputs)` returns what the block adds to its video tokens:
     params of this layer; x (B, N, D), the normalised tokens; context, the streams of embedded
-    text and image tokens by name; base(), what the published block would add; inputs, the tree
-    below. Blocks outside `layers` are left as published.
+    text and image tokens by name (without those that came as a cache); base(), what the published
+    block would add; inputs, the tree below. Blocks outside `layers` are left as published.
+
+    On a mesh whose `context` axis does not divide the tokens, x and base() are padded at the end:
+    bring inputs that have one entry per token to the same length by `streams.pad`.
 
     Attributes:
       params: leaves with a leading axis over the *replaced* layers.
@@ -149,6 +152,8 @@ def places(layers: Sequence[int] | None, depth: int, what: str) -> tuple[Array, 
       ValueError: a block that does not exist.
     """
     chosen = tuple(range(depth)) if layers is None else tuple(layers)
+    if not chosen:
+        raise ValueError(f"{what}: no block chosen; None chooses all {depth}")
     outside = [i for i in chosen if not 0 <= i < depth]
     if outside:
         raise ValueError(f"{what}: block {outside[0]} of {depth} does not exist")

@@ -28,8 +28,13 @@ def pad_all(tokens: Mapping[str, Array], dtype: DTypeLike) -> dict[str, Array]:
 
 def pad(name: str, tokens: Float[Array, "B N D"]) -> Float[Array, "B P D"]:
     """One stream of `pad_all`."""
-    missing = padded_tokens(tokens.shape[1]) - tokens.shape[1] if name in SPLIT else 0
+    missing = _padded_to(name, tokens.shape[1]) - tokens.shape[1]
     return place(name, jnp.pad(tokens, ((0, 0), (0, missing), (0, 0))))
+
+
+def _padded_to(name: str, tokens: int) -> int:
+    """How long a stream of so many real tokens is with its padding."""
+    return padded_tokens(tokens) if name in SPLIT else tokens
 
 
 def place(name: str, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
@@ -85,7 +90,7 @@ def biases(
     """The bias of a port as `attention` wants it, by the places of its two streams.
 
     Raises:
-      ValueError: the port names a stream that is not there.
+      ValueError: the port names a stream that is not there, or the bias has another size.
     """
     if bias is None:
         return None
@@ -95,10 +100,18 @@ def biases(
             raise ValueError(
                 f"attention_bias.{role}={name!r}: the streams here are {', '.join(present)}"
             )
-    sizes = queries[asking].q.shape[1], keys[answering].k.shape[1]
+    rows, columns = queries[asking].q.shape[1], keys[answering].k.shape[1]
+    real = keys[answering].real
+    fits = values.ndim == 4 and values.shape[3] in (1, real)
+    if not fits or (values.shape[2] != 1 and _padded_to(asking, values.shape[2]) != rows):
+        raise ValueError(
+            f"attention_bias.bias of shape {values.shape}: give (batch, heads, {asking} tokens, "
+            f"{answering} tokens), where each may be 1; there are {real} {answering} tokens"
+        )
     # The bias is of real tokens: it grows with their padding.
     missing = [
-        0 if have == 1 else want - have for have, want in zip(values.shape[2:], sizes, strict=True)
+        0 if have == 1 else want - have
+        for have, want in zip(values.shape[2:], (rows, columns), strict=True)
     ]
     values = jnp.pad(values, ((0, 0), (0, 0), (0, missing[0]), (0, missing[1])))
     return {(list(queries).index(asking), list(keys).index(answering)): values}
@@ -130,9 +143,25 @@ def check_channels(
         raise ValueError(f"{given} extra channels: the config has {extra_channels}")
 
 
-def check_bias(ports: Ports, present: Sequence[str]) -> None:
-    """Raises ValueError if the bias port names a stream that is not there."""
+def check_bias(ports: Ports, tokens: Mapping[str, Array]) -> None:
+    """Raises ValueError if the bias port names a stream that is not there, or does not fit it.
+
+    Args:
+      ports: what is plugged in.
+      tokens: of all streams that do not come as a cache; not padded.
+    """
     bias = ports.attention_bias
-    for name in () if bias is None else (bias.query, bias.key):
-        if name not in present:
-            raise ValueError(f"attention_bias: no stream {name!r} among {', '.join(present)}")
+    if bias is None:
+        return
+    lengths = {name: x.shape[1] for name, x in tokens.items()}
+    for name, kept in ports.kv_in.items():
+        lengths[name] = kept.k.shape[2] if kept.length is None else kept.length
+    for name in (bias.query, bias.key):
+        if name not in lengths:
+            raise ValueError(f"attention_bias: no stream {name!r} among {', '.join(lengths)}")
+    wanted = lengths[bias.query], lengths[bias.key]
+    if any(have not in (1, want) for have, want in zip(bias.bias.shape[2:], wanted, strict=True)):
+        raise ValueError(
+            f"attention_bias.bias has shape {bias.bias.shape}: give it {wanted[0]} rows for the "
+            f"{bias.query} queries and {wanted[1]} columns for the {bias.key} keys, or one for all"
+        )

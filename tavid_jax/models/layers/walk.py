@@ -12,7 +12,14 @@ from tavid_jax.models.layers import streams
 from tavid_jax.models.layers.attention import Part
 from tavid_jax.models.layers.depth import Remat, scan_depth, stack_depth
 from tavid_jax.models.layers.linear import Params
-from tavid_jax.models.layers.ports import Ports, Residuals, Walked, at, places
+from tavid_jax.models.layers.ports import (
+    CrossAttention,
+    Ports,
+    Residuals,
+    Walked,
+    at,
+    places,
+)
 from tavid_jax.models.layers.probe import Seen, observe
 from tavid_jax.models.layers.streams import VIDEO
 
@@ -133,7 +140,22 @@ def _per_layer(ports: Ports, depth: int) -> dict[str, Any]:
     for name, port in (("cross", ports.cross_attention), ("residual", ports.residuals)):
         if port is not None:
             layers[name] = places(port.layers, depth, f"{type(port).__name__}.layers")
+    if ports.cross_attention is not None:
+        _check_replaced(ports.cross_attention, depth)
+        if ports.cross_attention.layers is None:
+            # Scanned over, so that no gradient of the whole stack is added up block by block.
+            layers["cross_params"] = ports.cross_attention.params
     return layers
+
+
+def _check_replaced(port: CrossAttention, depth: int) -> None:
+    blocks = depth if port.layers is None else len(port.layers)
+    for leaf in jax.tree.leaves(port.params):
+        if leaf.shape[:1] != (blocks,):
+            raise ValueError(
+                f"CrossAttention.params has a leaf of shape {leaf.shape}: its first axis counts "
+                f"the replaced blocks, of which there are {blocks}"
+            )
 
 
 def _plug_in(ports: Ports, layer: Mapping[str, Any], batch: int) -> Plugs:
@@ -159,13 +181,13 @@ def _plug_in(ports: Ports, layer: Mapping[str, Any], batch: int) -> Plugs:
         port, (replaced, index) = ports.cross_attention, layer["cross"]
 
         def cross(context: Mapping[str, Array], x: Array, base: Callable[[], Array]) -> Array:
+            def instead(params: Any) -> Array:
+                # In the dtype of the products, as what it replaces.
+                return port.apply(params, x, context, base, port.inputs).astype(x.dtype)
+
             if port.layers is None:
-                return port.apply(at(port.params, index), x, context, base, port.inputs)
-            return jax.lax.cond(
-                replaced,
-                lambda: port.apply(at(port.params, index), x, context, base, port.inputs),
-                base,
-            )
+                return instead(layer["cross_params"])
+            return jax.lax.cond(replaced, lambda: instead(at(port.params, index)), base)
 
     return Plugs(parts=parts, bias=bias, probe=probe, cross=cross)
 

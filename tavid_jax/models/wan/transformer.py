@@ -47,6 +47,7 @@ from tavid_jax.models.layers.rotary import pad_rotary
 from tavid_jax.models.layers.streams import CONDITION, IMAGE, TEXT, VIDEO
 from tavid_jax.models.layers.walk import walk_blocks
 from tavid_jax.models.wan.block import BlockContext, Time, block, init_block
+from tavid_jax.models.wan.checks import check_context, check_groups, check_pair, check_probe
 from tavid_jax.models.wan.config import WanConfig
 from tavid_jax.models.wan.positions import rotary_for
 
@@ -265,7 +266,7 @@ class Wan(nn.Module):
         """
         ports = Ports() if ports is None else ports
         c = self.config
-        self._check(tokens, times, context, grid, ports)
+        self._check(tokens, times, context, grid, ports, text_bias)
         carried = self.dtype if self.residual_dtype is None else self.residual_dtype
         padded = streams.pad_all(tokens, carried)
         table = rotary_for(grid, c.head_dim, max_positions=c.max_positions)
@@ -289,24 +290,27 @@ class Wan(nn.Module):
         )
 
     def _check(
-        self, tokens: Mapping, times: Mapping, context: Mapping, grid: Grid, ports: Ports
+        self,
+        tokens: Mapping[str, Array],
+        times: Mapping[str, Time],
+        context: Mapping[str, Array],
+        grid: Grid,
+        ports: Ports,
+        text_bias: Array | None,
     ) -> None:
         streams.check_tokens(tokens, times, (VIDEO, CONDITION), math.prod(grid))
-        for name, time in times.items():
-            groups = time.vector.shape[1]
-            if math.prod(grid) % groups:
-                raise ValueError(
-                    f"{groups} timesteps per example for {math.prod(grid)} {name} tokens: give "
-                    f"one, one per latent frame ({grid[0]}), or one per token"
-                )
-        wanted = (TEXT,) if self.config.image_dim is None else (TEXT, IMAGE)
-        for name in wanted:
-            if (name in context) == (name in ports.kv_in):
-                raise ValueError(f"give {name} tokens, or their cache in ports.kv_in: exactly one")
+        check_groups(times, grid)
+        check_context(context, ports.kv_in, self.config.image_dim is not None)
+        if CONDITION in tokens and CONDITION in ports.kv_in:
+            raise ValueError("give condition tokens, or their cache in ports.kv_in: not both")
         batch = next(iter(tokens.values())).shape[0]
         shape = (self.config.num_heads, self.config.head_dim)
         streams.check_caches(ports.kv_in, self.config.num_layers, batch, shape)
-        streams.check_bias(ports, (*tokens, *context, *ports.kv_in))
+        streams.check_bias(ports, {**tokens, **context})
+        if ports.attention_bias is not None:
+            check_pair(ports.attention_bias)
+        if ports.probe is not None:
+            check_probe(ports.probe, math.prod(grid), text_bias is not None)
 
     def head(self, video: Float[Array, "B N D"], time: Time, grid: Grid) -> Array:
         """Video tokens behind the last block -> velocity (B, F, H, W, C), float32."""
