@@ -7,7 +7,10 @@ from typing import Any
 
 from tavid_jax.engine.method import System
 
-SYSTEMS = {"trajloom": ("tavid_jax.methods.trajloom.system", "TrajLoom")}
+SYSTEMS = {
+    "finetune": ("tavid_jax.methods.finetune.system", "FinetuneSystem"),
+    "trajloom": ("tavid_jax.methods.trajloom.system", "TrajLoom"),
+}
 
 
 def make_system(config: Any) -> System:

@@ -1,0 +1,1 @@
+"""Fine-tuning of a published text- or image-to-video model: low-rank adapters or all weights."""

@@ -1,0 +1,198 @@
+"""The published backbones as fine-tuning sees them: what a batch holds, and one evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from tavid_jax.engine.method import Arrays, Params, Spec
+from tavid_jax.methods.finetune.objectives import FlowMatching, Objective, VPrediction
+from tavid_jax.models.cogvideox.config import PRESETS as COGVIDEOX
+from tavid_jax.models.cogvideox.sharding import SHARDING as COGVIDEOX_SHARDING
+from tavid_jax.models.cogvideox.transformer import CogVideoX
+from tavid_jax.models.wan.config import PRESETS as WAN
+from tavid_jax.models.wan.sharding import SHARDING as WAN_SHARDING
+from tavid_jax.models.wan.transformer import Wan
+from tavid_jax.parallel.sharding import PathTable
+
+VIDEO_AXES = ("time", None, None, "embed")
+TOKEN_AXES = (None, "embed")
+# CLIP tokens of one image in the Wan 2.1 image branch.
+IMAGE_TOKENS = 257
+# Channels that tell Wan image-to-video which latent frames are given.
+MASK_CHANNELS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """Pixel size of the videos.
+
+    Attributes:
+      frames: 4k + 1 of them.
+      size_hw: height and width.
+    """
+
+    frames: int
+    size_hw: tuple[int, int]
+
+    def latent(self, stride_hw: int, patch: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Latent size (F, H, W), F padded to whole patches.
+
+        Raises:
+          ValueError: a size that the autoencoder's strides or the patch do not divide.
+        """
+        height, width = self.size_hw
+        if (self.frames - 1) % 4:
+            raise ValueError(
+                f"data.frames {self.frames} is not 4k + 1: use {self.frames // 4 * 4 + 1}"
+            )
+        step_h, step_w = stride_hw * patch[1], stride_hw * patch[2]
+        for name, size, step in (("height", height, step_h), ("width", width, step_w)):
+            if size % step:
+                raise ValueError(
+                    f"data.size_hw: {name} {size} is not a multiple of {step}: "
+                    f"use {max(1, round(size / step)) * step}"
+                )
+        frames = (self.frames - 1) // 4 + 1
+        return frames + -frames % patch[0], height // stride_hw, width // stride_hw
+
+
+@dataclasses.dataclass(frozen=True)
+class CogVideoXBackbone:
+    """CogVideoX, text-to-video or image-to-video.
+
+    A batch holds "video" latents, "text" features, and for image-to-video "image", the latent of
+    the first frame; its channels stand beside the noisy ones in latent frame 0, zeros elsewhere.
+    """
+
+    model: CogVideoX
+    geometry: Geometry
+    sharding: PathTable = COGVIDEOX_SHARDING
+
+    @property
+    def objective(self) -> Objective:
+        """The 2B model has no rotary positions; its noise schedule is shifted."""
+        return VPrediction(snr_shift=1.0 if self.model.config.rotary else 3.0)
+
+    @property
+    def has_image(self) -> bool:
+        """Whether the first frame is given."""
+        return self.model.config.in_channels > self.model.config.out_channels
+
+    def spec(self) -> dict[str, Spec]:
+        """The encoded batch."""
+        c = self.model.config
+        frames, height, width = self.geometry.latent(8, c.patch_size)
+        spec = {
+            "video": Spec((frames, height, width, c.out_channels), np.float32, VIDEO_AXES),
+            "text": Spec((c.text_length, c.text_dim), jnp.bfloat16, TOKEN_AXES),
+        }
+        if self.has_image:
+            channels = c.in_channels - c.out_channels
+            spec["image"] = Spec((height, width, channels), np.float32, VIDEO_AXES[1:])
+        return spec
+
+    def predict(
+        self, params: Params, state: Float[Array, "B F H W C"], timestep: Array, batch: Arrays
+    ) -> Float[Array, "B F H W C"]:
+        """v of a noisy latent."""
+        if self.has_image:
+            image = batch["image"][:, None].astype(state.dtype)
+            image = jnp.pad(image, ((0, 0), (0, state.shape[1] - 1), (0, 0), (0, 0), (0, 0)))
+            state = jnp.concatenate([state, image], axis=-1)
+        return self.model.apply({"params": params}, state, timestep, batch["text"])
+
+
+@dataclasses.dataclass(frozen=True)
+class WanBackbone:
+    """Wan, text-to-video or image-to-video by channels.
+
+    A batch holds "video" latents, "text" features, and for the models that read an image
+    "condition", the latent of the video that holds the given frames and is grey elsewhere,
+    "given" (0 or 1 per latent frame and mask channel), and for Wan 2.1 "clip", the image's tokens.
+    """
+
+    model: Wan
+    geometry: Geometry
+    sharding: PathTable = WAN_SHARDING
+    shift: float = 5.0
+
+    @property
+    def objective(self) -> Objective:
+        """Flow matching, with the given shift of noise levels."""
+        return FlowMatching(self.shift)
+
+    @property
+    def has_image(self) -> bool:
+        """Whether frames are given in further channels."""
+        return self.model.config.in_channels > self.model.config.out_channels
+
+    def spec(self) -> dict[str, Spec]:
+        """The encoded batch."""
+        c = self.model.config
+        # The autoencoder of 2.2 TI2V has 48 channels and halves each side once more.
+        stride = 16 if c.out_channels == 48 else 8
+        frames, height, width = self.geometry.latent(stride, c.patch_size)
+        spec = {
+            "video": Spec((frames, height, width, c.out_channels), np.float32, VIDEO_AXES),
+            "text": Spec((c.text_length, c.text_dim), jnp.bfloat16, TOKEN_AXES),
+        }
+        if self.has_image:
+            channels = c.in_channels - c.out_channels - MASK_CHANNELS
+            spec["condition"] = Spec((frames, height, width, channels), np.float32, VIDEO_AXES)
+            spec["given"] = Spec((frames, MASK_CHANNELS), np.float32, ("time", None))
+        if c.image_dim is not None:
+            tokens = c.image_tokens or IMAGE_TOKENS
+            spec["clip"] = Spec((tokens, c.image_dim), jnp.bfloat16, TOKEN_AXES)
+        return spec
+
+    def predict(
+        self, params: Params, state: Float[Array, "B F H W C"], timestep: Array, batch: Arrays
+    ) -> Float[Array, "B F H W C"]:
+        """Velocity of a noisy latent."""
+        if self.has_image:
+            mask = batch["given"][:, :, None, None].astype(state.dtype)
+            mask = jnp.broadcast_to(mask, (*state.shape[:-1], MASK_CHANNELS))
+            condition = batch["condition"].astype(state.dtype)
+            state = jnp.concatenate([state, mask, condition], axis=-1)
+        return self.model.apply(
+            {"params": params}, state, timestep, batch["text"], image=batch.get("clip")
+        )
+
+
+Backbone = CogVideoXBackbone | WanBackbone
+
+
+def make_backbone(
+    name: str, geometry: Geometry, changes: dict[str, Any], shift: float, **running: Any
+) -> Backbone:
+    """The backbone of a published name.
+
+    Args:
+      name: of a preset, such as "cogvideox-5b-i2v" or "wan2.1-t2v-14b".
+      geometry: pixel size of the videos.
+      changes: fields of the preset to replace, for small models of the same kind.
+      shift: of Wan's noise levels in training.
+      running: attributes of the module: dtypes, lora, scan, remat, attention.
+
+    Raises:
+      ValueError: a name or a field that does not exist.
+    """
+    for presets, module, kind, options in (
+        (COGVIDEOX, CogVideoX, CogVideoXBackbone, {}),
+        (WAN, Wan, WanBackbone, {"shift": shift}),
+    ):
+        if name in presets:
+            config = presets[name]
+            unknown = sorted(set(changes) - {f.name for f in dataclasses.fields(config)})
+            if unknown:
+                raise ValueError(
+                    f"model.changes.{unknown[0]} is no field of {type(config).__name__}"
+                )
+            config = dataclasses.replace(config, **changes)
+            return kind(module(config, **running), geometry, **options)
+    raise ValueError(f"model.backbone {name!r} is none of {', '.join([*COGVIDEOX, *WAN])}")

@@ -1,0 +1,68 @@
+"""Fine-tuning as a method: the backbone's own training objective on encoded videos."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tavid_jax.diffusion import losses
+from tavid_jax.engine.method import Arrays, Method, Params, Ratio, Spec
+from tavid_jax.methods.finetune.backbones import Backbone
+
+# Node of the backbone in the parameter tree.
+BACKBONE = "backbone"
+
+
+class Finetune(Method):
+    """Trains the adapters of a backbone that has low-rank rules, otherwise all its weights."""
+
+    def __init__(self, backbone: Backbone):
+        self.backbone = backbone
+        self.sharding = backbone.sharding
+        trained = "lora/.*" if backbone.model.lora else ".*"
+        self.trainable_paths = (f"{BACKBONE}/{trained}",)
+
+    def encoded_spec(self) -> dict[str, Spec]:
+        """Latents and features, see the backbones."""
+        return self.backbone.spec()
+
+    def init(self, rng: jax.Array) -> Params:
+        # Any call of the module makes all of its parameters; this one computes next to nothing.
+        variables = self.backbone.model.init(rng, jnp.zeros((1,)), method="embed_time")
+        return {BACKBONE: variables["params"]}
+
+    def loss(
+        self, params: Params, batch: Arrays, rng: jax.Array, step: jax.Array
+    ) -> tuple[Ratio, dict[str, Ratio]]:
+        """Squared error of the prediction, the mean over a video's latent, in float32."""
+        del step
+        noised = self.backbone.objective.noised(batch["video"], rng)
+        predicted = self.backbone.predict(params[BACKBONE], noised.state, noised.timestep, batch)
+        squared = jnp.square(predicted - noised.target)
+        ratio = losses.over_clips(losses.clip_sums(squared) / squared[0].size)
+        return ratio, {"denoising": ratio}
+
+    def sample_spec(self) -> dict[str, Spec]:
+        """A noisy latent with its conditions, twice the text, and the numbers of the step."""
+        spec = dict(self.encoded_spec())
+        text = spec["text"]
+        number = Spec((), np.float32, ())
+        numbers = dict.fromkeys(("timestep", "guidance", "keep", "move"), number)
+        return {**spec, "negative": text, **numbers}
+
+    def sample_step(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
+        """One deterministic step with classifier-free guidance: state <- keep state + move out.
+
+        Every first-order sampler is of this form, with its own two numbers per step.
+        """
+        del rng
+        both = {name: jnp.concatenate([x, x]) for name, x in batch.items()}
+        both["text"] = jnp.concatenate([batch["negative"], batch["text"]])
+        out = self.backbone.predict(params[BACKBONE], both["video"], both["timestep"], both)
+        without, given = jnp.split(out, 2)
+        guidance, keep, move = (
+            batch[name][:, None, None, None, None] for name in ("guidance", "keep", "move")
+        )
+        out = without + guidance * (given - without)
+        return {"video": keep * batch["video"] + move * out}

@@ -1,0 +1,9 @@
+"""Where CogVideoX's parameters (and their adapters and optimizer moments) lie on the mesh."""
+
+from tavid_jax.models.layers.block_sharding import BLOCK_RULES
+from tavid_jax.parallel.sharding import PathTable
+
+# The modulations' kernels (depth, E, 6 D) are a third of a block: split where they are wide.
+MODULATION = ((r"(^|/)blocks/mod[12]/kernel$", (None, None, "fsdp")),)
+# What no rule names is split over `fsdp` along its largest dimension, or copied if small.
+SHARDING = PathTable(rules=(*BLOCK_RULES, *MODULATION))
