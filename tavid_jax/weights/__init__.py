@@ -1,7 +1,10 @@
 """PyTorch checkpoints in and out: one declarative table per checkpoint."""
 
+from tavid_jax.weights.exported import export_checkpoint, save
 from tavid_jax.weights.identified import Identified, identify
+from tavid_jax.weights.imported import import_checkpoint, restore
 from tavid_jax.weights.model_json import PRESETS, config_from_json, config_to_json
+from tavid_jax.weights.opened import open_parameters
 from tavid_jax.weights.problems import WeightsError
 from tavid_jax.weights.registry import CHECKPOINTS, Checkpoint, export, load, port
 from tavid_jax.weights.source import Source, open_source
@@ -16,8 +19,13 @@ __all__ = [
     "config_from_json",
     "config_to_json",
     "export",
+    "export_checkpoint",
     "identify",
+    "import_checkpoint",
     "load",
+    "open_parameters",
     "open_source",
     "port",
+    "restore",
+    "save",
 ]

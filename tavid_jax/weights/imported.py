@@ -77,9 +77,9 @@ def import_checkpoint(
     with whole_or_absent(folder, sum(leaf.nbytes for leaf in leaves.values())) as part:
         digest = _Digest()
         save_leaves(part / PARAMS, leaves, digest.add)
-        record = _record(found, leaves, digest.text())
-        (part / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    return record
+        record = json.dumps(_record(found, leaves, digest.text()), indent=2)
+        (part / RECORD).write_text(f"{record}\n", encoding="utf-8")
+    return read_record(folder)
 
 
 def restore(folder: str | Path, shardings: Shardings | None = None, dtype: Any = None) -> dict:

@@ -11,7 +11,7 @@ import numpy as np
 
 from tavid_jax.weights.problems import WeightsError
 
-# What `dtype=` accepts, besides any numpy dtype.
+# What `dtype=` accepts, besides any floating numpy dtype.
 DTYPES = {
     "bf16": np.dtype(ml_dtypes.bfloat16),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
@@ -61,10 +61,12 @@ def to_dtype(name: Any) -> np.dtype | None:
     if isinstance(name, str) and name in DTYPES:
         return DTYPES[name]
     try:
-        return np.dtype(name)
-    except TypeError as error:
-        known = ", ".join([KEEP, *DTYPES])
-        raise WeightsError(f"no dtype {name!r}; known: {known}") from error
+        dtype = np.dtype(name)
+    except TypeError:
+        dtype = None
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        raise WeightsError(f"no dtype {name!r}; known: {', '.join([KEEP, *DTYPES])}")
+    return dtype
 
 
 def common_dtype(dtypes: list[np.dtype]) -> np.dtype:

@@ -42,7 +42,12 @@ class _LazyHandler(ocp.type_handlers.NumpyHandler):
         for value, info, arg in zip(values, infos, args, strict=True):
             array = value.read()
             for future in await super().serialize([array], [info], [arg]):
-                future.result()
+                try:
+                    future.result()
+                except KeyboardInterrupt:
+                    # Its thread would write on into a folder that is being removed.
+                    future.result()
+                    raise
             self._stored("/".join(str(key.key) for key in info.keypath), array)
             del array
         return []

@@ -3,7 +3,7 @@
 import sys
 import time
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Any
 
 import rich.console
 import rich.progress
@@ -12,14 +12,19 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class ProgressBar:
-    """A context; call it with (bytes done, bytes in all)."""
+    """A context; call it with (bytes done, bytes in all).
 
-    def __init__(self, what: str, stream: TextIO | None = None):
+    Args:
+      what: is being done, one word.
+      stream: a text file; default: stderr.
+    """
+
+    def __init__(self, what: str, stream: Any = None):
         self._what, self._stream = what, stream or sys.stderr
         self._started = self._last = time.monotonic()
         self._bar: rich.progress.Progress | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ProgressBar":
         if self._stream.isatty():
             self._bar = rich.progress.Progress(
                 rich.progress.TextColumn("{task.description}"),

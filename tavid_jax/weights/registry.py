@@ -119,8 +119,8 @@ def load(
     dtype: Any = "float32",
 ) -> dict:
     """`port` of a file, folder or `hf:` name (see `source`), one parameter in memory at a time."""
+    source = open_source(path, checkpoint_kind(name).containers)
     try:
-        source = open_source(path, checkpoint_kind(name).containers)
         return port(name, source.tensors, config, place, dtype)
     except WeightsError as error:
         raise WeightsError(f"{path} as {name}: {error}") from error

@@ -175,9 +175,8 @@ def _from_index(
     shards = {path.name: read_file(path, containers) for path in files}
     tensors = {key: tensor for shard in shards.values() for key, tensor in shard.items()}
     lost = [key for key in where if strip_wrappers(key) not in shards[where[key]]]
-    raise_all(
-        {"tensors that no shard holds": fold(lost)}, f"{index}: disagrees with the shards", _AGAIN
-    )
+    wrong = {"tensors that their shard does not hold": fold(lost)}
+    raise_all(wrong, f"{index} disagrees with the shards", _AGAIN)
     return tensors, files
 
 
