@@ -3,9 +3,13 @@
 import dataclasses
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tavid_jax.models.cogvideox.config import CogVideoXConfig
+from tavid_jax.models.cogvideox.transformer import CogVideoX, param_shapes
+from tavid_jax.models.layers.lora import init_lora
 from tests.models import random_weights
 
 # Three heads, and sizes of which no two are equal, so that nothing fits by accident.
@@ -94,3 +98,26 @@ def inputs(config: CogVideoXConfig, size: tuple[int, int, int], seed: int, batch
         normal(batch, config.text_length, config.text_dim),
         normal(batch, *size, config.out_channels),
     )
+
+
+def random_tree(shapes: Any, seed: int, scale: float = 1.0) -> dict[str, Any]:
+    """Noise in the shapes of a parameter tree: scales of norms around one, kernels by fan-in."""
+    rng = np.random.default_rng(seed)
+
+    def fill(path, leaf):
+        name = path[-1].key
+        noise = rng.standard_normal(leaf.shape).astype(np.float32)
+        if name == "scale":
+            return jnp.array(1 + 0.3 * noise)
+        fan_in = leaf.shape[-2] if name in ("kernel", "a", "b") else 10
+        return jnp.array(scale * fan_in**-0.5 * noise, jnp.float32)
+
+    return jax.tree_util.tree_map_with_path(fill, shapes)
+
+
+def params_of(model: CogVideoX, seed: int = 0) -> dict[str, Any]:
+    """Random parameters of one of our models, adapters too; nothing is compiled for it."""
+    base = param_shapes(model.config)
+    if model.lora:
+        base["lora"] = jax.eval_shape(lambda: init_lora(jax.random.key(0), base, model.lora))
+    return random_tree(base, seed)
