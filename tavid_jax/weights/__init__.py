@@ -1,12 +1,12 @@
 """PyTorch checkpoints in and out: one declarative table per checkpoint."""
 
 from tavid_jax.weights.exported import export_checkpoint, save
-from tavid_jax.weights.identified import Identified, identify
+from tavid_jax.weights.identified import Identified, identify, load
 from tavid_jax.weights.imported import import_checkpoint, restore
 from tavid_jax.weights.model_json import PRESETS, config_from_json, config_to_json
 from tavid_jax.weights.opened import open_parameters
 from tavid_jax.weights.problems import WeightsError
-from tavid_jax.weights.registry import CHECKPOINTS, Checkpoint, export, load, port
+from tavid_jax.weights.registry import CHECKPOINTS, Checkpoint, export, port
 from tavid_jax.weights.source import Source, open_source
 
 __all__ = [

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tavid_jax.weights.imported import Progress, whole_or_absent
-from tavid_jax.weights.lazy import LazyArray
+from tavid_jax.weights.lazy import Spec
 from tavid_jax.weights.model_json import ModelConfig, config_to_json
 from tavid_jax.weights.opened import open_parameters
 from tavid_jax.weights.problems import WeightsError
@@ -131,7 +131,7 @@ def _begin(
     folder: Path,
     inside: str,
     keys: list[str],
-    specs: Mapping[str, LazyArray],
+    specs: Mapping[str, Spec],
     shard_bytes: int,
     content: Mapping[str, Any] | None,
 ) -> dict[str, tuple[SafetensorsWriter, str]]:

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
+
 from tavid_jax.weights.lazy import LazyArray
 from tavid_jax.weights.model_json import (
-    CLASS,
     FORMATS,
     PRESETS,
+    ModelConfig,
+    class_of,
     differences,
     parse_config,
     preset_of,
@@ -17,8 +20,8 @@ from tavid_jax.weights.model_json import (
 from tavid_jax.weights.problems import WeightsError, raise_all
 from tavid_jax.weights.registry import CHECKPOINTS, checkpoint_kind
 from tavid_jax.weights.source import Source, open_source
-from tavid_jax.weights.streaming import plan
-from tavid_jax.weights.table import walk
+from tavid_jax.weights.streaming import Place, plan
+from tavid_jax.weights.table import nest, walk
 
 # A key that only checkpoints of this kind have.
 _SIGNS = {
@@ -73,9 +76,41 @@ def identify(source: str | Path, name: str | None = None, config: Any = None) ->
       WeightsError: nothing usable there, a kind or size that cannot be told, or a config.json
         that disagrees with `config` (all fields listed).
     """
-    containers = checkpoint_kind(name).containers if name else ()
+    kinds = [checkpoint_kind(name)] if name else CHECKPOINTS.values()
+    containers = tuple(c for kind in kinds for c in kind.containers)
     opened = open_source(source, containers)
     name = name or _kind_of(opened)
+    config = _config(opened, name, config)
+    preset = preset_of(config) if isinstance(config, ModelConfig) else None
+    return Identified(opened, name, config, _of_pair(preset, name))
+
+
+def load(
+    name: str | None,
+    path: str | Path,
+    config: Any = None,
+    place: Place | None = None,
+    dtype: Any = "float32",
+) -> dict:
+    """Parameters (a nested dict) of a published checkpoint, one of them in host memory at a time.
+
+    Args:
+      name, path, config: see `identify`.
+      place: where each parameter goes, (path, numpy array) -> array, e.g. a sharded `device_put`;
+        default: default device.
+      dtype: of the parameters: "bf16", "f32", a numpy dtype, or "keep" for the checkpoint's.
+
+    Raises:
+      WeightsError: see `identify`; and any mismatch, with all that is missing, left over or of
+        another shape.
+    """
+    place = place or (lambda path, array: jnp.asarray(array))
+    planned = identify(path, name, config).plan(dtype)
+    return nest({path: place(path, leaf.read()) for path, leaf in planned.items()})
+
+
+def _config(source: Source, name: str, config: Any) -> Any:
+    """What was asked for if it is what the checkpoint says, or what the checkpoint says."""
     kind = checkpoint_kind(name)
     if isinstance(config, str):
         if config not in PRESETS:
@@ -83,19 +118,15 @@ def identify(source: str | Path, name: str | None = None, config: Any = None) ->
         config = PRESETS[config]
     if config is not None and not isinstance(config, kind.config):
         raise WeightsError(
-            f"{source} is a checkpoint of kind {name}, which needs a {kind.config.__name__}, "
-            f"not a {type(config).__name__}"
+            f"{source.name} is a checkpoint of kind {name}, which needs a "
+            f"{kind.config.__name__}, not a {type(config).__name__}"
         )
-    stated = _stated(opened, kind.config)
-    if config is not None and stated:
-        what = f"{opened.config_path} disagrees with the config that was asked for"
-        raise_all({"fields": differences(stated, config)}, what, "give the checkpoint's own")
-    elif stated:
-        config = kind.config(**stated)
-    elif config is None:
-        config = _config_of_shapes(opened, name)
-    preset = preset_of(config) if type(config) in {type(p) for p in PRESETS.values()} else None
-    return Identified(opened, name, config, _of_pair(preset, name))
+    stated = _stated(source, kind.config)
+    if config is None:
+        return kind.config(**stated) if stated else _config_of_shapes(source, name)
+    what = f"{source.config_path} disagrees with the config that was asked for"
+    raise_all({"fields": differences(stated, config)}, what, "give the checkpoint's own")
+    return config
 
 
 def _stated(source: Source, wanted: type) -> dict[str, Any]:
@@ -104,7 +135,7 @@ def _stated(source: Source, wanted: type) -> dict[str, Any]:
         return {}
     if wanted not in {form.config for form in FORMATS.values()}:
         return {}
-    if CLASS not in source.config:
+    if class_of(source.config) is None:
         return {}
     return parse_config(source.config, source.config_path, source.tensors)
 
@@ -125,6 +156,7 @@ def _config_of_shapes(source: Source, name: str) -> Any:
     kind = checkpoint_kind(name)
     have = {key: tensor.shape for key, tensor in source.tensors.items()}
     configs = [config for config in PRESETS.values() if isinstance(config, kind.config)]
+    configs = configs or [kind.config()]
     expected = [_expected(kind, config) for config in configs]
     fits = [(len(e), -i) for i, e in enumerate(expected) if e.items() <= have.items()]
     if fits:

@@ -24,15 +24,11 @@ KEEP = "keep"
 
 
 @dataclass(frozen=True, eq=False)
-class LazyArray:
-    """An array on disk: its shape and dtype are known, its values are read by `read()`.
-
-    Nothing is cached: each `read` reads again.
-    """
+class Spec:
+    """Shape and dtype of an array."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
-    read: Callable[[], np.ndarray]
 
     @property
     def size(self) -> int:
@@ -41,8 +37,18 @@ class LazyArray:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that `read` returns."""
+        """Bytes of all elements."""
         return self.size * self.dtype.itemsize
+
+
+@dataclass(frozen=True, eq=False)
+class LazyArray(Spec):
+    """An array on disk: its shape and dtype are known, its values are read by `read()`.
+
+    Nothing is cached: each `read` reads again.
+    """
+
+    read: Callable[[], np.ndarray]
 
 
 def as_lazy(tensor: Any) -> LazyArray:

@@ -137,7 +137,7 @@ def parse_config(
         "CogVideoXTransformer3DModel": _decode_cogvideox,
         "WanTransformer3DModel": _decode_wan,
         "WanModel": _decode_original_wan,
-    }[content[CLASS]]
+    }[class_of(content)]
     return stated | decode(content, stated, path, keys)
 
 
@@ -172,7 +172,13 @@ def preset_of(config: ModelConfig) -> str | None:
     return next((name for name, preset in PRESETS.items() if preset == plain), None)
 
 
-def differences(stated: Mapping[str, Any], config: ModelConfig) -> list[str]:
+def class_of(content: Mapping[str, Any]) -> str | None:
+    """The class that a config.json names; some original ones only have its fields."""
+    original = "WanModel" if {"model_type", "in_dim", "dim"} <= content.keys() else None
+    return content.get(CLASS, original)
+
+
+def differences(stated: Mapping[str, Any], config: Any) -> list[str]:
     """Lines "field: theirs in config.json, ours here" for each field that disagrees."""
     return [
         f"{name}: {value!r} in config.json, {getattr(config, name)!r} here"
@@ -182,7 +188,7 @@ def differences(stated: Mapping[str, Any], config: ModelConfig) -> list[str]:
 
 
 def _format(content: Mapping[str, Any], path: Path | str) -> Format:
-    name = content.get(CLASS)
+    name = class_of(content)
     if name not in FORMATS:
         raise WeightsError(
             f"{path} describes a {name or 'model without a class name'}; "

@@ -46,7 +46,8 @@ class ProgressBar:
         now = time.monotonic()
         if now - self._last >= SECONDS_BETWEEN_LINES or done == total:
             self._last = now
-            print(line(self._what, done, total, now - self._started), file=self._stream, flush=True)
+            self._stream.write(line(self._what, done, total, now - self._started) + "\n")
+            self._stream.flush()
 
     def __exit__(
         self,

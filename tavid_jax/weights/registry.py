@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from tavid_jax.models.latte.visibility import VisibilityConfig
 from tavid_jax.models.wan.config import WanConfig
 from tavid_jax.weights import cogvideox, trajloom, wan
 from tavid_jax.weights.problems import WeightsError
-from tavid_jax.weights.source import open_source
 from tavid_jax.weights.streaming import Place, export_table, port_table
 from tavid_jax.weights.table import Table
 
@@ -109,21 +107,6 @@ def export(
     """The checkpoint's flat dict of tensors: the exact inverse of `port`."""
     kind = checkpoint_kind(name)
     return export_table(kind.table(config), params, kind.shapes(config), dtype)
-
-
-def load(
-    name: str,
-    path: str | Path,
-    config: Any,
-    place: Place | None = None,
-    dtype: Any = "float32",
-) -> dict:
-    """`port` of a file, folder or `hf:` name (see `source`), one parameter in memory at a time."""
-    source = open_source(path, checkpoint_kind(name).containers)
-    try:
-        return port(name, source.tensors, config, place, dtype)
-    except WeightsError as error:
-        raise WeightsError(f"{path} as {name}: {error}") from error
 
 
 def checkpoint_kind(name: str) -> Checkpoint:

@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from tavid_jax.weights.lazy import LazyArray, as_lazy, common_dtype, to_dtype
+from tavid_jax.weights.lazy import LazyArray, Spec, as_lazy, common_dtype, to_dtype
 from tavid_jax.weights.problems import fold, raise_all, with_nearest
 from tavid_jax.weights.table import Row, Table, nest, walk
 
@@ -64,7 +64,7 @@ def port_table(
 
 def plan_export(
     table: Table, params: Mapping[str, Any], shapes: Shapes, dtype: Any = "keep"
-) -> tuple[dict[str, LazyArray], Iterator[tuple[str, np.ndarray]]]:
+) -> tuple[dict[str, Spec], Iterator[tuple[str, np.ndarray]]]:
     """The checkpoint of a model's parameters: the exact inverse of `plan`.
 
     Args:
@@ -72,8 +72,8 @@ def plan_export(
       dtype: of the tensors; "keep" is the parameters'.
 
     Returns:
-      key -> shape and dtype of every tensor (their `read` must not be used), and an iterator over
-      (key, array) in the same order that reads each parameter once.
+      key -> shape and dtype of every tensor, and an iterator over (key, array) in the same order
+      that reads each parameter once.
 
     Raises:
       WeightsError: lists every missing and unknown path and wrong shape of `params`.
@@ -97,10 +97,10 @@ def plan_export(
     specs = {}
     for row in table.rows:
         leaf = have[row.path]
-        spec = LazyArray(row.source_shape(leaf.shape), chosen or leaf.dtype, _unreadable)
+        spec = Spec(row.source_shape(leaf.shape), chosen or leaf.dtype)
         specs.update(dict.fromkeys(row.keys(), spec))
     buffers = {derived.source: derived.value() for derived in table.derived}
-    specs |= {key: as_lazy(value) for key, value in buffers.items()}
+    specs |= {key: Spec(value.shape, value.dtype) for key, value in buffers.items()}
     return specs, _export(table, have, chosen, buffers)
 
 
@@ -123,10 +123,6 @@ def _export(
         for key, part in zip(row.keys(), parts, strict=True):
             yield key, np.array(row.op.backward(part), dtype=dtype or part.dtype, order="C")
     yield from buffers.items()
-
-
-def _unreadable() -> np.ndarray:
-    raise RuntimeError("a description of a tensor that is yet to be written has no values")
 
 
 def _stacked(

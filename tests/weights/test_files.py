@@ -38,6 +38,14 @@ def test_torch_containers_and_wrappers(tmp_path, state, container, prefix):
     assert_loaded(tmp_path / "head.pt", state)
 
 
+def test_the_kind_is_told_by_the_keys(tmp_path, state):
+    torch.save({"predictor": {k: torch.tensor(v) for k, v in state.items()}}, tmp_path / "head.pt")
+    found = weights.identify(tmp_path / "head.pt", config=CONFIG)
+    assert (found.name, found.config, found.preset) == (NAME, CONFIG, None)
+    with pytest.raises(weights.WeightsError, match="shapes are those of no published model"):
+        weights.identify(tmp_path / "head.pt")
+
+
 def test_containers_are_tried_in_order(state):
     saved = {"model": {"b": np.zeros(1)}, "generator": {"a": np.zeros(1)}}
     assert list(unwrap(saved, ("generator", "model"))) == ["a"]

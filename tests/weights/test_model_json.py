@@ -76,6 +76,8 @@ def test_the_original_file_as_published(write):
         "text_len": 512,
     }
     assert weights.config_from_json(write(content)) == weights.PRESETS["wan2.1-t2v-1.3b"]
+    nameless = {key: value for key, value in content.items() if key[0] != "_"}
+    assert weights.config_from_json(write(nameless)) == weights.PRESETS["wan2.1-t2v-1.3b"]
     with raises("model_type 'vace' is not supported; known: t2v, ti2v, i2v, flf2v"):
         weights.config_from_json(write({**content, "model_type": "vace"}))
 
@@ -105,6 +107,8 @@ def test_disagreement_lists_field_theirs_and_ours(tmp_path, tiny, tiny_model):
         weights.identify(tmp_path, config=other)
     assert "num_layers: 2 in config.json, 7 here" in str(caught.value)
     assert "sample_hw: (4, 6) in config.json, (8, 6) here" in str(caught.value)
+    with raises("num_layers: 2 in config.json, 7 here"):
+        weights.load("cogvideox", tmp_path, other)
     with raises("no preset 'cogvideox-9b'; known: cogvideox-2b"):
         weights.identify(tmp_path, config="cogvideox-9b")
     with raises("needs a CogVideoXConfig, not a WanConfig"):
