@@ -201,12 +201,14 @@ def _counted(
 
 
 def _record(found: Identified, leaves: Mapping[str, LazyArray], digest: str) -> dict[str, Any]:
+    files = found.source.files
+    root = os.path.commonpath([file.parent for file in files])
     return {
         "kind": found.name,
         "preset": found.preset,
         "config": dataclasses.asdict(found.config),
         "source": found.source.name,
-        "files": [{"name": f.name, "bytes": f.stat().st_size} for f in found.source.files],
+        "files": [{"name": os.path.relpath(f, root), "bytes": f.stat().st_size} for f in files],
         "tensors": len(found.source.tensors),
         "parameters": sum(leaf.size for leaf in leaves.values()),
         "bytes": sum(leaf.nbytes for leaf in leaves.values()),

@@ -83,6 +83,11 @@ def test_two_experts_in_either_layout(tmp_path, tiny_model, tiny):
     again = weights.identify(tmp_path / "original").plan()
     for path, leaf in found.plan().items():
         np.testing.assert_array_equal(again[path].read(), leaf.read(), err_msg=path)
+    record = weights.import_checkpoint(tmp_path / "pair", tmp_path / "imported")
+    assert [file["name"] for file in record["files"]] == [
+        "transformer/diffusion_pytorch_model.safetensors",
+        "transformer_2/diffusion_pytorch_model.safetensors",
+    ]
     one = weights.identify(tmp_path / "pair" / "transformer_2")
     assert one.name == "wan_diffusers"
     low = found.plan()["low_noise/out_proj/bias"].read()
