@@ -3,5 +3,16 @@
 from tavid_jax.models.layers.block_sharding import BLOCK_RULES
 from tavid_jax.parallel.sharding import PathTable
 
+# Stacked tables, biases and norms: small in every block, though not all blocks together.
+SMALL = (
+    (r"(^|/)blocks/modulation$", (None, None, None)),
+    (r"(^|/)blocks/.+/(bias|scale)$", (None, None)),
+)
+# As in the blocks: outputs of the first product over `tensor`, inputs of the second.
+EMBEDDINGS = (
+    (r"(^|/)(text|time|image)_embed/fc1/kernel$", ("fsdp", "tensor")),
+    (r"(^|/)(text|time|image)_embed/fc2/kernel$", ("tensor", "fsdp")),
+    (r"(^|/)time_proj/kernel$", ("fsdp", "tensor")),
+)
 # What no rule names is split over `fsdp` along its largest dimension, or copied if small.
-SHARDING = PathTable(rules=BLOCK_RULES)
+SHARDING = PathTable(rules=(*BLOCK_RULES, *SMALL, *EMBEDDINGS))

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 def merge_padding(
     text: Float[Array, "B L E"], keep: int
-) -> tuple[Float[Array, "B keep+1 E"], Float[Array, " keep+1"]]:
+) -> tuple[Float[Array, "B {keep+1} E"], Float[Array, "{keep+1}"]]:
     """(shorter text, bias of its keys) with the same cross-attention as the whole.
 
     Prompts end in zero vectors, which all become the same key and value: n of them weigh as much
