@@ -38,11 +38,11 @@ class Variant:
     size: tuple[int, int, int]
 
 
+PUBLISHED = ("2b", "5b", "5b-i2v", "1.5-t2v", "1.5-i2v")
 VARIANTS = {
     "2b": Variant(config_of(rotary=False), (3, 4, 6)),
     "2b at another size": Variant(config_of(rotary=False, spatial_scale=1.4), (2, 6, 8)),
     "5b": Variant(config_of(num_layers=3), (3, 4, 6)),
-    "5b at a larger size": Variant(config_of(), (3, 6, 8)),
     "5b cropped": Variant(config_of(sample_hw=(16, 12)), (2, 4, 8)),
     "5b-i2v": Variant(_I2V, (3, 4, 6)),
     "5b-i2v of fewer frames": Variant(_I2V, (2, 4, 6)),
