@@ -6,7 +6,16 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from tavid_jax.parallel.mesh import make_mesh
-from tavid_jax.parallel.sharding import PathTable, constrain, paths, shardings_for
+from tavid_jax.parallel.sharding import (
+    PathTable,
+    compiling_for,
+    constrain,
+    context_ways,
+    padded_tokens,
+    paths,
+    shardings_for,
+    target_platform,
+)
 
 
 def _program(mesh, x):
@@ -46,3 +55,17 @@ def test_paths_and_one_device_placement():
     assert [path for path, _ in paths(tree)] == ["a/0", "a/1/b"]
     out = shardings_for(tree, make_mesh({"fsdp": 1}, jax.devices()[:1]))
     assert all(s.spec == P() for s in jax.tree.leaves(out))
+
+
+def test_without_a_mesh_tokens_are_not_padded():
+    assert context_ways() == 1 and padded_tokens(13) == 13
+
+
+def test_programs_know_what_they_are_compiled_for():
+    seen = []
+    f = jax.jit(lambda x: seen.append(target_platform()) or x)
+    f(0.0)
+    with compiling_for("tpu"):
+        f(0.0)  # traced again: the platform is part of the cache's key
+    f(0.0)
+    assert seen == [jax.default_backend(), "tpu"]

@@ -21,8 +21,8 @@ from tavid_jax.parallel.sharding import target_platform
 
 # Bytes of one block of float32 scores: what stays in cache on a CPU; elsewhere enough to keep
 # the matrix units busy and little beside the activations.
-BLOCK_BYTES = {"cpu": 2**23, "gpu": 2**27, "tpu": 2**27}
-LARGEST_BLOCK = 1024
+BLOCK_BYTES = {"cpu": 2**22, "gpu": 2**27, "tpu": 2**27}
+LEAST_ROWS, MOST_ROWS = 64, 1024
 # Score of a key that must not be seen: finite, so that a block of such keys gives no NaN.
 HIDDEN = -0.7 * float(jnp.finfo(jnp.float32).max)
 
@@ -35,13 +35,16 @@ class Blocks(NamedTuple):
 
 
 def choose_blocks(batch: int, heads: int, queries: int, keys: int) -> Blocks:
-    """Square blocks within `BLOCK_BYTES` where possible, rows that share the queries evenly."""
-    budget = BLOCK_BYTES.get(target_platform(), BLOCK_BYTES["gpu"]) / (4 * batch * heads)
-    side = LARGEST_BLOCK
-    while side > 128 and side * side > budget:
-        side //= 2
-    rows = min(side, queries)
-    return Blocks(rows=-(-queries // -(-queries // rows)), keys=min(side, keys))
+    """Blocks within `BLOCK_BYTES` where possible, twice as many keys as rows.
+
+    The queries are shared evenly among the rows of blocks.
+    """
+    budget = BLOCK_BYTES.get(target_platform(), BLOCK_BYTES["gpu"])
+    rows = MOST_ROWS
+    while rows > LEAST_ROWS and 4 * batch * heads * rows * 2 * rows > budget:
+        rows //= 2
+    count = -(-queries // rows)
+    return Blocks(rows=-(-queries // count), keys=min(2 * rows, keys))
 
 
 def attend(

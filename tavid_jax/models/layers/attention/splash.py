@@ -4,10 +4,11 @@ Sequences are padded to whole blocks; keys of padding are told from real ones by
 only where there are any. The kernel knows no scale, so the queries carry it.
 
 `forward` and `backward` are the halves from which the ring builds attention over several devices
-(see chunked.py); the kernel's own gradient, used on one device, needs neither.
+(see chunked.py); on one device the kernel's own gradient is used.
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -61,12 +62,38 @@ def attend(
 ) -> Float[Array, "B Q K D"]:
     """softmax(scale q k^T) v."""
     q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))
-    blocks = choose_blocks(q.shape[2], k.shape[2])
-    run = _kernel(
-        q.shape[1], _ceil(q.shape[2], blocks.rows), _ceil(k.shape[2], blocks.keys), blocks
-    )
-    out = _over_batch(run, *_pad(q, k, v, None, scale, blocks))
-    return jnp.swapaxes(out[:, :, : q.shape[2]], 1, 2)
+    return jnp.swapaxes(_attend(q, k, v, scale), 1, 2)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _attend(q, k, v, scale):
+    return _attend_forward(q, k, v, scale)[0]
+
+
+def _attend_forward(q, k, v, scale):
+    def run(q, k, v):
+        blocks = choose_blocks(q.shape[2], k.shape[2])
+        queries = q.shape[2]
+        q, k, v, ids = _pad(q, k, v, None, scale, blocks)
+        kernel = _kernel(q.shape[1], q.shape[2], k.shape[2], blocks)
+        return _over_batch(kernel, q, k, v, ids)[:, :, :queries]
+
+    with _precision(q.dtype):
+        return jax.vjp(run, q, k, v)
+
+
+def _attend_backward(scale, gradient, d_out):
+    with _precision(d_out.dtype):
+        return gradient(d_out)
+
+
+_attend.defvjp(_attend_forward, _attend_backward)
+
+
+def _precision(dtype):
+    """Products of 16-bit numbers are exact anyway, and the kernel fails if asked for more."""
+    low = jnp.dtype(dtype).itemsize == 2
+    return jax.default_matmul_precision("default") if low else contextlib.nullcontext()
 
 
 def forward(
@@ -85,7 +112,8 @@ def forward(
     queries = q.shape[2]
     q, k, v, ids = _pad(q, k, v, seen, scale, blocks)
     run = _kernel(q.shape[1], q.shape[2], k.shape[2], blocks, save_residuals=True)
-    out, (lse,) = _over_batch(run, q, k, v, ids)
+    with _precision(q.dtype):
+        out, (lse,) = _over_batch(run, q, k, v, ids)
     return out[:, :, :queries].astype(jnp.float32), lse[:, :, :queries]
 
 
@@ -128,7 +156,9 @@ def backward(
         )
         return grads[3:6]
 
-    d_q, d_k, d_v = (x.astype(jnp.float32) for x in jax.vmap(one)(q, k, v, out, lse, d_out))
+    with _precision(q.dtype):
+        grads = jax.vmap(one)(q, k, v, out, lse, d_out)
+    d_q, d_k, d_v = (x.astype(jnp.float32) for x in grads)
     return d_q[:, :, :queries] * scale, d_k[:, :, :keys], d_v[:, :, :keys]
 
 

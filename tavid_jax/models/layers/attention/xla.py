@@ -9,12 +9,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tavid_jax.parallel.sharding import target_platform
-
-# On a CPU the products of so many query rows with all keys are made one after another: the
-# scores then stay in cache between the two products.
-CPU_ROWS = 512
-
 
 def attend(
     q: Float[Array, "B Q K D"],
@@ -26,18 +20,6 @@ def attend(
 ) -> Float[Array, "B Q K D"]:
     """softmax(scale q k^T + bias) v; products in the inputs' dtype, sums in float32."""
     q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))
-    rows = CPU_ROWS if target_platform() == "cpu" else q.shape[2]
-    blocks = []
-    for start in range(0, q.shape[2], rows):
-        stop = min(start + rows, q.shape[2])
-        part = bias if bias is None or bias.shape[2] == 1 else bias[:, :, start:stop]
-        blocks.append(_heads_first(q[:, :, start:stop], k, v, part, scale))
-    out = blocks[0] if len(blocks) == 1 else jnp.concatenate(blocks, axis=2)
-    return jnp.swapaxes(out, 1, 2)
-
-
-def _heads_first(q, k, v, bias, scale):
-    """The same for (B, K, S, D)."""
     scores = scores_of(q, k, bias, scale)
     # The maximum only guards against overflow: the result does not depend on it.
     top = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
@@ -46,7 +28,7 @@ def _heads_first(q, k, v, bias, scale):
     mixed = jnp.einsum(
         "bkqs,bksd->bkqd", weights.astype(v.dtype), v, preferred_element_type=scores.dtype
     )
-    return (mixed / total).astype(v.dtype)
+    return jnp.swapaxes((mixed / total).astype(v.dtype), 1, 2)
 
 
 def scores_of(

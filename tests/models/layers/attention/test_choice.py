@@ -21,7 +21,7 @@ def chosen(platform, *, implementation="auto", dtype=jnp.bfloat16, head_dim=64, 
     [
         ("cpu", {}, "chunked"),
         ("cpu", {"score_bytes": SMALL}, "xla"),
-        ("cpu", {"score_bytes": 4 * 8 * 2048 * 2274}, "xla"),
+        ("cpu", {"score_bytes": 4 * 8 * 2048 * 2274}, "chunked"),
         ("gpu", {}, "cudnn"),
         ("gpu", {"dtype": jnp.float32}, "chunked"),
         ("gpu", {"head_dim": 80}, "cudnn"),
