@@ -67,6 +67,13 @@ def test_how_tokens_are_brought_together(axes, how):
         assert sharded.exchange(queries, parts, ring=False) == how.replace("ring", "gather")
 
 
+@pytest.mark.parametrize("axes, ways", [(RING, 8), (HEADS, 8), ({"fsdp": 8}, 1)])
+def test_scores_are_divided(axes, ways):
+    queries, parts = streams()  # two samples do not divide by 8
+    with jax.set_mesh(make_mesh(axes)):
+        assert sharded.divided_by(queries, parts) == ways
+
+
 @pytest.mark.parametrize("axes", [RING, HEADS, {"replica": 2, "fsdp": 1, "context": 4}])
 def test_text_and_video(axes):
     assert_equal_to_one_device(axes, *streams())

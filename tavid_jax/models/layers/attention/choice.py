@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from absl import logging
 
 from tavid_jax.models.layers.attention import splash
-from tavid_jax.parallel.sharding import target_platform
+from tavid_jax.parallel.sharding import target_chip, target_platform
 
 IMPLEMENTATIONS = ("auto", "xla", "chunked", "cudnn", "splash")
 # Up to so many bytes of float32 scores on one device the plain implementation is taken: it
@@ -50,6 +50,8 @@ def choose(implementation: str, *, dtype, head_dim: int, score_bytes: int, biase
 def obstacle(implementation: str, platform: str, dtype, head_dim: int, biased: bool) -> str:
     """Why an implementation cannot run, as the rest of a sentence; "" if it can."""
     if implementation == "cudnn":
+        if platform in ("gpu", "cuda") and target_chip().startswith("AMD"):
+            return f"needs an NVIDIA GPU, not an {target_chip()}"
         if platform not in ("gpu", "cuda"):
             return f"needs an NVIDIA GPU, not a {platform}"
         if jnp.dtype(dtype) not in (jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float16)):

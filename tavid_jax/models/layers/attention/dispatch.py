@@ -69,7 +69,7 @@ def attention(
         implementation,
         dtype=q.dtype,
         head_dim=q.shape[-1],
-        score_bytes=4 * q.shape[0] * q.shape[2] * rows * keys // divided_by(queries[0], parts),
+        score_bytes=4 * q.shape[0] * q.shape[2] * rows * keys // divided_by(queries, parts),
         biased=bool(biases),
     )
     attend = _ATTEND[chosen]

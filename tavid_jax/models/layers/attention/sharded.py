@@ -32,12 +32,13 @@ def spec(shape: tuple[int, ...], split: bool) -> PartitionSpec:
     return partition(shape, "batch", "tokens" if split else None, "heads", None)
 
 
-def divided_by(query: Query, parts: Sequence[Part]) -> int:
+def divided_by(queries: Sequence[Query], parts: Sequence[Part]) -> int:
     """Over how many devices the scores of a call are divided."""
     axes = auto_axes()
-    places = spec(query.q.shape, query.split or any(part.split for part in parts))
+    places = spec(queries[0].q.shape, split=False)
     names = [n for p in places if p for n in ((p,) if isinstance(p, str) else p)]
-    return math.prod(axes[name] for name in names)
+    split = any(x.split for x in (*queries, *parts))
+    return math.prod(axes[name] for name in names) * (context_ways() if split else 1)
 
 
 def exchange(queries: Sequence[Query], parts: Sequence[Part], ring: bool) -> str:
