@@ -10,7 +10,6 @@ import numpy as np
 from tavid_jax.models.cogvideox.config import CogVideoXConfig
 from tavid_jax.models.cogvideox.transformer import CogVideoX, param_shapes
 from tavid_jax.models.layers.lora import init_lora
-from tests.models import random_weights
 
 # Three heads, and sizes of which no two are equal, so that nothing fits by accident.
 _COMMON = dict(num_heads=3, head_dim=16, num_layers=2, in_channels=4, out_channels=4)
@@ -81,6 +80,8 @@ def torch_arguments(config: CogVideoXConfig) -> dict[str, Any]:
 def torch_model(config: CogVideoXConfig, seed: int, shrunk=SHRUNK):
     """diffusers' transformer with random weights."""
     from diffusers import CogVideoXTransformer3DModel
+
+    from tests.models import random_weights
 
     model = CogVideoXTransformer3DModel(**torch_arguments(config))
     return random_weights.randomise(model, seed, shrunk)
