@@ -68,11 +68,11 @@ def diffusers_arguments(config: WanConfig) -> dict[str, Any]:
     )
 
 
-def torch_model(config: WanConfig, seed: int = 0, shrink: bool = True):
-    """diffusers' model, every tensor random; what stands in front of norms small if `shrink`."""
+def torch_model(config: WanConfig, seed: int = 0):
+    """diffusers' model, every tensor random; what stands in front of norms is small."""
     from diffusers import WanTransformer3DModel
 
-    shrunk = SHRUNK + (SHRUNK_IMAGE if config.image_dim else ()) if shrink else ()
+    shrunk = SHRUNK + (SHRUNK_IMAGE if config.image_dim else ())
     return randomise(WanTransformer3DModel(**diffusers_arguments(config)), seed, shrunk)
 
 
