@@ -33,7 +33,7 @@ from tavid_jax.models.cogvideox.config import CogVideoXConfig
 from tavid_jax.models.layers import streams
 from tavid_jax.models.layers.depth import Remat, init_stack
 from tavid_jax.models.layers.embeddings import timestep_embedding
-from tavid_jax.models.layers.linear import init_parameters, matmul, project, torch_linear
+from tavid_jax.models.layers.linear import init_parameters, project, torch_linear
 from tavid_jax.models.layers.lora import LoraRule, attach, init_lora
 from tavid_jax.models.layers.mlp import init_mlp, silu
 from tavid_jax.models.layers.modulation import scale_shift
@@ -208,7 +208,7 @@ class CogVideoX(nn.Module):
         tokens = project(self.tree["patch_embed"], patchify(latents, c.patch_size), self.dtype)
         if extra is not None:
             added = patchify(extra, c.patch_size)
-            tokens = tokens + matmul(self.tree["patch_embed_extra"], added, self.dtype)
+            tokens = tokens + project(self.tree["patch_embed_extra"], added, self.dtype)
         if self._has_learned(grid):
             return tokens + self.tree["pos_embed"][c.text_length :].astype(self.dtype)
         if c.learned_positions or not c.rotary:

@@ -79,18 +79,27 @@ def linear(
 def project(
     params: Params, x: Float[Array, "*S I"], dtype: DTypeLike, stream: str = "video"
 ) -> Float[Array, "*S O"]:
-    """`linear`, plus the low-rank terms that `lora.attach` put beside the kernel.
+    """`linear` (or `matmul`, without a bias), plus the low-rank terms of `lora.attach`.
 
     A term acts on one stream of tokens or on all of them: y += scale * (x A) B, in this order,
     so that A B is never formed.
     """
-    y = linear(params, x, dtype)
+    y = linear(params, x, dtype) if "bias" in params else matmul(params, x, dtype)
     terms = params.get("lora", {})
     for key in (ALL_STREAMS, stream):
         for low_rank in terms.get(key, {}).values():
             a, b = low_rank["a"].astype(dtype), low_rank["b"].astype(dtype)
             y = y + low_rank["scale"].astype(dtype) * ((x.astype(dtype) @ a) @ b)
     return y
+
+
+def in_memory(x: Float[Array, "*S O"]) -> Float[Array, "*S O"]:
+    """x, which the compiler must store as it is if it is of 16 bits.
+
+    A product whose result is converted to float32 next would otherwise be stored as float32:
+    twice the memory for a sum that was rounded already.
+    """
+    return jax.lax.optimization_barrier(x) if x.dtype.itemsize == 2 else x
 
 
 def matmul(params: Params, x: Float[Array, "*S I"], dtype: DTypeLike) -> Float[Array, "*S O"]:

@@ -28,13 +28,8 @@ def pad_all(tokens: Mapping[str, Array], dtype: DTypeLike) -> dict[str, Array]:
 
 def pad(name: str, tokens: Float[Array, "B N D"]) -> Float[Array, "B P D"]:
     """One stream of `pad_all`."""
-    missing = _padded_to(name, tokens.shape[1]) - tokens.shape[1]
+    missing = padded_tokens(tokens.shape[1]) - tokens.shape[1] if name in SPLIT else 0
     return place(name, jnp.pad(tokens, ((0, 0), (0, missing), (0, 0))))
-
-
-def _padded_to(name: str, tokens: int) -> int:
-    """How long a stream of so many real tokens is with its padding."""
-    return padded_tokens(tokens) if name in SPLIT else tokens
 
 
 def place(name: str, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
@@ -90,7 +85,7 @@ def biases(
     """The bias of a port as `attention` wants it, by the places of its two streams.
 
     Raises:
-      ValueError: the port names a stream that is not there, or the bias has another size.
+      ValueError: the port names a stream that is not there.
     """
     if bias is None:
         return None
@@ -101,13 +96,6 @@ def biases(
                 f"attention_bias.{role}={name!r}: the streams here are {', '.join(present)}"
             )
     rows, columns = queries[asking].q.shape[1], keys[answering].k.shape[1]
-    real = keys[answering].real
-    fits = values.ndim == 4 and values.shape[3] in (1, real)
-    if not fits or (values.shape[2] != 1 and _padded_to(asking, values.shape[2]) != rows):
-        raise ValueError(
-            f"attention_bias.bias of shape {values.shape}: give (batch, heads, {asking} tokens, "
-            f"{answering} tokens), where each may be 1; there are {real} {answering} tokens"
-        )
     # The bias is of real tokens: it grows with their padding.
     missing = [
         0 if have == 1 else want - have

@@ -32,7 +32,6 @@ from tavid_jax.models.layers.embeddings import timestep_embedding
 from tavid_jax.models.layers.linear import (
     Params,
     init_parameters,
-    matmul,
     project,
     xavier_linear,
     zero_linear,
@@ -239,7 +238,7 @@ class Wan(nn.Module):
         tokens = project(self.tree["patch_embed"], patchify(latents, c.patch_size), self.dtype)
         if extra is not None:
             added = patchify(extra, c.patch_size)
-            tokens = tokens + matmul(self.tree["patch_embed_extra"], added, self.dtype)
+            tokens = tokens + project(self.tree["patch_embed_extra"], added, self.dtype)
         return tokens
 
     def blocks(

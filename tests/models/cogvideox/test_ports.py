@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tavid_jax.models.cogvideox.transformer import CogVideoX
+from tavid_jax.models.cogvideox.transformer import CogVideoX, initialisers
 from tavid_jax.models.layers.lora import LoraRule, merge
 from tavid_jax.models.layers.ports import AttentionBias, Ports, Probe, Residuals
 from tavid_jax.parallel.sharding import paths
@@ -328,12 +328,15 @@ def test_extra_channels():
     both = jnp.concatenate([latents, extra], axis=-1)
     run_wide = jax.jit(lambda p: CogVideoX(wide).apply({"params": p}, both, T, text))
     same(run(params, extra), run_wide({**published, "patch_embed": joined}))
+    rules = (LoraRule("patch_embed(_extra)?", 2),)
+    adapted = CogVideoX(config, lora=rules)
+    params = tiny.params_of(adapted)
+    run_adapted = jax.jit(lambda p: adapted.apply({"params": p}, latents, T, text, extra=extra))
+    same(run_adapted(params), run(merge(params, rules), extra))
 
 
 def test_extra_channels_start_at_zero():
     config = tiny.config_of(num_layers=1, extra_channels=2)
-    from tavid_jax.models.cogvideox.transformer import initialisers
-
     assert not np.any(initialisers(config)["patch_embed_extra"](jax.random.key(0))["kernel"])
 
 
