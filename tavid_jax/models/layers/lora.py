@@ -15,9 +15,11 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from tavid_jax.models.layers.linear import ALL_STREAMS, uniform_fan_in
+from tavid_jax.models.layers.streams import CONDITION, IMAGE, TEXT, VIDEO
 
 # Parameters below this node are stacked over depth.
 STACK = "blocks"
+STREAMS = (ALL_STREAMS, VIDEO, TEXT, CONDITION, IMAGE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,10 @@ class LoraRule:
     def __post_init__(self):
         if self.rank < 1:
             raise ValueError(f"LoRA rule {self.name!r}: rank {self.rank} must be at least 1")
+        if self.stream not in STREAMS:
+            raise ValueError(
+                f"LoRA rule {self.name!r}: no stream {self.stream!r}; use {', '.join(STREAMS)}"
+            )
 
     def __hash__(self) -> int:
         # Modules that hold rules are hashed by jit; lists and slices of layers cannot be.

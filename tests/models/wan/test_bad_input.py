@@ -149,3 +149,8 @@ def test_bad_streams_are_refused(params):
         model.blocks({"video": tokens}, {}, text, GRID)
     with pytest.raises(ValueError, match="no stream to walk"):
         model.blocks({}, {}, text, GRID)
+
+
+def test_an_adapter_of_an_unknown_stream_is_refused():
+    with pytest.raises(ValueError, match="no stream 'conditon'; use all, video, text, condition"):
+        LoraRule("blocks/attn/q", 2, stream="conditon")
