@@ -17,12 +17,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tavid_jax.models.cogvideox.config import CogVideoXConfig
 from tavid_jax.models.layers import streams
 from tavid_jax.models.layers.attention import Part, attention
-from tavid_jax.models.layers.linear import Params, project, torch_linear
+from tavid_jax.models.layers.linear import Params, in_memory, project, torch_linear
 from tavid_jax.models.layers.mlp import init_mlp, silu, tanh_gelu
 from tavid_jax.models.layers.modulation import add_gated, scale_shift
 from tavid_jax.models.layers.norms import init_norm, layer_norm
 from tavid_jax.models.layers.probe import Seen
-from tavid_jax.models.layers.rotary import Rotary, rotate
+from tavid_jax.models.layers.rotary import Rotary, halved, rotate
 from tavid_jax.models.layers.streams import CONDITION, TEXT, VIDEO
 from tavid_jax.models.layers.walk import Plugs, Tokens
 
@@ -136,22 +136,30 @@ def _heads(
     params: Params, x: Float[Array, "B N D"], name: str, context: BlockContext
 ) -> tuple[Array, Array, Array]:
     """Queries and keys, normalised per head and turned; values. Each (B, N, K, D/K)."""
-    q, k, v = (
-        rearrange(
-            project(params[p], x, context.dtype, name), "b n (k d) -> b n k d", k=context.heads
-        )
-        for p in "qkv"
+    v = rearrange(
+        project(params["v"], x, context.dtype, name), "b n (k d) -> b n k d", k=context.heads
     )
-    turned = []
-    for y, norm in ((q, params["q_norm"]), (k, params["k_norm"])):
-        y = layer_norm(y, norm["scale"], norm["bias"], HEAD_EPSILON)
-        y = rotate(y, context.rotary[name]) if name in context.rotary else y
-        turned.append(y.astype(context.dtype))
     return (
-        checkpoint_name(turned[0], "query"),
-        checkpoint_name(turned[1], "key"),
+        checkpoint_name(_turned(params, "q", x, name, context), "query"),
+        checkpoint_name(_turned(params, "k", x, name, context), "key"),
         checkpoint_name(v, "value"),
     )
+
+
+def _turned(
+    params: Params, which: str, x: Float[Array, "B N D"], name: str, context: BlockContext
+) -> Float[Array, "B N K d"]:
+    """Queries ("q") or keys ("k"). All streams of a model with rotary positions have their heads
+    in halves, also those that are not turned: they meet the others."""
+    weights, norm = params[which], params[f"{which}_norm"]
+    if context.rotary:
+        weights, norm = halved(weights, context.heads), halved(norm, 1)
+    y = in_memory(project(weights, x, context.dtype, name))
+    y = rearrange(y, "b n (k d) -> b n k d", k=context.heads)
+    y = layer_norm(y, norm["scale"], norm["bias"], HEAD_EPSILON)
+    if name in context.rotary:
+        y = rotate(y, context.rotary[name], "half")
+    return y.astype(context.dtype)
 
 
 def _mlp(params: Params, x: Array, name: str, dtype: DTypeLike) -> Array:

@@ -5,8 +5,8 @@ The head dim is cut into one part per grid axis. Each part turns its pairs of ch
 on relative positions only.
 """
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -94,6 +94,31 @@ def rotate(
     a, b = (jnp.squeeze(part, axis=axis) for part in pairs)
     turned = jnp.stack([a * cos - b * sin, a * sin + b * cos], axis=axis)
     return turned.reshape(x.shape).astype(x.dtype)
+
+
+def halved(params: Mapping[str, Any], heads: int) -> dict[str, Any]:
+    """A projection (or norm) whose heads come out in the order of the "half" convention.
+
+    The outputs of an "interleaved" head are reordered to (0, 2, 4, ..., 1, 3, 5, ...), in the
+    weights: products of queries and keys that are both reordered stay what they were, and `rotate`
+    works on two contiguous halves, which chips with wide registers do much better.
+
+    Args:
+      params: kernel, bias and low-rank terms of a projection, or scale and bias of a norm; the
+        last axis of each is heads * head dim (of "a" it is the rank, and stays).
+    """
+
+    def order(x: Any) -> Any:
+        pairs = x.reshape(*x.shape[:-1], heads, -1, 2)
+        return jnp.swapaxes(pairs, -1, -2).reshape(x.shape)
+
+    out = {name: order(leaf) for name, leaf in params.items() if name != "lora"}
+    if "lora" in params:
+        out["lora"] = {
+            stream: {name: {**term, "b": order(term["b"])} for name, term in terms.items()}
+            for stream, terms in params["lora"].items()
+        }
+    return out
 
 
 def _pairs(dim: int, convention: str) -> tuple[tuple[int, int], int]:

@@ -16,12 +16,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from tavid_jax.models.layers import streams
 from tavid_jax.models.layers.attention import Part, Query, attention
-from tavid_jax.models.layers.linear import Params, project, xavier_linear
+from tavid_jax.models.layers.linear import Params, in_memory, project, xavier_linear
 from tavid_jax.models.layers.mlp import init_mlp, tanh_gelu
 from tavid_jax.models.layers.modulation import add_gated, scale_shift
 from tavid_jax.models.layers.norms import init_norm, layer_norm, rms_norm
 from tavid_jax.models.layers.probe import Seen
-from tavid_jax.models.layers.rotary import Rotary, rotate
+from tavid_jax.models.layers.rotary import Rotary, halved, rotate
 from tavid_jax.models.layers.streams import CONDITION, IMAGE, TEXT, VIDEO
 from tavid_jax.models.layers.walk import Plugs, Tokens
 from tavid_jax.models.wan.config import WanConfig
@@ -134,8 +134,19 @@ def _normed_heads(
     params: Params, norm: Params, x: Float[Array, "B S D"], name: str, context: BlockContext
 ) -> Float[Array, "B S K d"]:
     """A projection, RMS-normalised over all heads together, split into heads; float32."""
-    y = rms_norm(project(params, x, context.dtype, name), norm["scale"], context.epsilon)
+    y = in_memory(project(params, x, context.dtype, name))
+    y = rms_norm(y, norm["scale"], context.epsilon)
     return rearrange(y, "b n (k d) -> b n k d", k=context.heads)
+
+
+def _turned(
+    params: Params, which: str, x: Float[Array, "B N D"], name: str, context: BlockContext
+) -> Float[Array, "B N K d"]:
+    """Queries ("q") or keys ("k") of self-attention, heads in halves."""
+    weights = halved(params[which], context.heads)
+    norm = halved(params[f"{which}_norm"], context.heads)
+    y = _normed_heads(weights, norm, x, name, context)
+    return rotate(y, context.rotary[name], "half").astype(context.dtype)
 
 
 def _value_heads(params: Params, x: Array, name: str, context: BlockContext) -> Array:
@@ -148,9 +159,7 @@ def _self_attention(
 ) -> tuple[Tokens, dict[str, Part]]:
     queries, parts = {}, {}
     for name, x in normed.items():
-        q = _normed_heads(params["q"], params["q_norm"], x, name, context)
-        k = _normed_heads(params["k"], params["k_norm"], x, name, context)
-        q, k = (rotate(y, context.rotary[name]).astype(context.dtype) for y in (q, k))
+        q, k = (_turned(params, which, x, name, context) for which in "qk")
         v = checkpoint_name(_value_heads(params["v"], x, name, context), "value")
         queries[name] = streams.query(name, checkpoint_name(q, "query"))
         parts[name] = streams.part(name, checkpoint_name(k, "key"), v, context.lengths[name])

@@ -19,18 +19,31 @@ def attend_parts(
     biases: Biases,
     scale: float,
 ) -> tuple[jax.Array, ...]:
-    """One output per query; every query attends to the real keys of all parts."""
-    k = joined([part.k[:, : part.real] for part in parts])
-    v = joined([part.v[:, : part.real] for part in parts])
+    """One output per query; every query attends to the real keys of all parts.
+
+    A kernel that works in whole blocks is given whole blocks: joining and padding are one copy.
+    """
+    keys = sum(part.real for part in parts)
+    rows = sum(q.shape[1] for q in queries)
+    blocks = getattr(attend, "whole_blocks", None)
+    padded = (rows, keys) if blocks is None else blocks(rows, keys)
+    k = joined([part.k[:, : part.real] for part in parts], padded[1])
+    v = joined([part.v[:, : part.real] for part in parts], padded[1])
     if not biases:
-        out = attend(joined(queries), k, v, None, scale=scale)
+        options = {} if padded[1] == keys else {"keys": keys}
+        out = attend(joined(queries, padded[0]), k, v, None, scale=scale, **options)
         return split_like(out, queries)
     rows = [joined_bias(biases, i, q, parts) for i, q in enumerate(queries)]
     return tuple(attend(q, k, v, bias, scale=scale) for q, bias in zip(queries, rows, strict=True))
 
 
-def joined(arrays: Sequence[jax.Array]) -> jax.Array:
-    """Token sequences (B, S, K, D) behind one another."""
+def joined(arrays: Sequence[jax.Array], length: int | None = None) -> jax.Array:
+    """Token sequences (B, S, K, D) behind one another; zeros behind them, up to `length`."""
+    missing = 0 if length is None else length - sum(x.shape[1] for x in arrays)
+    if missing:
+        first = arrays[0]
+        zeros = jnp.zeros((first.shape[0], missing, *first.shape[2:]), first.dtype)
+        arrays = [*arrays, zeros]
     return arrays[0] if len(arrays) == 1 else jnp.concatenate(arrays, axis=1)
 
 

@@ -59,22 +59,34 @@ def attend(
     bias: None = None,
     *,
     scale: float,
+    keys: int | None = None,
 ) -> Float[Array, "B Q K D"]:
-    """softmax(scale q k^T) v."""
+    """softmax(scale q k^T) v over the first `keys` keys; None: all."""
     q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))
-    return jnp.swapaxes(_attend(q, k, v, scale), 1, 2)
+    return jnp.swapaxes(_attend(q, k, v, scale, keys), 1, 2)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _attend(q, k, v, scale):
-    return _attend_forward(q, k, v, scale)[0]
+def whole_blocks(queries: int, keys: int) -> tuple[int, int]:
+    """The smallest numbers of queries and keys that fill whole blocks."""
+    blocks = choose_blocks(queries, keys)
+    return _ceil(queries, blocks.rows), _ceil(keys, blocks.keys)
 
 
-def _attend_forward(q, k, v, scale):
+# Who joins the sequences for it may pad them in the same copy.
+attend.whole_blocks = whole_blocks
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _attend(q, k, v, scale, keys):
+    return _attend_forward(q, k, v, scale, keys)[0]
+
+
+def _attend_forward(q, k, v, scale, keys):
     def run(q, k, v):
         blocks = choose_blocks(q.shape[2], k.shape[2])
         queries = q.shape[2]
-        q, k, v, ids = _pad(q, k, v, None, scale, blocks)
+        seen = None if keys is None else jnp.arange(k.shape[2]) < keys
+        q, k, v, ids = _pad(q, k, v, seen, scale, blocks)
         kernel = _kernel(q.shape[1], q.shape[2], k.shape[2], blocks)
         return _over_batch(kernel, q, k, v, ids)[:, :, :queries]
 
@@ -82,7 +94,8 @@ def _attend_forward(q, k, v, scale):
         return jax.vjp(run, q, k, v)
 
 
-def _attend_backward(scale, gradient, d_out):
+def _attend_backward(scale, keys, gradient, d_out):
+    del scale, keys
     with _precision(d_out.dtype):
         return gradient(d_out)
 
