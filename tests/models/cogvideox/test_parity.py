@@ -78,10 +78,10 @@ def compiled(config, gradients=True, **options):
     return jax.jit(jax.value_and_grad(loss, (0, 1, 2), has_aux=True))
 
 
-def compare(name, seed, gradients=True, **options):
+def compare(name, seed, gradients=True, shrunk=tiny.SHRUNK, **options):
     """Runs both on the same weights and inputs."""
     variant = tiny.VARIANTS[name]
-    model = tiny.torch_model(variant.config, seed)
+    model = tiny.torch_model(variant.config, seed, shrunk)
     params = weights.port("cogvideox", random_weights.state_arrays(model), variant.config)
     latents, text, target = tiny.inputs(variant.config, variant.size, seed)
     (_, prediction), found = compiled(variant.config, gradients, **options)(
@@ -109,6 +109,11 @@ def test_published(name, seed):
 @pytest.mark.parametrize("name", sorted(set(tiny.VARIANTS) - set(tiny.PUBLISHED)))
 def test_at_other_sizes(name, seed):
     compare(name, seed, gradients=False)
+
+
+def test_where_tokens_stay_small():
+    """So small that the epsilon of the norm behind the last block shows."""
+    compare("5b cropped", 0, gradients=False, shrunk=(r"^patch_embed", r"norm\d\.linear"))
 
 
 @pytest.mark.parametrize(
