@@ -224,7 +224,7 @@ out_proj/bias               64             everywhere
 out_proj/kernel             3072x64        everywhere
 patch_embed/bias            3072           everywhere
 patch_embed/kernel          128x3072       everywhere
-pos_embed                   17776x3072     fsdp, -
+pos_embed                   17776x3072     -, fsdp
 text_embed/bias             3072           everywhere
 text_embed/kernel           4096x3072      fsdp, -
 time_embed/fc1/bias         512            everywhere
