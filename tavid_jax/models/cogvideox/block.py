@@ -17,12 +17,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tavid_jax.models.cogvideox.config import CogVideoXConfig
 from tavid_jax.models.layers import streams
 from tavid_jax.models.layers.attention import Part, attention
-from tavid_jax.models.layers.linear import Params, in_memory, project, torch_linear
+from tavid_jax.models.layers.linear import Params, project, torch_linear
 from tavid_jax.models.layers.mlp import init_mlp, silu, tanh_gelu
 from tavid_jax.models.layers.modulation import add_gated, scale_shift
 from tavid_jax.models.layers.norms import init_norm, layer_norm
 from tavid_jax.models.layers.probe import Seen
-from tavid_jax.models.layers.rotary import Rotary, halved, rotate
+from tavid_jax.models.layers.rotary import Rotary, halved, heads_first, rotate
 from tavid_jax.models.layers.streams import CONDITION, TEXT, VIDEO
 from tavid_jax.models.layers.walk import Plugs, Tokens
 
@@ -154,12 +154,11 @@ def _turned(
     weights, norm = params[which], params[f"{which}_norm"]
     if context.rotary:
         weights, norm = halved(weights, context.heads), halved(norm, 1)
-    y = in_memory(project(weights, x, context.dtype, name))
-    y = rearrange(y, "b n (k d) -> b n k d", k=context.heads)
-    y = layer_norm(y, norm["scale"], norm["bias"], HEAD_EPSILON)
+    y = heads_first(project(weights, x, context.dtype, name), context.heads)
+    y = layer_norm(y, norm["scale"], norm["bias"], HEAD_EPSILON).astype(context.dtype)
     if name in context.rotary:
-        y = rotate(y, context.rotary[name], "half")
-    return y.astype(context.dtype)
+        y = rotate(y, context.rotary[name], "half", heads_first=True)
+    return jnp.swapaxes(y, 1, 2)
 
 
 def _mlp(params: Params, x: Array, name: str, dtype: DTypeLike) -> Array:

@@ -210,9 +210,9 @@ class CogVideoX(nn.Module):
             added = patchify(extra, c.patch_size)
             tokens = tokens + project(self.tree["patch_embed_extra"], added, self.dtype)
         if self._has_learned(grid):
-            return tokens + self.tree["pos_embed"][c.text_length :].astype(self.dtype)
-        if c.learned_positions or not c.rotary:
-            return tokens + _fixed_positions(c, grid, 0).astype(self.dtype)
+            tokens = tokens + self.tree["pos_embed"][c.text_length :].astype(self.dtype)
+        elif c.learned_positions or not c.rotary:
+            tokens = tokens + _fixed_positions(c, grid, 0).astype(self.dtype)
         return tokens
 
     def _has_learned(self, grid: Grid) -> bool:

@@ -93,15 +93,6 @@ def project(
     return y
 
 
-def in_memory(x: Float[Array, "*S O"]) -> Float[Array, "*S O"]:
-    """x, which the compiler must store as it is if it is of 16 bits.
-
-    A product whose result is converted to float32 next would otherwise be stored as float32:
-    twice the memory for a sum that was rounded already.
-    """
-    return jax.lax.optimization_barrier(x) if x.dtype.itemsize == 2 else x
-
-
 def matmul(params: Params, x: Float[Array, "*S I"], dtype: DTypeLike) -> Float[Array, "*S O"]:
     """x @ kernel, computed in `dtype`: a projection without a bias."""
     return jnp.matmul(x.astype(dtype), params["kernel"].astype(dtype))

@@ -8,6 +8,7 @@ on relative positions only.
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -71,22 +72,31 @@ def pad_rotary(rotary: Rotary, length: int) -> Rotary:
 
 
 def rotate(
-    x: Float[Array, "B S K D"], rotary: Rotary, convention: Convention = "interleaved"
-) -> Float[Array, "B S K D"]:
+    x: Float[Array, "B S K D"] | Float[Array, "B K S D"],
+    rotary: Rotary,
+    convention: Convention = "interleaved",
+    *,
+    heads_first: bool = False,
+) -> Float[Array, "B S K D"] | Float[Array, "B K S D"]:
     """Turns the channel pairs of queries or keys: (a, b) -> (a cos - b sin, a sin + b cos).
 
     Computed in float32, returned in x's dtype. The table has exactly one row per token; a
     sequence that ends in padding takes a table from `pad_rotary`.
+
+    Args:
+      x: tokens before heads, or, with `heads_first`, heads before tokens.
     """
-    tokens, dim = x.shape[1], x.shape[3]
+    tokens, dim = x.shape[2 if heads_first else 1], x.shape[3]
     if rotary.cos.shape != (tokens, dim // 2):
         have = "x".join(str(n) for n in rotary.cos.shape)
         raise ValueError(
             f"rotary table is {have} (tokens x pairs), the sequence needs {tokens}x{dim // 2};"
             " pad_rotary lengthens a table by padding tokens"
         )
-    cos = jnp.asarray(rotary.cos, jnp.float32)[:, None]
-    sin = jnp.asarray(rotary.sin, jnp.float32)[:, None]
+    cos, sin = (
+        jnp.expand_dims(jnp.asarray(table, jnp.float32), 0 if heads_first else 1)
+        for table in rotary
+    )
     shape, axis = _pairs(dim, convention)
     # Cut and joined by reshape, split and stack: CPU and TPU compilers fuse these into one pass,
     # forwards and backwards. Strided slices, rolls and gathers cost either of them another.
@@ -119,6 +129,16 @@ def halved(params: Mapping[str, Any], heads: int) -> dict[str, Any]:
             for stream, terms in params["lora"].items()
         }
     return out
+
+
+def heads_first(x: Float[Array, "B S D"], heads: int) -> Float[Array, "B K S d"]:
+    """Tokens cut into heads, (B, K, S, D/K), as they lie in memory from here on.
+
+    Norms and turns of narrow heads would otherwise lay them out anew several times, in float32:
+    on TPUs a compiler is told to store 16-bit heads just so.
+    """
+    x = jnp.swapaxes(x.reshape(*x.shape[:2], heads, -1), 1, 2)
+    return jax.lax.optimization_barrier(x) if x.dtype.itemsize == 2 else x
 
 
 def _pairs(dim: int, convention: str) -> tuple[tuple[int, int], int]:

@@ -16,12 +16,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from tavid_jax.models.layers import streams
 from tavid_jax.models.layers.attention import Part, Query, attention
-from tavid_jax.models.layers.linear import Params, in_memory, project, xavier_linear
+from tavid_jax.models.layers.linear import Params, project, xavier_linear
 from tavid_jax.models.layers.mlp import init_mlp, tanh_gelu
 from tavid_jax.models.layers.modulation import add_gated, scale_shift
 from tavid_jax.models.layers.norms import init_norm, layer_norm, rms_norm
 from tavid_jax.models.layers.probe import Seen
-from tavid_jax.models.layers.rotary import Rotary, halved, rotate
+from tavid_jax.models.layers.rotary import Rotary, halved, heads_first, rotate
 from tavid_jax.models.layers.streams import CONDITION, IMAGE, TEXT, VIDEO
 from tavid_jax.models.layers.walk import Plugs, Tokens
 from tavid_jax.models.wan.config import WanConfig
@@ -130,13 +130,12 @@ def _mlp(params: Params, x: Array, name: str, dtype: DTypeLike) -> Array:
     return project(params["fc2"], checkpoint_name(hidden, "mlp_hidden"), dtype, name)
 
 
-def _normed_heads(
+def _normed(
     params: Params, norm: Params, x: Float[Array, "B S D"], name: str, context: BlockContext
-) -> Float[Array, "B S K d"]:
-    """A projection, RMS-normalised over all heads together, split into heads; float32."""
-    y = in_memory(project(params, x, context.dtype, name))
-    y = rms_norm(y, norm["scale"], context.epsilon)
-    return rearrange(y, "b n (k d) -> b n k d", k=context.heads)
+) -> Float[Array, "B S D"]:
+    """A projection, RMS-normalised over all heads together."""
+    y = project(params, x, context.dtype, name)
+    return rms_norm(y, norm["scale"], context.epsilon).astype(context.dtype)
 
 
 def _turned(
@@ -145,13 +144,16 @@ def _turned(
     """Queries ("q") or keys ("k") of self-attention, heads in halves."""
     weights = halved(params[which], context.heads)
     norm = halved(params[f"{which}_norm"], context.heads)
-    y = _normed_heads(weights, norm, x, name, context)
-    return rotate(y, context.rotary[name], "half").astype(context.dtype)
+    y = heads_first(_normed(weights, norm, x, name, context), context.heads)
+    return jnp.swapaxes(rotate(y, context.rotary[name], "half", heads_first=True), 1, 2)
+
+
+def _as_heads(x: Float[Array, "B S D"], context: BlockContext) -> Float[Array, "B S K d"]:
+    return rearrange(x, "b n (k d) -> b n k d", k=context.heads)
 
 
 def _value_heads(params: Params, x: Array, name: str, context: BlockContext) -> Array:
-    y = project(params, x, context.dtype, name)
-    return rearrange(y, "b n (k d) -> b n k d", k=context.heads)
+    return _as_heads(project(params, x, context.dtype, name), context)
 
 
 def _self_attention(
@@ -200,8 +202,8 @@ def _cross_attention(
     mixed, queries = {}, {}
     for name, x in tokens.items():
         y = layer_norm(x, norm["scale"], norm["bias"], context.epsilon).astype(context.dtype)
-        q = _normed_heads(cross["q"], cross["q_norm"], y, name, context)
-        queries[name] = streams.query(name, q.astype(context.dtype))
+        q = _normed(cross["q"], cross["q_norm"], y, name, context)
+        queries[name] = streams.query(name, _as_heads(q, context))
 
         def base(name: str = name) -> Array:
             return _published_cross(cross["o"], name, queries[name], parts, plugs, context)
@@ -237,7 +239,7 @@ def _context_parts(params: Params, plugs: Plugs, context: BlockContext) -> dict[
             parts[name] = plugs.parts[name]
         elif name in context.context:
             x = context.context[name]
-            k = _normed_heads(params[key], params[norm], x, name, context).astype(context.dtype)
+            k = _as_heads(_normed(params[key], params[norm], x, name, context), context)
             v = _value_heads(params[value], x, name, context)
             parts[name] = streams.part(name, k, v, None)
     return parts
