@@ -90,7 +90,10 @@ def other_attention(params, x, context, base, inputs):
 def replaced(params, layers, weight: float) -> CrossAttention:
     """The block's own weights, slightly moved, in the chosen layers."""
     chosen = np.array(range(DEPTH) if layers is None else layers)
-    copied = jax.tree.map(lambda leaf: leaf[chosen] * 1.05, params["blocks"]["cross"])
+    copied = jax.tree.map(
+        lambda leaf: jnp.asarray(np.asarray(leaf)[chosen] * np.float32(1.05)),
+        params["blocks"]["cross"],
+    )
     text = normal(5, BATCH, 4, WIDTH, size=0.3)
     given = {"text": text, "weight": jnp.float32(weight)}
     return CrossAttention(params=copied, inputs=given, apply=other_attention, layers=layers)

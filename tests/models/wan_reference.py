@@ -29,11 +29,11 @@ I2V = dataclasses.replace(T2V, in_channels=9, image_dim=20, text_length=512)
 
 CONFIGS = {
     "t2v": T2V,
-    "uneven": dataclasses.replace(T2V, num_heads=3, head_dim=22, ffn_dim=40),  # 10 + 6 + 6
     "i2v": I2V,
     "flf2v": dataclasses.replace(I2V, image_tokens=10),
     "ti2v": dataclasses.replace(T2V, in_channels=6, out_channels=6, num_heads=3),
-    "i2v-a14b": dataclasses.replace(T2V, in_channels=9, num_layers=3),
+    # No image tokens; rotary: 10 channels for time, 6 for rows, 6 for columns.
+    "i2v-a14b": dataclasses.replace(T2V, in_channels=9, num_heads=3, head_dim=22, num_layers=3),
     "patches of two frames": dataclasses.replace(T2V, patch_size=(3, 1, 2)),
 }
 

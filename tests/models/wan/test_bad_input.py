@@ -39,7 +39,9 @@ def cache_of(model: Wan, params, name: str):
 def bad_ports(params) -> dict[str, tuple[Ports, str]]:
     zeros = jnp.zeros
     condition, text = (cache_of(Wan(CONFIG), params, name) for name in ("condition", "text"))
-    condition, text = (jax.tree.map(lambda s: zeros(s.shape), cache) for cache in (condition, text))
+    condition, text = (
+        jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), cache) for cache in (condition, text)
+    )
     shallow = jax.tree.map(lambda leaf: leaf[1:], condition)
     thrice = jax.tree.map(lambda leaf: leaf[:, [0, 0, 0]], condition)
     bias = functools.partial(AttentionBias, layers=LAYER_WEIGHTS)
