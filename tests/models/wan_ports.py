@@ -151,7 +151,7 @@ def torch_terms(model, adapters, rule: LoraRule) -> tuple[dict, dict]:
                 a, b = (tensor(node[s][place]).requires_grad_() for s in "ab")
                 module = model.blocks[layer].get_submodule(TORCH_NAMES[f"{group}/{name}"])
                 leaves[group, name, place] = (a, b)
-                hooked[module] = (a, b, rule.scale)
+                hooked[module] = (a, b, 1.0 if rule.alpha is None else rule.alpha / rule.rank)
     return leaves, hooked
 
 
