@@ -84,9 +84,14 @@ def remat_body(body: Callable, remat: Remat, *, in_scan: bool) -> Callable:
     return jax.checkpoint(body, prevent_cse=not in_scan, policy=_policy(remat))
 
 
+def named_activations(remat: Remat) -> list[str]:
+    """The activations that a `remat` of the form "names=..." or "offload=..." lists."""
+    return [name.strip() for name in remat.partition("=")[2].split(",") if name.strip()]
+
+
 def _policy(remat: Remat) -> Callable | None:
-    kind, equals, listed = remat.partition("=")
-    names = [name.strip() for name in listed.split(",") if name.strip()]
+    kind, equals, _ = remat.partition("=")
+    names = named_activations(remat)
     if kind == "full" and not equals:
         return None
     if kind == "names" and names:

@@ -16,6 +16,8 @@ from tavid_jax.models.layers.attention.types import Part
 class KVCache:
     """Keys and values of all layers, as attention takes them: post-norm and post-rotary.
 
+    Channels of a turned head are in halves (`rotary.halved`), not in the published order.
+
     In a scan over depth, scan over `(cache.k, cache.v)` and make each layer's part by
     `cache.part(k, v)`.
 

@@ -23,19 +23,21 @@ class Probe:
     "video_to_text": the map of query row n is sum_j columns[b, j] P[n, text j]. "text_to_video":
     the map of video key n is sum_j columns[b, j] P[text j, n]. P is the softmax over *all* keys of
     the joint sequence, averaged over heads; n runs over the video tokens `rows`. Maps are never
-    stacked: the carry accumulates sum_layer layers[layer] * score(map).
+    stacked: the carry accumulates sum_layer layers[layer] * score(map). An `AttentionBias` in the
+    same call is not seen: P is what the unbiased logits give.
 
     Attributes:
-      layers: weight of each layer; a layer of weight zero costs nothing. A traced array, so that
-        layers can be drawn anew in each step without compiling again.
-      columns: weight of each text position, e.g. one-hot at the target word.
+      layers: weight of each layer (depth,), float32; a layer of weight zero costs nothing. A traced
+        array, so that layers can be drawn anew in each step without compiling again.
+      columns: weight of each text position (B, L), float32, e.g. one-hot at the target word.
       score: map (B, R) -> any tree of float32 arrays to accumulate.
       rows: (start, stop) of the video tokens; the first latent frame is (0, h * w).
       direction: which side asks.
     """
 
-    layers: Float[Array, " depth"]
-    columns: Float[Array, "B L"]
+    # Any: as a pytree it may also hold shapes, shardings or None; so in all ports.
+    layers: Any
+    columns: Any
     score: Callable[[Array], Any] = flax.struct.field(pytree_node=False)
     rows: tuple[int, int] = flax.struct.field(pytree_node=False)
     direction: Literal["video_to_text", "text_to_video"] = flax.struct.field(
@@ -49,12 +51,12 @@ class AttentionBias:
 
     Attributes:
       bias: broadcastable to (B, K, queries, keys) of the two streams, in logits.
-      layers: weight of the bias in each layer.
+      layers: weight of the bias in each layer (depth,).
       query, key: names of the streams, e.g. "video" and "text".
     """
 
-    bias: Float[Array, "b k q s"]
-    layers: Float[Array, " depth"]
+    bias: Any
+    layers: Any
     query: str = flax.struct.field(pytree_node=False, default="video")
     key: str = flax.struct.field(pytree_node=False, default="text")
 
@@ -91,11 +93,11 @@ class Residuals:
     """Added to the video tokens behind some blocks, as a side network (ControlNet) does.
 
     Attributes:
-      values: one residual per block of `layers`, in the order of the tokens.
+      values: (n, B, N, D), one residual per block of `layers`, in the order of the tokens.
       layers: the blocks, ascending; None for all.
     """
 
-    values: Float[Array, "n B N D"]
+    values: Any
     layers: tuple[int, ...] | None = flax.struct.field(pytree_node=False, default=None)
 
 

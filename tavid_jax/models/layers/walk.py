@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from tavid_jax.models.layers import streams
 from tavid_jax.models.layers.attention import Part
-from tavid_jax.models.layers.depth import Remat, scan_depth, stack_depth
+from tavid_jax.models.layers.depth import Remat, named_activations, scan_depth, stack_depth
 from tavid_jax.models.layers.linear import Params
 from tavid_jax.models.layers.ports import (
     CrossAttention,
@@ -24,6 +24,8 @@ from tavid_jax.models.layers.probe import Seen, observe
 from tavid_jax.models.layers.streams import VIDEO
 
 Tokens = dict[str, Array]
+# Names that blocks give to what the backward pass may keep or offload.
+ACTIVATIONS = ("block_input", "query", "key", "value", "attention", "mlp_hidden")
 
 
 class Plugs(NamedTuple):
@@ -64,12 +66,18 @@ def walk_blocks(
         comes back is not padded.
       ports: what is plugged in.
       lengths: real tokens of every stream that has keys, walking or not.
-      scan, remat: see `depth.scan_depth`. Activations named "block_input" can be offloaded.
+      scan, remat: see `depth.scan_depth`; `ACTIVATIONS` are the names there are.
 
     Raises:
-      ValueError: a port that does not fit the stack.
+      ValueError: a port that does not fit the stack, or an activation that has no such name.
     """
     _check_outputs(ports, lengths)
+    for name in named_activations(remat):
+        if name not in ACTIVATIONS:
+            raise ValueError(
+                f"remat={remat!r}: no activation is named {name!r}; there are "
+                f"{', '.join(ACTIVATIONS)}"
+            )
     depth = stack_depth(stack)
     if ports.residuals is not None:
         ports = ports.replace(residuals=_padded(ports.residuals, tokens, lengths, depth))
