@@ -48,7 +48,9 @@ EXTRAS = {
     "convert": CONVERT,  # reading .pt checkpoints
     "tensorboard": TENSORBOARD,
     "notebook": NOTEBOOK,
-    "parity": ["torch>=2.6", "diffusers", "transformers"],
+    "hub": ["huggingface_hub"],  # checkpoints by name, hf:owner/name
+    "aot": ["libtpu"],  # the TPU compiler, for programs of TPUs that are not there
+    "parity": ["torch>=2.6", "diffusers", "transformers", "peft"],  # what the ports are compared with
     "test": [
         "beartype",
         "pytest>=8",

@@ -11,6 +11,6 @@ if [[ -z "${VIRTUAL_ENV:-}" ]]; then
 fi
 if [[ -z "${TAVID_ENV_READY:-}" ]]; then
   python -m pip install --quiet "torch==2.13.0"
-  python -m pip install --quiet -e ".[test]"
+  python -m pip install --quiet -e ".[test,parity,aot]"
   export TAVID_ENV_READY=1
 fi
