@@ -5,6 +5,8 @@ from tavid_jax.weights.identified import Identified, identify, load
 from tavid_jax.weights.imported import import_checkpoint, restore
 from tavid_jax.weights.model_json import PRESETS, config_from_json, config_to_json
 from tavid_jax.weights.opened import open_parameters
+from tavid_jax.weights.peft import load_lora
+from tavid_jax.weights.peft_export import save_lora
 from tavid_jax.weights.problems import WeightsError
 from tavid_jax.weights.registry import CHECKPOINTS, Checkpoint, export, port
 from tavid_jax.weights.source import Source, open_source
@@ -23,9 +25,11 @@ __all__ = [
     "identify",
     "import_checkpoint",
     "load",
+    "load_lora",
     "open_parameters",
     "open_source",
     "port",
     "restore",
     "save",
+    "save_lora",
 ]
