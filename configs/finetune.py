@@ -1,6 +1,9 @@
 """Fine-tuning of a published video model with low-rank adapters.
 
+    python launch/fit.py --config=configs/finetune.py --topology=v5e:2x4
     python launch/fit.py --config=configs/finetune.py:wan2_1_14b_lora --topology=v5p:4x4x4
+    python launch/fit.py --config=configs/finetune.py:wan2_1_14b_lora --topology=v5e:8x8 \
+        --config.mesh.context=4 --batch_per_chip=1
 
 Numbers of CogVideoX are those of the public image-to-video fine-tuning script that TAViD builds
 on; those of Wan are the released FlexTraj-Wan trainer's. "Ours" marks what was chosen here.
@@ -10,7 +13,7 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from configs.common import base, choose, optimizer, train_stage
+from configs.common import base, choose, compute_stage, optimizer, train_stage
 
 ATTENTION = "blocks/attn/(q|k|v|o)"
 
@@ -39,6 +42,7 @@ def wan2_1_14b_lora() -> ConfigDict:
     config = common("wan2_1_14b_lora", "wan2.1-t2v-14b")
     config.data = dict(size_hw=(480, 832), frames=81)
     config.model.lora = (dict(path="blocks/(attn|cross)/(q|k|v|o)", rank=128, alpha=128),)
+    config.stages.finetune.batch_size = 64  # ours: one per chip of a v5p:4x4x4
     config.stages.finetune.optimizer.update(b2=0.95, weight_decay=1e-2)
     return config
 
@@ -53,20 +57,25 @@ def common(preset: str, backbone: str) -> ConfigDict:
         backbone=backbone,
         changes=ConfigDict(),  # fields of the published config to replace
         lora=(),  # rules; none trains all weights
-        shift=5.0,  # of the noise levels of flow matching
+        shift=5.0,  # of Wan's noise levels
+        levels=(0.0, 1.0),  # lowest and highest of them, after the shift: for one expert of two
+        first_frame=False,  # Wan: whether the first latent frame is given, clean (2.2 TI2V)
         dtype="bfloat16",
         scan=True,
         remat="full",
         attention="auto",
     )
     config.stages = dict(
+        encode=compute_stage("encode", cache=True),  # videos and captions -> latents and features
         finetune=train_stage(
             "finetune",
+            data="encode",
+            cached_by=("encode",),
             steps=3000,
-            batch_size=8,  # ours: one per chip of the smallest slice that it fits on
+            batch_size=8,  # ours: one per chip of a v5e:2x4
             optimizer=optimizer(lr=1e-4, b1=0.9),
             checkpoint_every=200,
-        )
+        ),
     )
-    config.order = ("finetune",)
+    config.order = ("encode", "finetune")
     return config

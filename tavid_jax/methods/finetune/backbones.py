@@ -25,6 +25,8 @@ TOKEN_AXES = (None, "embed")
 IMAGE_TOKENS = 257
 # Channels that tell Wan image-to-video which latent frames are given.
 MASK_CHANNELS = 4
+# Pixels per latent position of Wan's autoencoders, where they are not 8.
+STRIDES = {"wan2.2-ti2v-5b": 16}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +36,19 @@ class Geometry:
     Attributes:
       frames: 4k + 1 of them.
       size_hw: height and width.
+
+    Raises:
+      ValueError: not two sizes, or none at all.
     """
 
     frames: int
-    size_hw: tuple[int, int]
+    size_hw: tuple[int, ...]
+
+    def __post_init__(self):
+        if len(self.size_hw) != 2 or min(self.size_hw) < 1:
+            raise ValueError(f"data.size_hw {self.size_hw}: give height and width in pixels")
+        if self.frames < 1:
+            raise ValueError(f"data.frames {self.frames} must be at least 1")
 
     def latent(self, stride_hw: int, patch: tuple[int, int, int]) -> tuple[int, int, int]:
         """Latent size (F, H, W), F padded to whole patches.
@@ -72,6 +83,7 @@ class CogVideoXBackbone:
     model: CogVideoX
     geometry: Geometry
     sharding: PathTable = COGVIDEOX_SHARDING
+    given_frames: int = 0  # the image is given in channels
 
     @property
     def objective(self) -> Objective:
@@ -114,17 +126,27 @@ class WanBackbone:
     A batch holds "video" latents, "text" features, and for the models that read an image
     "condition", the latent of the video that holds the given frames and is grey elsewhere,
     "given" (0 or 1 per latent frame and mask channel), and for Wan 2.1 "clip", the image's tokens.
+
+    Attributes:
+      model, geometry: the transformer, and the size of its videos.
+      objective: flow matching on its noise levels.
+      stride: pixels per latent position, along height and width.
+      given_frames: how many latent frames at the start stay clean, at timestep 0: Wan 2.2 TI2V
+        reads its image so. "video" holds them; they are neither noised nor predicted.
     """
 
     model: Wan
     geometry: Geometry
+    objective: FlowMatching = FlowMatching()
+    stride: int = 8
+    given_frames: int = 0
     sharding: PathTable = WAN_SHARDING
-    shift: float = 5.0
 
-    @property
-    def objective(self) -> Objective:
-        """Flow matching, with the given shift of noise levels."""
-        return FlowMatching(self.shift)
+    def __post_init__(self):
+        if self.given_frames and self.has_image:
+            raise ValueError(
+                "model.first_frame: this model reads its image in further channels; set it to False"
+            )
 
     @property
     def has_image(self) -> bool:
@@ -134,9 +156,7 @@ class WanBackbone:
     def spec(self) -> dict[str, Spec]:
         """The encoded batch."""
         c = self.model.config
-        # The autoencoder of 2.2 TI2V has 48 channels and halves each side once more.
-        stride = 16 if c.out_channels == 48 else 8
-        frames, height, width = self.geometry.latent(stride, c.patch_size)
+        frames, height, width = self.geometry.latent(self.stride, c.patch_size)
         spec = {
             "video": Spec((frames, height, width, c.out_channels), np.float32, VIDEO_AXES),
             "text": Spec((c.text_length, c.text_dim), jnp.bfloat16, TOKEN_AXES),
@@ -159,6 +179,9 @@ class WanBackbone:
             mask = jnp.broadcast_to(mask, (*state.shape[:-1], MASK_CHANNELS))
             condition = batch["condition"].astype(state.dtype)
             state = jnp.concatenate([state, mask, condition], axis=-1)
+        if self.given_frames:
+            noisy = jnp.arange(state.shape[1]) >= self.given_frames
+            timestep = jnp.where(noisy, timestep[:, None], 0.0)
         return self.model.apply(
             {"params": params}, state, timestep, batch["text"], image=batch.get("clip")
         )
@@ -168,7 +191,12 @@ Backbone = CogVideoXBackbone | WanBackbone
 
 
 def make_backbone(
-    name: str, geometry: Geometry, changes: dict[str, Any], shift: float, **running: Any
+    name: str,
+    geometry: Geometry,
+    changes: dict[str, Any],
+    flow: FlowMatching,
+    first_frame: bool,
+    **running: Any,
 ) -> Backbone:
     """The backbone of a published name.
 
@@ -176,23 +204,48 @@ def make_backbone(
       name: of a preset, such as "cogvideox-5b-i2v" or "wan2.1-t2v-14b".
       geometry: pixel size of the videos.
       changes: fields of the preset to replace, for small models of the same kind.
-      shift: of Wan's noise levels in training.
+      flow: noise levels of Wan in training; CogVideoX has its own.
+      first_frame: whether the first latent frame is given, clean; for Wan 2.2 TI2V.
       running: attributes of the module: dtypes, lora, scan, remat, attention.
 
     Raises:
-      ValueError: a name or a field that does not exist.
+      ValueError: a name, a field or an option that does not exist for it; sizes that do not fit.
     """
-    for presets, module, kind, options in (
-        (COGVIDEOX, CogVideoX, CogVideoXBackbone, {}),
-        (WAN, Wan, WanBackbone, {"shift": shift}),
-    ):
-        if name in presets:
-            config = presets[name]
-            unknown = sorted(set(changes) - {f.name for f in dataclasses.fields(config)})
-            if unknown:
-                raise ValueError(
-                    f"model.changes.{unknown[0]} is no field of {type(config).__name__}"
-                )
-            config = dataclasses.replace(config, **changes)
-            return kind(module(config, **running), geometry, **options)
-    raise ValueError(f"model.backbone {name!r} is none of {', '.join([*COGVIDEOX, *WAN])}")
+    if name in COGVIDEOX:
+        if first_frame:
+            raise ValueError(f"model.first_frame is Wan's: {name} has one timestep per video")
+        if flow.levels != (0, 1):
+            raise ValueError(f"model.levels are Wan's: {name} draws one of its 1000 steps")
+        backbone = CogVideoXBackbone(
+            CogVideoX(_changed(COGVIDEOX[name], changes), **running), geometry
+        )
+    elif name in WAN:
+        backbone = WanBackbone(
+            Wan(_changed(WAN[name], changes), **running),
+            geometry,
+            flow,
+            stride=STRIDES.get(name, 8),
+            given_frames=int(first_frame),
+        )
+    else:
+        raise ValueError(f"model.backbone {name!r} is none of {', '.join([*COGVIDEOX, *WAN])}")
+    frames = backbone.spec()["video"].shape[0]
+    if frames <= backbone.given_frames:
+        raise ValueError(
+            f"model.first_frame: nothing is left to predict of data.frames {geometry.frames}: "
+            "use at least 5"
+        )
+    return backbone
+
+
+def _changed(config: Any, changes: dict[str, Any]) -> Any:
+    fields = [field.name for field in dataclasses.fields(config)]
+    unknown = sorted(set(changes) - set(fields))
+    if unknown:
+        raise ValueError(
+            f"model.changes.{unknown[0]} is no field of {type(config).__name__}; "
+            f"there are {', '.join(fields)}"
+        )
+    # Configs that were read from JSON hold lists, which no module can carry.
+    changes = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
+    return dataclasses.replace(config, **changes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Shaped
 
 from tavid_jax.diffusion import losses
 from tavid_jax.engine.method import Arrays, Method, Params, Ratio, Spec
@@ -35,11 +36,16 @@ class Finetune(Method):
     def loss(
         self, params: Params, batch: Arrays, rng: jax.Array, step: jax.Array
     ) -> tuple[Ratio, dict[str, Ratio]]:
-        """Squared error of the prediction, the mean over a video's latent, in float32."""
+        """Squared error of the prediction, the mean over a video's latent, in float32.
+
+        Latent frames that are given have no share in it.
+        """
         del step
-        noised = self.backbone.objective.noised(batch["video"], rng)
-        predicted = self.backbone.predict(params[BACKBONE], noised.state, noised.timestep, batch)
-        squared = jnp.square(predicted - noised.target)
+        video = batch["video"]
+        noised = self.backbone.objective.noised(video, rng)
+        state = self._with_given(noised.state, video)
+        predicted = self.backbone.predict(params[BACKBONE], state, noised.timestep, batch)
+        squared = jnp.square(predicted - noised.target)[:, self.backbone.given_frames :]
         ratio = losses.over_clips(losses.clip_sums(squared) / squared[0].size)
         return ratio, {"denoising": ratio}
 
@@ -57,12 +63,24 @@ class Finetune(Method):
         Every first-order sampler is of this form, with its own two numbers per step.
         """
         del rng
-        both = {name: jnp.concatenate([x, x]) for name, x in batch.items()}
-        both["text"] = jnp.concatenate([batch["negative"], batch["text"]])
+        both = {name: _pairs(x, x) for name, x in batch.items()}
+        both["text"] = _pairs(batch["negative"], batch["text"])
         out = self.backbone.predict(params[BACKBONE], both["video"], both["timestep"], both)
-        without, given = jnp.split(out, 2)
+        without, given = out[::2], out[1::2]
         guidance, keep, move = (
             batch[name][:, None, None, None, None] for name in ("guidance", "keep", "move")
         )
         out = without + guidance * (given - without)
-        return {"video": keep * batch["video"] + move * out}
+        return {"video": self._with_given(keep * batch["video"] + move * out, batch["video"])}
+
+    def _with_given(
+        self, state: Float[Array, "B F H W C"], given: Float[Array, "B F H W C"]
+    ) -> Float[Array, "B F H W C"]:
+        """The first frames as they are given, all others of `state`."""
+        count = self.backbone.given_frames
+        return state.at[:, :count].set(given[:, :count]) if count else state
+
+
+def _pairs(first: Shaped[Array, "B *x"], second: Shaped[Array, "B *x"]) -> Shaped[Array, "P *x"]:
+    """(a, A), (b, B), ...: neighbours, so that both lie on the device that has the example."""
+    return jnp.stack([first, second], axis=1).reshape(-1, *first.shape[1:])

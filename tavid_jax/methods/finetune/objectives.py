@@ -56,15 +56,28 @@ class FlowMatching:
 
     Attributes:
       shift: s > 1 moves uniformly drawn levels towards noise, sigma = s u / (1 + (s - 1) u).
+      levels: (lowest, highest) sigma, after the shift; within them levels keep their shares. The
+        experts of Wan 2.2 A14B learn one side of their boundary each.
+
+    Raises:
+      ValueError: a shift that is not positive, or levels that are no part of [0, 1].
     """
 
-    shift: float = 5.0
+    shift: float | int = 5.0
+    levels: tuple[float | int, float | int] = (0.0, 1.0)
+
+    def __post_init__(self):
+        if not self.shift > 0:
+            raise ValueError(f"model.shift {self.shift} must be above 0; 1 shifts nothing")
+        if len(self.levels) != 2 or not 0 <= self.levels[0] < self.levels[1] <= 1:
+            raise ValueError(
+                f"model.levels {self.levels}: give the lowest and the highest sigma, from 0 to 1"
+            )
 
     def noised(self, latents: Float[Array, "B F H W C"], keys: Key[Array, " B"]) -> Noised:
         """A level drawn uniformly and shifted, noise, and the velocity as target."""
         level_keys, noise_keys = _two(keys)
-        uniform = jax.vmap(lambda key: jax.random.uniform(key, (), jnp.float32))(level_keys)
-        sigma = self.shift * uniform / (1.0 + (self.shift - 1.0) * uniform)
+        sigma = jax.vmap(self._level)(level_keys)
         noise = per_clip_normal(noise_keys, latents.shape[1:])
         share = over_time(sigma, latents.ndim)
         latents = latents.astype(jnp.float32)
@@ -74,10 +87,17 @@ class FlowMatching:
             timestep=1000.0 * sigma,
         )
 
+    def _level(self, key: Key[Array, ""]) -> Float[Array, ""]:
+        s, (low, high) = self.shift, self.levels
+        # The levels' places before the shift, which is monotonic: no draw is thrown away.
+        start, stop = (sigma / (s - (s - 1.0) * sigma) for sigma in (low, high))
+        uniform = jax.random.uniform(key, (), jnp.float32, start, stop)
+        return jnp.clip(s * uniform / (1.0 + (s - 1.0) * uniform), low, high)
+
 
 Objective = VPrediction | FlowMatching
 
 
 def _two(keys: Key[Array, " B"]) -> tuple[Key[Array, " B"], Key[Array, " B"]]:
-    both = jax.vmap(lambda key: jax.random.split(key, 2), out_axes=1)(keys)
-    return both[0], both[1]
+    first, second = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+    return first, second

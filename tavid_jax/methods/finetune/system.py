@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from tavid_jax.engine.method import Method, System
-from tavid_jax.methods.finetune.backbones import Geometry, make_backbone
+from tavid_jax.methods.finetune.backbones import Backbone, Geometry, make_backbone
 from tavid_jax.methods.finetune.method import Finetune
+from tavid_jax.methods.finetune.objectives import FlowMatching
 from tavid_jax.models.layers.lora import LoraRule
 
 LORA_FIELDS = ("path", "rank", "alpha", "layers", "stream", "name")
+DTYPES = ("float32", "bfloat16")
 
 
 class FinetuneSystem(System):
-    """One stage, "finetune": trains adapters, or everything, on encoded videos."""
+    """Trains adapters, or everything, on videos that an earlier stage has encoded."""
 
     def __init__(self, config: Any):
         self.config = config
 
     def method(self, stage: str) -> Method:
         options = self.config.stages[stage]
+        if options.method == "encode":
+            raise ValueError(
+                f"stage {stage!r}: videos and captions cannot be encoded into latents and text "
+                "features yet, so there is nothing to fine-tune on. Whether the training step fits "
+                "your chips can be told: python launch/fit.py --config=configs/finetune.py:"
+                f"{self.config.preset} --topology=v5e:2x4 --batch_per_chip=1"
+            )
         if options.method != "finetune":
             raise ValueError(f"stages.{stage}.method {options.method!r}: there is finetune")
         merged = ConfigDict(self.config.model.to_dict())
@@ -30,18 +40,21 @@ class FinetuneSystem(System):
         return Finetune(read_backbone(merged, self.config.data))
 
 
-def read_backbone(model: Any, data: Any) -> Any:
+def read_backbone(model: Any, data: Any) -> Backbone:
     """The backbone that `config.model` and `config.data` describe.
 
     Raises:
-      ValueError: an unknown backbone, field or low-rank rule.
+      ValueError: an unknown backbone, field, dtype or low-rank rule; sizes that do not fit.
     """
+    if model.dtype not in DTYPES:
+        raise ValueError(f"model.dtype {model.dtype!r} is none of {', '.join(DTYPES)}")
     rules = tuple(read_rule(rule) for rule in model.lora)
     return make_backbone(
         model.backbone,
         Geometry(data.frames, tuple(data.size_hw)),
         model.changes.to_dict(),
-        model.shift,
+        FlowMatching(model.shift, tuple(model.levels)),
+        model.first_frame,
         dtype=jnp.dtype(model.dtype),
         # What is trained stays in float32; a frozen base is stored as it is used.
         param_dtype=jnp.dtype(model.dtype) if rules else jnp.float32,
@@ -56,12 +69,21 @@ def read_rule(rule: Any) -> LoraRule:
     """A low-rank rule from its config.
 
     Raises:
-      ValueError: a field that rules do not have.
+      ValueError: a field that rules do not have, or lack; a path that is no regular expression.
     """
     fields = dict(rule)
     unknown = sorted(set(fields) - set(LORA_FIELDS))
     if unknown:
-        raise ValueError(f"model.lora: {unknown[0]!r} is no field; there are {LORA_FIELDS}")
+        known = ", ".join(LORA_FIELDS)
+        raise ValueError(f"model.lora: {unknown[0]!r} is no field of a rule; there are {known}")
+    if not {"path", "rank"} <= set(fields):
+        raise ValueError(f"model.lora: the rule {fields} needs a path and a rank")
+    try:
+        re.compile(fields["path"])
+    except re.error as error:
+        raise ValueError(
+            f"model.lora: {fields['path']!r} is no regular expression: {error}"
+        ) from error
     if fields.get("layers") is not None:
         fields["layers"] = tuple(fields["layers"])
     return LoraRule(**fields)
