@@ -50,7 +50,8 @@ EXTRAS = {
     "notebook": NOTEBOOK,
     "hub": ["huggingface_hub"],  # checkpoints by name, hf:owner/name
     "aot": ["libtpu"],  # the TPU compiler, for programs of TPUs that are not there
-    "parity": ["torch>=2.6", "diffusers", "transformers", "peft"],  # what the ports are compared with
+    # What the ports are compared with.
+    "parity": ["torch>=2.6", "diffusers", "transformers", "peft"],
     "test": [
         "beartype",
         "pytest>=8",

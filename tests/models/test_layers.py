@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tavid_jax.models.latte import anchors
-from tavid_jax.models.latte.context import block_mean
 from tavid_jax.models.latte.attention import attend, merge_heads, split_heads
+from tavid_jax.models.latte.context import block_mean
 from tavid_jax.models.layers.embeddings import cos_sin_embedding, fourier_features, sin_cos_table
 from tavid_jax.models.layers.linear import linear, scale_inputs, scale_outputs, torch_linear
 from tavid_jax.models.layers.mlp import exact_gelu

@@ -45,8 +45,11 @@ def walk_depth(
 ) -> Any:
     """x <- body(x, layer) for every layer (leaves of `layers` have a leading depth axis).
 
-    See `scan_depth` for the options; this one collects nothing on its way.
+    See `scan_depth` for the options; this one collects nothing on its way, and is for blocks that
+    give their activations no names.
     """
+    if remat not in ("none", "full"):
+        raise ValueError(f'remat is "none" or "full" for these blocks, got {remat!r}')
     return scan_depth(lambda carry, layer: (body(carry, layer), None), x, layers, scan, remat)[0]
 
 
