@@ -1,7 +1,7 @@
 """The commands inspect, import, export and diff.
 
 A checkpoint is a file (.safetensors, .pt, .pth), a folder (diffusers, original, imported), or
-hf:owner/name[@revision][/subfolder].
+hf:owner/name[@revision][/subfolder]. `inspect` and `export` take LoRA adapters, too.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from tavid_jax.weights.compared import Difference, compare
 from tavid_jax.weights.exported import SHARD_BYTES, export_checkpoint
@@ -18,6 +19,8 @@ from tavid_jax.weights.imported import for_people, import_checkpoint, is_importe
 from tavid_jax.weights.lazy import LazyArray
 from tavid_jax.weights.model_json import PRESETS
 from tavid_jax.weights.opened import open_parameters
+from tavid_jax.weights.peft import is_lora
+from tavid_jax.weights.peft_cli import convert, describe
 from tavid_jax.weights.problems import WeightsError
 from tavid_jax.weights.progress import ProgressBar
 from tavid_jax.weights.registry import CHECKPOINTS
@@ -52,7 +55,8 @@ def _parser() -> argparse.ArgumentParser:
         "inspect",
         "Show what a checkpoint holds",
         "Prints its kind, preset and a table of parameters (path, shape, dtype, size) with "
-        "totals. No tensor is read. Exit code 1 if it does not fit its config.",
+        "totals; of adapters, their layers, ranks, scales and the models they fit. No tensor is "
+        "read. Exit code 1 if it does not fit its config.",
     )
     inspect.add_argument("checkpoint")
     _identity(inspect)
@@ -78,12 +82,14 @@ def _parser() -> argparse.ArgumentParser:
         "Convert an imported folder into PyTorch's layout",
         "Writes safetensors (sharded, with an index) and config.json, which diffusers or the "
         "original code load. A published checkpoint can be given too, to change its naming or "
-        "dtype.",
+        "dtype; so can adapters.",
     )
     exporter.add_argument("checkpoint")
     exporter.add_argument("folder", help="to be created")
     exporter.add_argument(
-        "--naming", choices=("original", "diffusers"), help="of Wan's keys (default: as they were)"
+        "--naming",
+        choices=("original", "diffusers", "peft"),
+        help="of Wan's keys (default: as they were), or format of adapters (default: diffusers)",
     )
     exporter.add_argument(
         "--shard-gb",
@@ -148,6 +154,9 @@ def _inspect(args: argparse.Namespace) -> int:
         print(f"files       {len(source.files)}")
         _print_table(source.tensors)
         return 0
+    if not is_imported(args.checkpoint) and is_lora(args.checkpoint):
+        print("\n".join(describe(args.checkpoint, args.preset)))
+        return 0
     opened = open_parameters(args.checkpoint, args.kind, args.preset)
     print(f"checkpoint  {opened.origin}")
     print(f"kind        {opened.name}")
@@ -174,6 +183,11 @@ def _print_table(leaves: Mapping[str, LazyArray]) -> None:
 
 
 def _import(args: argparse.Namespace) -> int:
+    if is_lora(args.checkpoint):
+        raise WeightsError(
+            f"{args.checkpoint} holds LoRA adapters, which are used as they are: "
+            "tavid_jax.weights.load_lora reads them"
+        )
     with ProgressBar("import") as bar:
         record = import_checkpoint(
             args.checkpoint,
@@ -192,6 +206,9 @@ def _import(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
+    if not is_imported(args.checkpoint) and is_lora(args.checkpoint):
+        files = convert(args.checkpoint, args.folder, args.naming, args.preset, args.dtype)
+        return _print_files(files)
     with ProgressBar("export") as bar:
         files = export_checkpoint(
             args.checkpoint,
@@ -203,6 +220,10 @@ def _export(args: argparse.Namespace) -> int:
             shard_bytes=int(args.shard_gb * 1e9),
             progress=bar,
         )
+    return _print_files(files)
+
+
+def _print_files(files: Sequence[Path]) -> int:
     for file in files:
         print(f"{file}  {for_people(file.stat().st_size)}")
     return 0

@@ -11,6 +11,7 @@ multiplies the scale into lora_B and writes alpha = rank, so that every tool of 
 the same.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,19 +23,22 @@ import numpy as np
 from tavid_jax.models.layers.linear import ALL_STREAMS
 from tavid_jax.models.layers.lora import LoraRule
 from tavid_jax.weights.lazy import LazyArray
+from tavid_jax.weights.model_json import PRESETS, ModelConfig
 from tavid_jax.weights.peft_alpha import Own, Settings, read_own, read_settings
 from tavid_jax.weights.peft_export import DIFFUSERS_FILE, PEFT_FILE
 from tavid_jax.weights.peft_keys import (
     COMPONENTS,
+    FAMILIES,
     FileAdapter,
     Projection,
     all_namings,
+    is_adapter_key,
     match,
     parse,
 )
 from tavid_jax.weights.peft_rules import Place, check_rules, depths, derived_rules, places_of
 from tavid_jax.weights.problems import WeightsError, raise_all
-from tavid_jax.weights.registry import checkpoint_kind
+from tavid_jax.weights.registry import CHECKPOINTS, checkpoint_kind
 from tavid_jax.weights.source import open_source
 from tavid_jax.weights.table import nest
 
@@ -81,19 +85,32 @@ def open_lora(
     path: str | Path, component: str = COMPONENTS[0], ignored: Sequence[str] = ()
 ) -> LoraFile:
     """Finds and indexes a file of adapters; see `load_lora` for the arguments and errors."""
-    folder = Path(path).expanduser()
-    for name in (DIFFUSERS_FILE, PEFT_FILE):
-        if (folder / name).is_file():
-            path = folder / name
-            break
     if component not in COMPONENTS:
         raise WeightsError(f"no component {component!r}; known: {', '.join(COMPONENTS)}")
-    source = open_source(path)
+    source = open_source(_usual_file(path))
     if len(source.files) != 1:
         raise WeightsError(f"{path}: adapters lie in one file, here are {len(source.files)}")
     file = source.files[0]
     modules, unknown = parse(source.tensors, component, ignored)
     return LoraFile(file, modules, unknown, read_settings(file, component), read_own(file))
+
+
+def is_lora(path: str | Path) -> bool:
+    """Whether a checkpoint is a file of adapters; WeightsError if there is none."""
+    return any(map(is_adapter_key, open_source(_usual_file(path)).tensors))
+
+
+def components(path: str | Path) -> list[str]:
+    """The parts of a pipeline that a file names; the first of all where it names none."""
+    keys = open_source(_usual_file(path)).tensors
+    named = [name for name in COMPONENTS if any(key.startswith(f"{name}.") for key in keys)]
+    return named or [COMPONENTS[0]]
+
+
+def _usual_file(path: str | Path) -> str | Path:
+    """The adapters' file in a folder that may hold others, the path itself if it has no such."""
+    inside = (Path(path).expanduser() / name for name in (DIFFUSERS_FILE, PEFT_FILE))
+    return next((file for file in inside if file.is_file()), path)
 
 
 def load_lora(
@@ -158,6 +175,21 @@ def load_lora(
         for rule, places in zip(rules, chosen, strict=True)
     }
     return adapters, tuple(rules)
+
+
+def fitting(file: LoraFile) -> list[str]:
+    """Names of the published models whose layers have these shapes."""
+    found = []
+    for preset, config in PRESETS.items():
+        with contextlib.suppress(WeightsError):
+            file.adapters(all_namings(kind_of(config), config))
+            found.append(preset)
+    return found
+
+
+def kind_of(config: ModelConfig) -> str:
+    """What `load_lora` calls the kind of a model."""
+    return next(name for name in FAMILIES if isinstance(config, CHECKPOINTS[name].config))
 
 
 def _stated(

@@ -19,7 +19,7 @@ from tavid_jax.weights.registry import CHECKPOINTS, checkpoint_kind
 from tavid_jax.weights.table import walk
 
 # Kinds of checkpoint that one model's adapters may be named after.
-_FAMILIES = {
+FAMILIES = {
     "cogvideox": ("cogvideox",),
     "wan": ("wan", "wan_diffusers"),
     "wan_diffusers": ("wan_diffusers", "wan"),
@@ -105,6 +105,10 @@ def known_projections(name: str, config: Any) -> dict[str, Projection]:
     """{module: projection} of all linear layers in one naming, from the checkpoint's table."""
     _family(name)
     kind = checkpoint_kind(name)
+    if not isinstance(config, kind.config):
+        raise WeightsError(
+            f"adapters of {name} need a {kind.config.__name__}, not a {type(config).__name__}"
+        )
     shapes = {path: tuple(leaf.shape) for path, leaf in walk(kind.shapes(config))}
     found = {}
     for row in kind.table(config).rows:
@@ -125,6 +129,12 @@ def all_namings(name: str, config: Any) -> dict[str, Projection]:
     for other in _family(name):
         found = found | known_projections(other, config)
     return found
+
+
+def is_adapter_key(key: str) -> bool:
+    """Whether a key is that of a low-rank factor."""
+    found = _KEY.fullmatch(key)
+    return found is not None and found["part"] is not None
 
 
 def parse(
@@ -211,14 +221,14 @@ def module_keys(module: str, prefix: str) -> dict[str, str]:
 
 
 def _family(name: str) -> tuple[str, ...]:
-    if name in _FAMILIES:
-        return _FAMILIES[name]
+    if name in FAMILIES:
+        return FAMILIES[name]
     if name in CHECKPOINTS and "experts" in name:
         raise WeightsError(
             f"adapters of {name}: one expert at a time, with name='wan'; in a file of both, the "
             f"components are {COMPONENTS[0]!r} (high noise) and {COMPONENTS[1]!r} (low noise)"
         )
-    raise WeightsError(f"no adapters for {name!r}; known: {', '.join(_FAMILIES)}")
+    raise WeightsError(f"no adapters for {name!r}; known: {', '.join(FAMILIES)}")
 
 
 def _without_prefix(module: str, component: str) -> str:
