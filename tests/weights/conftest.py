@@ -140,3 +140,16 @@ def tiny_model():
 def tiny_name(request) -> str:
     """Every tiny model in turn."""
     return request.param
+
+
+@pytest.fixture
+def base(tiny_model):
+    """diffusers' tiny model, whose activations stay of size one."""
+    from tests.models import random_weights
+
+    return lambda name: random_weights.randomise(tiny_model(name), seed=2)
+
+
+@pytest.fixture
+def config_of(tiny):
+    return lambda name: tiny(name)[1]
