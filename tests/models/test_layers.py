@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from tavid_jax.models.latte import anchors
-from tavid_jax.models.latte.attention import attend, merge_heads, split_heads
+from tavid_jax.models.latte.attention import merge_heads, split_heads
 from tavid_jax.models.latte.context import block_mean
+from tavid_jax.models.layers.attention.xla import attend_heads
 from tavid_jax.models.layers.embeddings import cos_sin_embedding, fourier_features, sin_cos_table
 from tavid_jax.models.layers.linear import linear, scale_inputs, scale_outputs, torch_linear
 from tavid_jax.models.layers.mlp import exact_gelu
@@ -45,7 +46,7 @@ def test_attention_against_numpy_and_scale():
     q, k, v = normal(0, 2, 3, 8), normal(1, 2, 5, 8), normal(2, 2, 5, 8)
     scores = np.einsum("bqd,bkd->bqk", q, k) / np.sqrt(8)
     weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
-    np.testing.assert_allclose(attend(q, k, v), weights @ np.asarray(v), atol=1e-5)
+    np.testing.assert_allclose(attend_heads(q, k, v), weights @ np.asarray(v), atol=1e-5)
 
 
 @pytest.mark.parametrize("axis, shape", [("space", (2, 3, 2, 4, 5)), ("time", (2, 4, 2, 3, 5))])

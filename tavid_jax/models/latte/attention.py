@@ -1,4 +1,4 @@
-"""Plain attention, and attention along one axis of a (time, token) field.
+"""Attention along one axis of a (time, token) field.
 
 Heads stand next to the batch axes before any product: matrix products then run over contiguous
 (sequence, head dim) blocks, which is what CPUs and matrix units want.
@@ -13,6 +13,7 @@ from einops import rearrange
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from tavid_jax.models.layers.attention.xla import attend_heads
 from tavid_jax.models.layers.linear import Params, linear
 from tavid_jax.models.layers.norms import rms_norm
 from tavid_jax.parallel.sharding import constrain
@@ -31,25 +32,6 @@ _HEAD_AXES = {
     "space": ("batch", "time", "heads", None, None),
     "time": ("batch", "tokens", "heads", None, None),
 }
-
-
-def attend(
-    q: Float[Array, "*B Q D"], k: Float[Array, "*B S D"], v: Float[Array, "*B S D"]
-) -> Float[Array, "*B Q D"]:
-    """softmax(q k^T / sqrt(D)) v; scores and softmax in float32, products in the inputs' dtype.
-
-    The weights are normalised after the second product, where there is less to divide.
-    """
-    scores = jnp.einsum(
-        "...qd,...sd->...qs", q * (q.shape[-1] ** -0.5), k, preferred_element_type=jnp.float32
-    )
-    top = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
-    weights = jnp.exp(scores - top)
-    total = jnp.sum(weights, axis=-1, keepdims=True)
-    mixed = jnp.einsum(
-        "...qs,...sd->...qd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
-    )
-    return (mixed / total).astype(v.dtype)
 
 
 def split_heads(x: Float[Array, "B T N C"], heads: int, axis: Axis) -> Float[Array, "B A K S D"]:
@@ -85,7 +67,7 @@ def self_attention(
     q, k, v = (split_heads(part, heads, axis) for part in jnp.split(qkv, 3, axis=-1))
     if qk_norm:
         q, k = rms_norm(q).astype(dtype), rms_norm(k).astype(dtype)
-    return linear(params["proj"], merge_heads(attend(q, k, v), axis), dtype)
+    return linear(params["proj"], merge_heads(attend_heads(q, k, v), axis), dtype)
 
 
 def init_cross_attention(key: PRNGKeyArray, dim: int, init_linear: Callable[..., Params]) -> Params:
@@ -127,10 +109,10 @@ def cross_attention(
     q = linear(params["q"], x, dtype)
     if axis == "time":
         q = rms_norm(split_heads(q, heads, "time")).astype(dtype)
-        out = merge_heads(attend(q, k, v), "time")
+        out = merge_heads(attend_heads(q, k, v), "time")
     else:
         frames = x.shape[1]
         q = rearrange(q, "b t n (k d) -> b k (t n) d", k=heads)
-        out = attend(rms_norm(q).astype(dtype), k, v)
+        out = attend_heads(rms_norm(q).astype(dtype), k, v)
         out = rearrange(out, "b k (t n) d -> b t n (k d)", t=frames)
     return linear(params["proj"], out, dtype)
