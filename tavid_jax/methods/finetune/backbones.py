@@ -91,6 +91,11 @@ class CogVideoXBackbone:
         return VPrediction(snr_shift=1.0 if self.model.config.rotary else 3.0)
 
     @property
+    def fixed(self) -> tuple[str, ...]:
+        """Paths that stay as published when all weights are trained: the table of positions."""
+        return ("pos_embed",) if self.model.config.learned_positions else ()
+
+    @property
     def has_image(self) -> bool:
         """Whether the first frame is given."""
         return self.model.config.in_channels > self.model.config.out_channels
@@ -141,6 +146,7 @@ class WanBackbone:
     stride: int = 8
     given_frames: int = 0
     sharding: PathTable = WAN_SHARDING
+    fixed: tuple[str, ...] = ()
 
     def __post_init__(self):
         if self.given_frames and self.has_image:

@@ -21,8 +21,10 @@ class Finetune(Method):
     def __init__(self, backbone: Backbone):
         self.backbone = backbone
         self.sharding = backbone.sharding
-        trained = "lora/.*" if backbone.model.lora else ".*"
-        self.trainable_paths = (f"{BACKBONE}/{trained}",)
+        adapts = bool(backbone.model.lora)
+        self.trainable_paths = (f"{BACKBONE}/lora/.*" if adapts else f"{BACKBONE}/.*",)
+        if not adapts:
+            self.frozen_paths = tuple(f"{BACKBONE}/{path}" for path in backbone.fixed)
 
     def encoded_spec(self) -> dict[str, Spec]:
         """Latents and features, see the backbones."""
