@@ -19,9 +19,9 @@ GIB = 2**30
 
 
 def answer(preset: str, topology: str, *arguments: str) -> dict:
-    """launch/fit.py as a user calls it, one video per data way of the mesh."""
+    """launch/fit.py as a user calls it."""
     command = [sys.executable, "launch/fit.py", f"--config=configs/finetune.py:{preset}"]
-    command += [f"--topology={topology}", "--batch_per_chip=1", "--json", *arguments]
+    command += [f"--topology={topology}", "--json", *arguments]
     drop = ("XLA_FLAGS", "JAX_PLATFORMS")  # the suite's quick compilation; it sets its own platform
     variables = {k: v for k, v in os.environ.items() if k not in drop}
     done = subprocess.run(
@@ -35,20 +35,18 @@ def answer(preset: str, topology: str, *arguments: str) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("preset", "topology", "mesh", "gib", "moves"),
+    ("preset", "topology", "arguments", "gib"),
     [
-        ("cogvideox_5b_i2v_lora", "v5e:2x4", (), 9, set()),
-        ("wan2_1_14b_lora", "v5p:4x4x4", (), 24, set()),
-        ("wan2_1_14b_lora", "v5e:8x8", ("--config.mesh.context=4",), 15.75, {"all-to-all"}),
+        ("cogvideox_5b_i2v_lora", "v5e:2x4", (), 9),
+        ("wan2_1_14b_lora", "v5p:4x4x4", (), 24),
+        ("wan2_1_14b_lora", "v5e:8x8", ("--config.mesh.context=4", "--batch_per_chip=1"), 15.75),
     ],
 )
-def test_training_fits(preset: str, topology: str, mesh: tuple, gib: float, moves: set):
-    """Low-rank adapters of rank 128 at 480p, nothing kept for the backward pass but tokens."""
-    found = answer(preset, topology, *mesh)
-    assert found["fits"]
-    assert found["peak_bytes"] <= gib * GIB
-    # Weights are gathered where they are needed; tokens move only where they are split.
-    assert {"all-gather", *moves} <= set(found["collectives"])
+def test_training_fits(preset: str, topology: str, arguments: tuple, gib: float):
+    """Rank 128 at 480p, one video per data way; of a block only its input is kept."""
+    found = answer(preset, topology, *arguments)
+    assert found["fits"] and found["peak_bytes"] <= gib * GIB
+    assert found["collectives"]["all-gather"] >= 1  # weights lie apart until they are needed
 
 
 @pytest.mark.parametrize(

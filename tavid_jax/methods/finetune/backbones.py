@@ -101,9 +101,19 @@ class CogVideoXBackbone:
         return self.model.config.in_channels > self.model.config.out_channels
 
     def spec(self) -> dict[str, Spec]:
-        """The encoded batch."""
+        """The encoded batch.
+
+        Raises:
+          ValueError: another size than that of the table of positions.
+        """
         c = self.model.config
         frames, height, width = self.geometry.latent(8, c.patch_size)
+        if c.learned_positions and (height, width) != c.sample_hw:
+            rows, columns = (8 * size for size in c.sample_hw)
+            raise ValueError(
+                f"data.size_hw {self.geometry.size_hw}: this model's table of positions is for "
+                f"({rows}, {columns}), use that size"
+            )
         spec = {
             "video": Spec((frames, height, width, c.out_channels), np.float32, VIDEO_AXES),
             "text": Spec((c.text_length, c.text_dim), jnp.bfloat16, TOKEN_AXES),

@@ -176,6 +176,14 @@ def test_what_is_wrong_with_the_videos(data: dict, model: dict, message: str):
         make_system(config).method("finetune")
 
 
+def test_a_table_of_positions_has_one_size():
+    config = get_config("cogvideox_5b_i2v_lora")
+    config.data.size_hw = (240, 480)
+    message = r"data.size_hw \(240, 480\): .* table of positions is for \(480, 720\), use that"
+    with pytest.raises(ValueError, match=message):
+        make_system(config).method("finetune")
+
+
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
