@@ -34,7 +34,7 @@ from tavid_jax.models.layers import streams
 from tavid_jax.models.layers.depth import Remat, init_stack
 from tavid_jax.models.layers.embeddings import timestep_embedding
 from tavid_jax.models.layers.linear import init_parameters, project, torch_linear
-from tavid_jax.models.layers.lora import LoraRule, attach, init_lora
+from tavid_jax.models.layers.lora import LoraRule, attach, check_streams, init_lora
 from tavid_jax.models.layers.mlp import init_mlp, silu
 from tavid_jax.models.layers.modulation import scale_shift
 from tavid_jax.models.layers.norms import init_norm, layer_norm
@@ -48,6 +48,12 @@ Grid = tuple[int, int, int]
 Timestep = Float[Array, " B"] | Int[Array, " B"]
 # What the published 1.5 image-to-video pipeline feeds to the `ofs` embedding, always.
 OFS = 2.0
+# Whose tokens pass which projections.
+PASSING = (
+    (r"blocks/.*", (VIDEO, TEXT, CONDITION)),
+    (r"text_embed", (TEXT,)),
+    (r".*", (VIDEO,)),
+)
 
 
 def initialisers(config: CogVideoXConfig) -> dict[str, Any]:
@@ -115,6 +121,7 @@ class CogVideoX(nn.Module):
     def setup(self):
         base = init_parameters(self, initialisers(self.config), self.param_dtype)
         if self.lora:
+            check_streams(base, self.lora, PASSING)
             adapters = self.param("lora", init_lora, base, self.lora)
             base = attach(base, adapters, self.lora)
         self.tree = base
@@ -276,6 +283,7 @@ class CogVideoX(nn.Module):
     def _check(self, tokens: Mapping, times: Mapping, grid: Grid, ports: Ports) -> None:
         known = (TEXT, VIDEO, CONDITION)
         streams.check_tokens(tokens, times, known, math.prod(grid))
+        streams.check_heads(self.config.num_heads)
         for name in ports.kv_in:
             if name not in known:
                 raise ValueError(f"kv_in names {name!r}: this model knows {', '.join(known)}")

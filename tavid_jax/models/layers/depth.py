@@ -15,7 +15,7 @@ from jaxtyping import PRNGKeyArray
 Remat = str
 
 
-def init_stack(init_block: Callable[[PRNGKeyArray], Any], key: PRNGKeyArray, depth: int):
+def init_stack(init_block: Callable[[PRNGKeyArray], Any], key: PRNGKeyArray, depth: int) -> Any:
     """Parameters of `depth` blocks, every leaf with a leading depth axis."""
     return jax.vmap(init_block)(jax.random.split(key, depth))
 

@@ -49,7 +49,7 @@ def timestep_embedding(
 
     For timesteps up to 1000, where one unit in the last place of w_i moves the result by 1e-4:
     the frequencies are rounded where published transformers round them (see `_frequencies32`),
-    so that both see the same angles. `dim` is even.
+    so that both see the same angles, up to the last bit of their exponential. `dim` is even.
     """
     if dim < 2 or dim % 2:
         raise ValueError(f"a timestep embedding has an even width, got {dim}")

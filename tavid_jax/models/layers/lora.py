@@ -49,6 +49,14 @@ class LoraRule:
     def __post_init__(self):
         if self.rank < 1:
             raise ValueError(f"LoRA rule {self.name!r}: rank {self.rank} must be at least 1")
+        if not self.name or "/" in self.name:
+            raise ValueError(f"LoRA rule {self.name!r}: a name is one node of a path, without '/'")
+        try:
+            re.compile(self.path)
+        except re.error as error:
+            raise ValueError(
+                f"LoRA rule {self.name!r}: {self.path!r} is no regular expression: {error}"
+            ) from error
         if self.stream not in STREAMS:
             raise ValueError(
                 f"LoRA rule {self.name!r}: no stream {self.stream!r}; use {', '.join(STREAMS)}"
@@ -114,6 +122,31 @@ def targets(tree: Mapping[str, Any], rule: LoraRule) -> dict[str, Any]:
             f"there are {', '.join(everything)}"
         )
     return found
+
+
+def check_streams(
+    tree: Mapping[str, Any],
+    rules: Sequence[LoraRule],
+    passing: Sequence[tuple[str, Sequence[str]]],
+) -> None:
+    """Raises ValueError for a rule of a stream that passes none of the projections it selects.
+
+    Args:
+      tree: the model's parameters.
+      rules: low-rank rules.
+      passing: pairs (regular expression of whole paths, streams whose tokens pass them); the first
+        that matches a path counts.
+    """
+    for rule in rules:
+        there: dict[str, None] = {}  # in order, each once
+        for path in targets(tree, rule):
+            streams = next(streams for pattern, streams in passing if re.fullmatch(pattern, path))
+            there.update(dict.fromkeys(streams))
+        if rule.stream != ALL_STREAMS and rule.stream not in there:
+            raise ValueError(
+                f"LoRA rule {rule.name!r}: no {rule.stream} tokens pass {rule.path!r}, so it would "
+                f"learn nothing; use stream {' or '.join(map(repr, there))}, or {ALL_STREAMS!r}"
+            )
 
 
 def init_lora(

@@ -151,11 +151,13 @@ def places(layers: Sequence[int] | None, depth: int, what: str) -> tuple[Array, 
     """(is the block among `layers`?, its index in the stack of these) for each of `depth` blocks.
 
     Raises:
-      ValueError: a block that does not exist.
+      ValueError: no block, one that does not exist, or one named twice.
     """
     chosen = tuple(range(depth)) if layers is None else tuple(layers)
     if not chosen:
         raise ValueError(f"{what}: no block chosen; None chooses all {depth}")
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"{what}: {chosen} names a block twice")
     outside = [i for i in chosen if not 0 <= i < depth]
     if outside:
         raise ValueError(f"{what}: block {outside[0]} of {depth} does not exist")

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from tavid_jax.models.layers.attention import Part, Query
 from tavid_jax.models.layers.kv_cache import KVCache
 from tavid_jax.models.layers.ports import Ports
-from tavid_jax.parallel.sharding import constrain, padded_tokens
+from tavid_jax.parallel.sharding import auto_axes, constrain, padded_tokens
 
 VIDEO, TEXT, CONDITION, IMAGE = "video", "text", "condition", "image"
 # Streams whose tokens are split over the mesh axis `context`; the others lie on every device.
@@ -54,6 +54,21 @@ def cache(
 ) -> KVCache:
     """Keys and values of a stream in all layers."""
     return KVCache(k=k, v=v, length=length, split=name in SPLIT)
+
+
+def check_heads(heads: int) -> None:
+    """Raises ValueError for heads that the mesh axis `tensor` does not divide.
+
+    Each of its devices would compute all of them again.
+    """
+    ways = auto_axes().get("tensor", 1)
+    if heads % ways:
+        divisors = [str(n) for n in range(1, heads + 1) if heads % n == 0]
+        raise ValueError(
+            f"{heads} heads cannot be split over the mesh axis tensor={ways}: set it to one of "
+            f"{', '.join(divisors)} and put the other devices on fsdp or context, which takes any "
+            "number of heads"
+        )
 
 
 def check_caches(
@@ -148,8 +163,10 @@ def check_bias(ports: Ports, tokens: Mapping[str, Array]) -> None:
         if name not in lengths:
             raise ValueError(f"attention_bias: no stream {name!r} among {', '.join(lengths)}")
     wanted = lengths[bias.query], lengths[bias.key]
-    if any(have not in (1, want) for have, want in zip(bias.bias.shape[2:], wanted, strict=True)):
+    rank, sizes = len(bias.bias.shape), bias.bias.shape[2:]
+    if rank != 4 or any(have not in (1, want) for have, want in zip(sizes, wanted, strict=True)):
         raise ValueError(
-            f"attention_bias.bias has shape {bias.bias.shape}: give it {wanted[0]} rows for the "
-            f"{bias.query} queries and {wanted[1]} columns for the {bias.key} keys, or one for all"
+            f"attention_bias.bias has shape {bias.bias.shape}: give (batch, heads, rows, columns), "
+            f"{wanted[0]} rows for the {bias.query} queries and {wanted[1]} columns for the "
+            f"{bias.key} keys, or one for all"
         )

@@ -36,7 +36,7 @@ from tavid_jax.models.layers.linear import (
     xavier_linear,
     zero_linear,
 )
-from tavid_jax.models.layers.lora import LoraRule, attach, init_lora
+from tavid_jax.models.layers.lora import LoraRule, attach, check_streams, init_lora
 from tavid_jax.models.layers.mlp import exact_gelu, init_mlp, silu, tanh_gelu
 from tavid_jax.models.layers.modulation import scale_shift
 from tavid_jax.models.layers.norms import init_norm, layer_norm
@@ -54,6 +54,13 @@ Grid = tuple[int, int, int]
 Timesteps = Float[Array, " B"] | Int[Array, " B"] | Float[Array, "B G"] | Int[Array, "B G"]
 # Of the two norms around the image tokens' MLP.
 IMAGE_EPSILON = 1e-5
+# Whose tokens pass which projections.
+PASSING = (
+    (r"blocks/cross/image_[kv]|image_embed/.*", (IMAGE,)),
+    (r"blocks/cross/[kv]|text_embed/.*", (TEXT,)),
+    (r"blocks/.*", (VIDEO, CONDITION)),
+    (r".*", (VIDEO,)),
+)
 
 
 def initialisers(config: WanConfig) -> dict[str, Any]:
@@ -131,6 +138,7 @@ class Wan(nn.Module):
     def setup(self):
         base = init_parameters(self, initialisers(self.config), self.param_dtype)
         if self.lora:
+            check_streams(base, self.lora, PASSING)
             adapters = self.param("lora", init_lora, base, self.lora)
             base = attach(base, adapters, self.lora)
         self.tree = base
@@ -298,6 +306,7 @@ class Wan(nn.Module):
         text_bias: Array | None,
     ) -> None:
         streams.check_tokens(tokens, times, (VIDEO, CONDITION), math.prod(grid))
+        streams.check_heads(self.config.num_heads)
         check_groups(times, grid)
         check_context(context, ports.kv_in, self.config.image_dim is not None)
         if CONDITION in tokens and CONDITION in ports.kv_in:
@@ -311,8 +320,10 @@ class Wan(nn.Module):
         if ports.probe is not None:
             check_probe(ports.probe, math.prod(grid), text_bias is not None)
 
-    def head(self, video: Float[Array, "B N D"], time: Time, grid: Grid) -> Array:
-        """Video tokens behind the last block -> velocity (B, F, H, W, C), float32."""
+    def head(
+        self, video: Float[Array, "B N D"], time: Time, grid: Grid
+    ) -> Float[Array, "B F H W O"]:
+        """Video tokens behind the last block -> velocity in the latent's layout, float32."""
         table = self.tree["out_modulation"].astype(jnp.float32)
         shift, scale = jnp.unstack(table + time.vector[:, :, None], axis=2)
         x = layer_norm(video, epsilon=self.config.epsilon)

@@ -120,7 +120,8 @@ REFUSED = {
         dict(ports=bias(1, 1, TOKENS, TOKENS, key="condition")),
         "no stream 'condition' among text, video",
     ),
-    "size of a bias": (dict(ports=bias(1, 1, 17, TEXT)), r"\(1, 1, 17, 5\): give it 18 rows"),
+    "size of a bias": (dict(ports=bias(1, 1, 17, TEXT)), r"\(1, 1, 17, 5\): give .*, 18 rows"),
+    "rank of a bias": (dict(ports=bias(TOKENS, TEXT)), r"\(18, 5\): give \(batch, heads, rows"),
     "text of a bias": (dict(ports=bias(1, 1, 1, 4)), "and 5 columns for the text keys"),
     "layers of a bias": (
         dict(ports=bias(1, 1, 1, TEXT, layers=3)),
@@ -138,6 +139,10 @@ REFUSED = {
         dict(ports=residuals(1, 2, TOKENS, DIM, layers=(2,))),
         "block 2 of 2 does not exist",
     ),
+    "block of two residuals": (
+        dict(ports=residuals(2, 2, TOKENS, DIM, layers=(1, 1))),
+        r"Residuals.layers: \(1, 1\) names a block twice",
+    ),
     "cross-attention": (
         dict(ports=Ports(cross_attention=CrossAttention({}, {}, max))),
         "CogVideoX has no cross-attention to replace",
@@ -145,6 +150,10 @@ REFUSED = {
     "adapter of nothing": (
         dict(lora=(LoraRule("blocks/cross/q", 2),)),
         "no projection matches 'blocks/cross/q'; there are patch_embed, text_embed",
+    ),
+    "adapter of tokens that are elsewhere": (
+        dict(lora=(LoraRule("patch_embed", 2, stream="condition"),)),
+        "no condition tokens pass 'patch_embed', .* use stream 'video', or 'all'",
     ),
 }
 

@@ -148,6 +148,17 @@ def test_a_rank_is_positive():
         LoraRule("x", rank=0)
 
 
+def test_a_path_is_a_regular_expression():
+    with pytest.raises(ValueError, match=r"'default': 'blocks/\(q' is no regular expression"):
+        LoraRule("blocks/(q", rank=2)
+
+
+@pytest.mark.parametrize("name", ["", "a/b"])
+def test_a_name_is_one_node_of_a_path(name):
+    with pytest.raises(ValueError, match="one node of a path"):
+        LoraRule("x", rank=2, name=name)
+
+
 @pytest.mark.parametrize("layers", [None, [0, 1], slice(1, None)], ids=str)
 def test_rules_can_be_hashed(layers):
     """jit hashes the module whose method it compiles, and the module's rules with it."""

@@ -156,3 +156,24 @@ def test_bad_streams_are_refused(params):
 def test_an_adapter_of_an_unknown_stream_is_refused():
     with pytest.raises(ValueError, match="no stream 'conditon'; use all, video, text, condition"):
         LoraRule("blocks/attn/q", 2, stream="conditon")
+
+
+@pytest.mark.parametrize(
+    ("path", "stream", "others"),
+    [
+        ("blocks/attn/q", "text", "'video' or 'condition'"),
+        ("blocks/cross/(k|v)|text_embed/fc1", "condition", "'text'"),
+        ("time_proj", "condition", "'video'"),
+    ],
+)
+def test_an_adapter_that_no_token_of_its_stream_passes_is_refused(path, stream, others):
+    timestep = jnp.zeros((1,))
+
+    def init(path):
+        model = Wan(CONFIG, lora=(LoraRule(path, 2, stream=stream),))
+        jax.eval_shape(lambda: model.init(jax.random.key(0), timestep, method="embed_time"))
+
+    message = f"no {stream} tokens pass '.*', .* use stream {others}, or 'all'"
+    with pytest.raises(ValueError, match=message):
+        init(path)
+    init(f"{path}|blocks/cross/(q|k)")  # it is enough that some of these are passed

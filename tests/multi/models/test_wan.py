@@ -234,6 +234,22 @@ def test_looking_at_text_needs_no_exchange():
     assert moves(Wan(config), Ports(cross_attention=nothing)) == whole
 
 
+def test_heads_that_the_mesh_cannot_split_are_refused():
+    model = Wan(dataclasses.replace(CONFIG, num_heads=6))
+    given = example(model.config, (3, 2, 2))
+
+    def init():
+        names = ("latents", "timestep", "text")
+        inputs = [given[name] for name in names]
+        jax.eval_shape(lambda: model.init(jax.random.key(0), *inputs, image=given["image"]))
+
+    with jax.set_mesh(make_mesh({"tensor": 4, "fsdp": 2})):
+        with pytest.raises(ValueError, match="6 heads .* tensor=4: set it to one of 1, 2, 3, 6"):
+            init()
+    with jax.set_mesh(make_mesh({"tensor": 2, "fsdp": 4})):
+        init()
+
+
 def test_places_of_the_parameters():
     model = Wan(CONFIG, lora=RULES)
     shapes = jax.eval_shape(lambda: initial(model, example(CONFIG, (3, 4, 4))))

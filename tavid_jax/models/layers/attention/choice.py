@@ -4,6 +4,7 @@ import functools
 
 import jax.numpy as jnp
 from absl import logging
+from jax.typing import DTypeLike
 
 from tavid_jax.models.layers.attention import splash
 from tavid_jax.parallel.sharding import target_chip, target_platform
@@ -16,7 +17,9 @@ SMALL_SCORES = {"cpu": 2**22, "gpu": 2**25, "tpu": 2**25}
 CUDNN_LARGEST_HEAD = 128  # 256 from Hopper on, but not in the backward pass of all versions
 
 
-def choose(implementation: str, *, dtype, head_dim: int, score_bytes: int, biased: bool) -> str:
+def choose(
+    implementation: str, *, dtype: DTypeLike, head_dim: int, score_bytes: int, biased: bool
+) -> str:
     """The implementation that runs.
 
     Args:
@@ -47,7 +50,9 @@ def choose(implementation: str, *, dtype, head_dim: int, score_bytes: int, biase
     return chosen
 
 
-def obstacle(implementation: str, platform: str, dtype, head_dim: int, biased: bool) -> str:
+def obstacle(
+    implementation: str, platform: str, dtype: DTypeLike, head_dim: int, biased: bool
+) -> str:
     """Why an implementation cannot run, as the rest of a sentence; "" if it can."""
     if implementation == "cudnn":
         if platform in ("gpu", "cuda") and target_chip().startswith("AMD"):
@@ -68,7 +73,9 @@ def obstacle(implementation: str, platform: str, dtype, head_dim: int, biased: b
     return ""
 
 
-def _automatic(platform: str, dtype, head_dim: int, score_bytes: int, biased: bool) -> str:
+def _automatic(
+    platform: str, dtype: DTypeLike, head_dim: int, score_bytes: int, biased: bool
+) -> str:
     if score_bytes <= SMALL_SCORES.get(platform, 0):
         return "xla"
     fast = {"tpu": "splash", "gpu": "cudnn", "cuda": "cudnn"}.get(platform)
