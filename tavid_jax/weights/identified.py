@@ -135,8 +135,14 @@ def _stated(source: Source, wanted: type) -> dict[str, Any]:
         return {}
     if wanted not in {form.config for form in FORMATS.values()}:
         return {}
-    if class_of(source.config) is None:
+    described = class_of(source.config)
+    if described is None:
         return {}
+    if described in FORMATS and FORMATS[described].config is not wanted:
+        raise WeightsError(
+            f"{source.config_path} describes a {described}, which has no {wanted.__name__}: give "
+            "the checkpoint's own kind, or none"
+        )
     return parse_config(source.config, source.config_path, source.tensors)
 
 

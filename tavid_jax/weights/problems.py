@@ -24,7 +24,7 @@ def raise_all(problems: Mapping[str, Sequence[str]], what: str, hint: str = _HIN
     Args:
       problems: kind of problem -> its lines, folded or not.
       what: the first line, up to the hint.
-      hint: what to do about it.
+      hint: what to do about it; may be empty.
     """
     lines = []
     for kind, items in problems.items():
@@ -33,7 +33,7 @@ def raise_all(problems: Mapping[str, Sequence[str]], what: str, hint: str = _HIN
             more = [f"... and {len(items) - len(shown)} more"] if len(items) > len(shown) else []
             lines += [f"{kind} ({len(items)}):", *(f"  {line}" for line in shown + more)]
     if lines:
-        raise WeightsError("\n".join([f"{what}; {hint}", *lines]))
+        raise WeightsError("\n".join([f"{what}; {hint}" if hint else what, *lines]))
 
 
 def fold(names: Iterable[str]) -> list[str]:

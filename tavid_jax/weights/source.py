@@ -23,6 +23,9 @@ EXPERT_FOLDERS = (
     {"transformer": "high_noise", "transformer_2": "low_noise"},
 )
 MODEL_FOLDER = "transformer"
+# Under which of these keys training scripts store the tensors, where the kind of checkpoint does
+# not tell.
+CONTAINERS = ("state_dict", "model", "model_state_dict", "generator", "predictor", "vae")
 _OTHER_FOLDERS = ("image_encoder", "text_encoder", "tokenizer", "vae")
 _INDEX_ENDING = ".index.json"
 _AGAIN = "download or copy it again"
@@ -54,7 +57,7 @@ class Source:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
 
-def open_source(source: str | Path, containers: Sequence[str] = ()) -> Source:
+def open_source(source: str | Path, containers: Sequence[str] = CONTAINERS) -> Source:
     """Find and index a checkpoint; no tensor is read.
 
     Args:

@@ -2,6 +2,7 @@
 
 import io
 import re
+import shutil
 import subprocess
 import sys
 
@@ -47,6 +48,19 @@ def test_inspect_shows_a_total_and_the_own_keys(folder, capsys, tiny):
     assert main(["inspect", folder, "--keys"]) == 0
     out, _ = capsys.readouterr()
     assert "transformer_blocks.1.attn1.to_out.0.weight" in out and f"{len(state)} arrays" in out
+
+
+def test_tensors_inside_a_training_script_s_file(folder, tmp_path, capsys, tiny):
+    torch = pytest.importorskip("torch")
+    _, _, state = tiny("5b")
+    saved = {"model": {key: torch.tensor(value) for key, value in state.items()}, "step": 7}
+    (tmp_path / "saved").mkdir()
+    torch.save(saved, tmp_path / "saved" / "last.pt")
+    shutil.copy(f"{folder}/config.json", tmp_path / "saved")
+    file = str(tmp_path / "saved" / "last.pt")
+    for arguments in (["inspect", file], ["inspect", file, "--keys"], ["diff", folder, file]):
+        assert main(arguments) == 0, capsys.readouterr().err
+    assert main(["import", file, str(tmp_path / "imported")]) == 0
 
 
 def test_bad_input_is_one_error_and_exit_code_1(folder, tmp_path, capsys):

@@ -8,6 +8,7 @@ from safetensors.numpy import save_file
 from tavid_jax import weights
 from tavid_jax.models.latte.visibility import VisibilityConfig
 from tavid_jax.weights.files import unwrap
+from tavid_jax.weights.source import CONTAINERS
 
 NAME, CONFIG = "trajloom_visibility", VisibilityConfig(latent_channels=5, hidden=14, depth=4)
 
@@ -46,6 +47,11 @@ def test_the_kind_is_told_by_the_keys(tmp_path, state):
         weights.identify(tmp_path / "head.pt")
 
 
+def test_where_the_kind_is_not_known_all_containers_are_looked_into():
+    named = {name for kind in weights.CHECKPOINTS.values() for name in kind.containers}
+    assert named == set(CONTAINERS)
+
+
 def test_containers_are_tried_in_order(state):
     saved = {"model": {"b": np.zeros(1)}, "generator": {"a": np.zeros(1)}}
     assert list(unwrap(saved, ("generator", "model"))) == ["a"]
@@ -69,9 +75,10 @@ def test_unusable_files_are_named(tmp_path):
         weights.load(NAME, tmp_path / "notes.txt", CONFIG)
     for suffix in ("pt", "safetensors"):
         broken = tmp_path / f"broken.{suffix}"
-        broken.write_bytes(b"not a checkpoint")
-        with pytest.raises(weights.WeightsError, match=f"broken.{suffix}"):
-            weights.load(NAME, broken, CONFIG)
+        for content in (b"not a checkpoint", b"hello", b""):  # "h" asks the unpickler's memory
+            broken.write_bytes(content)
+            with pytest.raises(weights.WeightsError, match=f"broken.{suffix}"):
+                weights.load(NAME, broken, CONFIG)
     torch.save({"step": 3}, tmp_path / "empty.pt")
     with pytest.raises(weights.WeightsError, match="empty.pt: no flat dict of tensors"):
         weights.load(NAME, tmp_path / "empty.pt", CONFIG)
