@@ -50,7 +50,8 @@ class AttentionBias:
     """Adds a bias to the logits between a stream of queries and a stream of keys.
 
     Attributes:
-      bias: broadcastable to (B, K, queries, keys) of the two streams, in logits.
+      bias: broadcastable to (B, K, queries, keys) of the two streams, in logits; finite, because it
+        is multiplied by the weights (-1e9 hides a key).
       layers: weight of the bias in each layer (depth,).
       query, key: names of the streams, e.g. "video" and "text".
     """
