@@ -19,26 +19,23 @@ Ports (see layers/ports.py and layers/lora.py; each is free when it is not used)
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-import flax.linen as nn
-import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from tavid_jax.models.cogvideox import positions
 from tavid_jax.models.cogvideox.block import EPSILON, BlockContext, block, init_block
 from tavid_jax.models.cogvideox.config import CogVideoXConfig
 from tavid_jax.models.layers import streams
-from tavid_jax.models.layers.depth import Remat, init_stack
+from tavid_jax.models.layers.backbone import Backbone, Initialisers, init_extra_channels, shapes_of
+from tavid_jax.models.layers.depth import init_stack
 from tavid_jax.models.layers.embeddings import timestep_embedding
-from tavid_jax.models.layers.linear import init_parameters, project, torch_linear
-from tavid_jax.models.layers.lora import LoraRule, attach, check_streams, init_lora
+from tavid_jax.models.layers.linear import project, torch_linear
 from tavid_jax.models.layers.mlp import init_mlp, silu
 from tavid_jax.models.layers.modulation import scale_shift
 from tavid_jax.models.layers.norms import init_norm, layer_norm
-from tavid_jax.models.layers.patches import patchify, unpatchify
+from tavid_jax.models.layers.patches import unpatchify
 from tavid_jax.models.layers.ports import Ports, Prediction, Walked
 from tavid_jax.models.layers.rotary import Rotary, pad_rotary
 from tavid_jax.models.layers.streams import CONDITION, TEXT, VIDEO
@@ -48,12 +45,6 @@ Grid = tuple[int, int, int]
 Timestep = Float[Array, " B"] | Int[Array, " B"]
 # What the published 1.5 image-to-video pipeline feeds to the `ofs` embedding, always.
 OFS = 2.0
-# Whose tokens pass which projections.
-PASSING = (
-    (r"blocks/.*", (VIDEO, TEXT, CONDITION)),
-    (r"text_embed", (TEXT,)),
-    (r".*", (VIDEO,)),
-)
 
 
 def initialisers(config: CogVideoXConfig) -> dict[str, Any]:
@@ -74,10 +65,7 @@ def initialisers(config: CogVideoXConfig) -> dict[str, Any]:
         inits["pos_embed"] = lambda key: _fixed_positions(c, c.sample_grid, c.text_length)
     if c.ofs_dim is not None:
         inits["ofs_embed"] = lambda key: init_mlp(key, c.ofs_dim, e, e, torch_linear)
-    if c.extra_channels:
-        rows = c.patch_elements * c.extra_channels
-        inits["patch_embed_extra"] = lambda key: {"kernel": jnp.zeros((rows, d), jnp.float32)}
-    return inits
+    return {**inits, **init_extra_channels(c)}
 
 
 def _fixed_positions(config: CogVideoXConfig, grid: Grid, text_length: int) -> Array:
@@ -88,53 +76,25 @@ def _fixed_positions(config: CogVideoXConfig, grid: Grid, text_length: int) -> A
 
 def param_shapes(config: CogVideoXConfig) -> dict[str, Any]:
     """The parameters' nested dict of shapes, without allocating any."""
-    inits = initialisers(config)
-    return {
-        name: jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))
-        for name, init in inits.items()
-    }
+    return shapes_of(initialisers(config))
 
 
-class CogVideoX(nn.Module):
+class CogVideoX(Backbone):
     """v-prediction of a noisy video latent from text (and an image, in further channels).
 
-    Attributes:
-      config: the architecture.
-      dtype: of matrix products and of the tokens between blocks; norms, softmax, rotary turns and
-        the timestep's path are float32 in any case.
-      param_dtype: of the base's parameters when they are initialised; adapters are float32.
-      lora: low-rank rules; their adapters are the subtree "lora".
-      scan: walk the depth with one compiled block; False unrolls it. Same parameters.
-      remat: what the backward pass keeps, see `depth.Remat`; the blocks name "block_input",
-        "query", "key", "value", "attention" and "mlp_hidden".
-      attention: implementation of attention, see `attention.attention`.
+    The attributes are those of every `Backbone`.
     """
 
     config: CogVideoXConfig
-    dtype: DTypeLike = jnp.float32
-    param_dtype: DTypeLike = jnp.float32
-    lora: tuple[LoraRule, ...] = ()
-    scan: bool = True
-    remat: Remat = "none"
-    attention: str = "auto"
 
-    def setup(self):
-        base = init_parameters(self, initialisers(self.config), self.param_dtype)
-        if self.lora:
-            check_streams(base, self.lora, PASSING)
-            adapters = self.param("lora", init_lora, base, self.lora)
-            base = attach(base, adapters, self.lora)
-        self.tree = base
+    PASSING: ClassVar = (
+        (r"blocks/.*", (VIDEO, TEXT, CONDITION)),
+        (r"text_embed", (TEXT,)),
+        (r".*", (VIDEO,)),
+    )
 
-    def __call__(
-        self,
-        latents: Float[Array, "B F H W C"],
-        timestep: Timestep,
-        text: Float[Array, "B L E"],
-        **options: Any,
-    ) -> Float[Array, "B F H W O"]:
-        """`predict(...).sample`."""
-        return self.predict(latents, timestep, text, **options).sample
+    def initialisers(self) -> Initialisers:
+        return initialisers(self.config)
 
     def predict(
         self,
@@ -210,12 +170,8 @@ class CogVideoX(nn.Module):
     ) -> Float[Array, "B N D"]:
         """Video tokens, frame-major, with their absolute positions if the model has any."""
         c = self.config
-        streams.check_channels(latents, extra, c.in_channels, c.extra_channels)
         grid = c.grid(latents.shape[1:4])
-        tokens = project(self.tree["patch_embed"], patchify(latents, c.patch_size), self.dtype)
-        if extra is not None:
-            added = patchify(extra, c.patch_size)
-            tokens = tokens + project(self.tree["patch_embed_extra"], added, self.dtype)
+        tokens = self.embed_patches(latents, extra)
         if self._has_learned(grid):
             tokens = tokens + self.tree["pos_embed"][c.text_length :].astype(self.dtype)
         elif c.learned_positions or not c.rotary:

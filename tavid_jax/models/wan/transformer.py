@@ -18,29 +18,27 @@ Ports (see layers/ports.py and layers/lora.py; each is free when it is not used)
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from tavid_jax.models.layers import streams
-from tavid_jax.models.layers.depth import Remat, init_stack
+from tavid_jax.models.layers.backbone import Backbone, Initialisers, init_extra_channels, shapes_of
+from tavid_jax.models.layers.depth import init_stack
 from tavid_jax.models.layers.embeddings import timestep_embedding
 from tavid_jax.models.layers.linear import (
     Params,
-    init_parameters,
     project,
     xavier_linear,
     zero_linear,
 )
-from tavid_jax.models.layers.lora import LoraRule, attach, check_streams, init_lora
 from tavid_jax.models.layers.mlp import exact_gelu, init_mlp, silu, tanh_gelu
 from tavid_jax.models.layers.modulation import scale_shift
 from tavid_jax.models.layers.norms import init_norm, layer_norm
-from tavid_jax.models.layers.patches import patchify, unpatchify
+from tavid_jax.models.layers.patches import unpatchify
 from tavid_jax.models.layers.ports import Ports, Prediction, Walked
 from tavid_jax.models.layers.rotary import pad_rotary
 from tavid_jax.models.layers.streams import CONDITION, IMAGE, TEXT, VIDEO
@@ -54,13 +52,6 @@ Grid = tuple[int, int, int]
 Timesteps = Float[Array, " B"] | Int[Array, " B"] | Float[Array, "B G"] | Int[Array, "B G"]
 # Of the two norms around the image tokens' MLP.
 IMAGE_EPSILON = 1e-5
-# Whose tokens pass which projections.
-PASSING = (
-    (r"blocks/cross/image_[kv]|image_embed/.*", (IMAGE,)),
-    (r"blocks/cross/[kv]|text_embed/.*", (TEXT,)),
-    (r"blocks/.*", (VIDEO, CONDITION)),
-    (r".*", (VIDEO,)),
-)
 
 
 def initialisers(config: WanConfig) -> dict[str, Any]:
@@ -78,10 +69,7 @@ def initialisers(config: WanConfig) -> dict[str, Any]:
     }
     if c.image_dim is not None:
         inits["image_embed"] = lambda key: _init_image_embed(key, c)
-    if c.extra_channels:
-        rows = c.patch_elements * c.extra_channels
-        inits["patch_embed_extra"] = lambda key: {"kernel": jnp.zeros((rows, d), jnp.float32)}
-    return inits
+    return {**inits, **init_extra_channels(c)}
 
 
 def _small_linear(key: PRNGKeyArray, n_in: int, n_out: int) -> Params:
@@ -103,55 +91,29 @@ def _init_image_embed(key: PRNGKeyArray, config: WanConfig) -> Params:
 
 def param_shapes(config: WanConfig) -> dict[str, Any]:
     """The parameters' nested dict of shapes, without allocating any."""
-    return {
-        name: jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))
-        for name, init in initialisers(config).items()
-    }
+    return shapes_of(initialisers(config))
 
 
-class Wan(nn.Module):
+class Wan(Backbone):
     """Velocity of a noisy video latent from text (and images).
 
-    Attributes:
-      config: the architecture.
-      dtype: of matrix products; norms, softmax, rotary turns, modulation and the timesteps' path
-        are float32 in any case.
+    Attributes (besides those of every `Backbone`):
       residual_dtype: of the tokens between blocks; None is `dtype`. The original code keeps
         float32 there, at twice the memory.
-      param_dtype: of the base's parameters when they are initialised; adapters are float32.
-      lora: low-rank rules; their adapters are the subtree "lora".
-      scan: walk the depth with one compiled block; False unrolls it. Same parameters.
-      remat: what the backward pass keeps, see `depth.Remat`; the blocks name "block_input",
-        "query", "key", "value", "attention" and "mlp_hidden".
-      attention: implementation of attention, see `attention.attention`.
     """
 
     config: WanConfig
-    dtype: DTypeLike = jnp.float32
     residual_dtype: DTypeLike | None = None
-    param_dtype: DTypeLike = jnp.float32
-    lora: tuple[LoraRule, ...] = ()
-    scan: bool = True
-    remat: Remat = "none"
-    attention: str = "auto"
 
-    def setup(self):
-        base = init_parameters(self, initialisers(self.config), self.param_dtype)
-        if self.lora:
-            check_streams(base, self.lora, PASSING)
-            adapters = self.param("lora", init_lora, base, self.lora)
-            base = attach(base, adapters, self.lora)
-        self.tree = base
+    PASSING: ClassVar = (
+        (r"blocks/cross/image_[kv]|image_embed/.*", (IMAGE,)),
+        (r"blocks/cross/[kv]|text_embed/.*", (TEXT,)),
+        (r"blocks/.*", (VIDEO, CONDITION)),
+        (r".*", (VIDEO,)),
+    )
 
-    def __call__(
-        self,
-        latents: Float[Array, "B F H W C"],
-        timestep: Timesteps,
-        text: Float[Array, "B L E"] | None,
-        **options: Any,
-    ) -> Float[Array, "B F H W O"]:
-        """`predict(...).sample`."""
-        return self.predict(latents, timestep, text, **options).sample
+    def initialisers(self) -> Initialisers:
+        return initialisers(self.config)
 
     def predict(
         self,
@@ -241,13 +203,7 @@ class Wan(nn.Module):
         extra: Float[Array, "B F H W X"] | None = None,
     ) -> Float[Array, "B N D"]:
         """Video tokens, frame-major."""
-        c = self.config
-        streams.check_channels(latents, extra, c.in_channels, c.extra_channels)
-        tokens = project(self.tree["patch_embed"], patchify(latents, c.patch_size), self.dtype)
-        if extra is not None:
-            added = patchify(extra, c.patch_size)
-            tokens = tokens + project(self.tree["patch_embed_extra"], added, self.dtype)
-        return tokens
+        return self.embed_patches(latents, extra)
 
     def blocks(
         self,
