@@ -89,7 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     exporter.add_argument(
         "--naming",
         choices=("original", "diffusers", "peft"),
-        help="of Wan's keys (default: as they were), or format of adapters (default: diffusers)",
+        help="of Wan's keys, original or diffusers (default: as they were); of adapters, any of "
+        "these, original for Wan alone (default: diffusers)",
     )
     exporter.add_argument(
         "--shard-gb",

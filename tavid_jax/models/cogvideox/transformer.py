@@ -140,6 +140,8 @@ class CogVideoX(Backbone):
 
     def embed_time(self, timestep: Timestep, ofs: Array | None = None) -> Float[Array, "B E"]:
         """The vector that modulates every block, float32."""
+        if timestep.ndim != 1:
+            raise ValueError(f"timestep of shape {timestep.shape}: give one per example, (B,)")
         time = self._time_mlp("time_embed", timestep, self.config.dim)
         if self.config.ofs_dim is None:
             return time

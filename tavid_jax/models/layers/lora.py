@@ -57,6 +57,8 @@ class LoraRule:
             raise ValueError(
                 f"LoRA rule {self.name!r}: {self.path!r} is no regular expression: {error}"
             ) from error
+        if isinstance(self.layers, int):
+            raise ValueError(f"LoRA rule {self.name!r}: layers={self.layers}: give a list, [3]")
         if self.stream not in STREAMS:
             raise ValueError(
                 f"LoRA rule {self.name!r}: no stream {self.stream!r}; use {', '.join(STREAMS)}"

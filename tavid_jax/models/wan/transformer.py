@@ -166,6 +166,10 @@ class Wan(Backbone):
 
     def embed_time(self, timestep: Timesteps) -> Time:
         """The vectors that modulate blocks and head, float32."""
+        if timestep.ndim not in (1, 2):
+            raise ValueError(
+                f"timestep of shape {timestep.shape}: give one per example, (B,), or (B, G)"
+            )
         timestep = timestep[:, None] if timestep.ndim == 1 else timestep
         params = self.tree["time_embed"]
         hidden = timestep_embedding(timestep, self.config.freq_dim)

@@ -117,9 +117,10 @@ BAD = {
         "model.lora: 'dropout' is no field of a rule; there are path, rank, .*",
     ),
     "rule without rank": (dict(lora=(dict(path="a"),)), "needs a path and a rank"),
+    "no rule": (dict(lora=("blocks/attn/q",)), "model.lora: 'blocks/attn/q' is no rule: give path"),
     "rule's pattern": (
         dict(lora=(RULE | dict(path="blocks/(attn"),)),
-        r"model.lora: 'blocks/\(attn' is no regular expression: ",
+        r"LoRA rule 'default': 'blocks/\(attn' is no regular expression: ",
     ),
     "rule's rank": (dict(lora=(RULE | dict(rank=0),)), "rank 0 must be at least 1"),
     "shift": (dict(shift=0.0), "model.shift 0.0 must be above 0"),
