@@ -103,9 +103,11 @@ def test_nothing_is_left_behind_by_an_error(folder, tmp_path):
     weights.import_checkpoint(folder, tmp_path / "out")  # and the place is free
 
 
+# SIGINT as in a terminal: a test run in the background inherits that it is ignored.
 _SLOW_IMPORT = """
-import sys, time
+import signal, sys, time
 from tavid_jax.weights import cli, imported
+signal.signal(signal.SIGINT, signal.default_int_handler)
 def tick(self, done, total):
     print("reading", flush=True)
     time.sleep(0.2)

@@ -42,7 +42,10 @@ def test_a_stage_on_clips_encodes_them_itself():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda c: c.update(system="trajlom"), "config.system 'trajlom' is none of trajloom"),
+        (
+            lambda c: c.update(system="trajlom"),
+            "config.system 'trajlom' is none of finetune, trajloom",
+        ),
         (lambda c: c.stages.vae.update(method="vea"), "stages.vae.method 'vea' is none of"),
         (lambda c: c.variants.update(x=("vae", "flaw@3")), "variants.x names stage 'flaw@3'"),
         (lambda c: c.update(main_variant="y"), r"main_variant 'y' is none of \['trajloom'\]"),
