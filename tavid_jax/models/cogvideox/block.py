@@ -18,7 +18,7 @@ from tavid_jax.models.cogvideox.config import CogVideoXConfig
 from tavid_jax.models.layers import streams
 from tavid_jax.models.layers.attention import Part, attention
 from tavid_jax.models.layers.linear import Params, project, torch_linear
-from tavid_jax.models.layers.mlp import init_mlp, silu, tanh_gelu
+from tavid_jax.models.layers.mlp import init_mlp, silu, stream_mlp
 from tavid_jax.models.layers.modulation import add_gated, scale_shift
 from tavid_jax.models.layers.norms import init_norm, layer_norm
 from tavid_jax.models.layers.probe import Seen
@@ -75,7 +75,9 @@ def block(
     tokens = {name: add_gated(x, gates[name], mixed[name]) for name, x in tokens.items()}
     normed, gates = _modulated(params["norm2"], params["mod2"], tokens, context)
     tokens = {
-        name: add_gated(x, gates[name], _mlp(params["mlp"], normed[name], name, context.dtype))
+        name: add_gated(
+            x, gates[name], stream_mlp(params["mlp"], normed[name], context.dtype, name)
+        )
         for name, x in tokens.items()
     }
     return tokens, parts, score
@@ -159,8 +161,3 @@ def _turned(
     if name in context.rotary:
         y = rotate(y, context.rotary[name], "half", heads_first=True)
     return jnp.swapaxes(y, 1, 2)
-
-
-def _mlp(params: Params, x: Array, name: str, dtype: DTypeLike) -> Array:
-    hidden = tanh_gelu(project(params["fc1"], x, dtype, name))
-    return project(params["fc2"], checkpoint_name(hidden, "mlp_hidden"), dtype, name)

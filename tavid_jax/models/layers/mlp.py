@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tavid_jax.models.layers.linear import Params, linear
+from tavid_jax.models.layers.linear import Params, linear, project
 
 
 def exact_gelu(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
@@ -45,3 +46,11 @@ def silu(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
 def tanh_gelu(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """GELU by its tanh approximation, as the published video transformers compute it."""
     return jax.nn.gelu(x, approximate=True)
+
+
+def stream_mlp(
+    params: Params, x: Float[Array, "*S D"], dtype: DTypeLike, stream: str
+) -> Float[Array, "*S D"]:
+    """The MLP of the published video transformers, with one stream's low-rank terms."""
+    hidden = tanh_gelu(project(params["fc1"], x, dtype, stream))
+    return project(params["fc2"], checkpoint_name(hidden, "mlp_hidden"), dtype, stream)

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tavid_jax.models.layers import streams
 from tavid_jax.models.layers.attention import Part, Query, attention
 from tavid_jax.models.layers.linear import Params, project, xavier_linear
-from tavid_jax.models.layers.mlp import init_mlp, tanh_gelu
+from tavid_jax.models.layers.mlp import init_mlp, stream_mlp
 from tavid_jax.models.layers.modulation import add_gated, scale_shift
 from tavid_jax.models.layers.norms import init_norm, layer_norm, rms_norm
 from tavid_jax.models.layers.probe import Seen
@@ -94,7 +94,7 @@ def block(
 ) -> tuple[Tokens, dict[str, Part], Any]:
     """One block on every stream: (tokens, this block's keys and values, the probe's score).
 
-    The probe sees cross-attention: video queries, text and image keys.
+    The probe sees the cross-attention of video queries to text keys.
     """
     table = params["modulation"].astype(jnp.float32)
     six = {name: jnp.unstack(table + context.times[name].six, axis=2) for name in tokens}
@@ -111,7 +111,7 @@ def block(
     out = {}
     for name, x in tokens.items():
         y = _modulated(x, *six[name][3:5], name, context)
-        y = _mlp(params["mlp"], y, name, context.dtype)
+        y = stream_mlp(params["mlp"], y, context.dtype, name)
         out[name] = _gated(x, six[name][5], y, name, context)
     return out, {**parts, **context_parts}, score
 
@@ -123,11 +123,6 @@ def _modulated(x: Array, shift: Array, scale: Array, name: str, context: BlockCo
 
 def _gated(x: Array, gate: Array, y: Array, name: str, context: BlockContext) -> Array:
     return add_gated(x, gate, y, context.lengths[name])
-
-
-def _mlp(params: Params, x: Array, name: str, dtype: DTypeLike) -> Array:
-    hidden = tanh_gelu(project(params["fc1"], x, dtype, name))
-    return project(params["fc2"], checkpoint_name(hidden, "mlp_hidden"), dtype, name)
 
 
 def _normed(
