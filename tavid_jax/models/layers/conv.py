@@ -1,0 +1,67 @@
+"""Convolutions over space and time, channels last."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from tavid_jax.models.layers.linear import Params
+
+# Zeros (before, after) along each spatial axis.
+Padding = Sequence[tuple[int, int]]
+_NAMES = {2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
+
+
+def conv(
+    params: Params,
+    x: Float[Array, "B *S I"],
+    dtype: DTypeLike,
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: Padding | None = None,
+) -> Float[Array, "B *R O"]:
+    """Convolution (cross-correlation, as everywhere in this field) in two or three dimensions.
+
+    Args:
+      params: kernel (*taps, I, O) and bias (O,).
+      x: features; as many axes between batch and channels as the kernel has taps.
+      dtype: of the product.
+      strides: one for all axes, or one per axis.
+      padding: zeros per axis; None for none.
+    """
+    kernel = params["kernel"].astype(dtype)
+    axes = kernel.ndim - 2
+    strides = (strides,) * axes if isinstance(strides, int) else tuple(strides)
+    y = jax.lax.conv_general_dilated(
+        x.astype(dtype),
+        kernel,
+        window_strides=strides,
+        padding=((0, 0),) * axes if padding is None else tuple(padding),
+        dimension_numbers=_NAMES[axes],
+    )
+    return y + params["bias"].astype(dtype)
+
+
+def causal_conv(
+    params: Params,
+    x: Float[Array, "B T H W I"],
+    past: Float[Array, "B P H W I"],
+    dtype: DTypeLike,
+) -> tuple[Float[Array, "B T H W O"], Float[Array, "B P H W I"]]:
+    """Convolution over (time, rows, columns) that looks back in time only.
+
+    Args:
+      params: kernel (P + 1, KH, KW, I, O), odd KH and KW, and bias (O,).
+      x: frames.
+      past: the P frames before them: of the chunk before, or what the model puts in front.
+      dtype: of the product.
+
+    Returns:
+      As many frames as x, zeros padded in space; the last P frames, the past of the next chunk.
+    """
+    taps, rows, columns = params["kernel"].shape[:3]
+    joined = jnp.concatenate([past.astype(x.dtype), x], axis=1)
+    padding = ((0, 0), (rows // 2, rows // 2), (columns // 2, columns // 2))
+    return conv(params, joined, dtype, padding=padding), joined[:, joined.shape[1] - (taps - 1) :]
