@@ -3,10 +3,14 @@
 `patch_output`: the published head writes the channel slowest, ours fastest.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from tavid_jax.models.cogvideox.config import CogVideoXConfig
 from tavid_jax.models.cogvideox.transformer import param_shapes
+from tavid_jax.weights.formats import Format
 from tavid_jax.weights.ops import patch_linear, patch_output, squeeze
 from tavid_jax.weights.table import Row, Table, linear_rows, norm_rows
 
@@ -69,3 +73,59 @@ def cogvideox_table(config: CogVideoXConfig) -> Table:
 def cogvideox_shapes(config: CogVideoXConfig) -> dict:
     """The parameters' shapes; those of `extra_channels`, which no file has, are left out."""
     return param_shapes(replace(config, extra_channels=0))
+
+
+def _decode(
+    content: Mapping[str, Any], stated: dict[str, Any], path: Path | str, keys: Any
+) -> dict[str, Any]:
+    size = content.get("patch_size", 2)
+    return {
+        "patch_size": (content.get("patch_size_t") or 1, size, size),
+        "sample_hw": (content.get("sample_height", 60), content.get("sample_width", 90)),
+    }
+
+
+def _encode(config: CogVideoXConfig) -> dict[str, Any]:
+    frames, rows, _ = config.patch_size
+    return {
+        "patch_size": rows,
+        "patch_size_t": None if frames == 1 else frames,
+        "patch_bias": frames == 1,
+        "sample_height": config.sample_hw[0],
+        "sample_width": config.sample_hw[1],
+    }
+
+
+FORMATS = {
+    "CogVideoXTransformer3DModel": Format(
+        CogVideoXConfig,
+        {
+            "num_attention_heads": ("num_heads", 30),
+            "attention_head_dim": ("head_dim", 64),
+            "num_layers": ("num_layers", 30),
+            "in_channels": ("in_channels", 16),
+            "out_channels": ("out_channels", 16),
+            "time_embed_dim": ("time_embed_dim", 512),
+            "text_embed_dim": ("text_dim", 4096),
+            "max_text_seq_length": ("text_length", 226),
+            "use_rotary_positional_embeddings": ("rotary", False),
+            "use_learned_positional_embeddings": ("learned_positions", False),
+            "ofs_embed_dim": ("ofs_dim", None),
+            "sample_frames": ("sample_frames", 49),
+            "temporal_compression_ratio": ("time_compression", 4),
+            "spatial_interpolation_scale": ("spatial_scale", 1.875),
+            "temporal_interpolation_scale": ("temporal_scale", 1.0),
+        },
+        {
+            "activation_fn": "gelu-approximate",
+            "timestep_activation_fn": "silu",
+            "attention_bias": True,
+            "norm_elementwise_affine": True,
+            "norm_eps": 1e-5,
+            "flip_sin_to_cos": True,
+            "freq_shift": 0,
+        },
+        _decode,
+        _encode,
+    ),
+}

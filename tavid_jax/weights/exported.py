@@ -11,7 +11,7 @@ import numpy as np
 
 from tavid_jax.weights.imported import Progress, whole_or_absent
 from tavid_jax.weights.lazy import Spec
-from tavid_jax.weights.model_json import ModelConfig, config_to_json
+from tavid_jax.weights.model_json import config_to_json, is_described
 from tavid_jax.weights.opened import open_parameters
 from tavid_jax.weights.problems import WeightsError
 from tavid_jax.weights.registry import Checkpoint, checkpoint_kind
@@ -89,7 +89,7 @@ def save(
     specs, tensors = plan_export(kind.table(config), params, kind.shapes(config), dtype)
     total = sum(spec.nbytes for spec in specs.values())
     content = None
-    if isinstance(config, ModelConfig):
+    if is_described(config):
         content = config_to_json(config, "original" if name in _NAMINGS["diffusers"] else name)
     with whole_or_absent(folder, total) as part:
         plans = {}

@@ -11,9 +11,9 @@ from tavid_jax.weights.lazy import LazyArray
 from tavid_jax.weights.model_json import (
     FORMATS,
     PRESETS,
-    ModelConfig,
     class_of,
     differences,
+    is_described,
     parse_config,
     preset_of,
 )
@@ -22,18 +22,6 @@ from tavid_jax.weights.registry import CHECKPOINTS, checkpoint_kind
 from tavid_jax.weights.source import Source, open_source
 from tavid_jax.weights.streaming import Place, plan
 from tavid_jax.weights.table import nest, walk
-
-# A key that only checkpoints of this kind have.
-_SIGNS = {
-    "cogvideox": "patch_embed.text_proj.weight",
-    "wan": "text_embedding.0.weight",
-    "wan_diffusers": "condition_embedder.text_embedder.linear_1.weight",
-    "wan_experts": "high_noise/text_embedding.0.weight",
-    "wan_experts_diffusers": "high_noise/condition_embedder.text_embedder.linear_1.weight",
-    "trajloom_vae": "temp_embed_in",
-    "trajloom_flow": "seg_embed",
-    "trajloom_visibility": "temporal_net.0.weight",
-}
 
 
 @dataclass(frozen=True)
@@ -81,7 +69,7 @@ def identify(source: str | Path, name: str | None = None, config: Any = None) ->
     opened = open_source(source, containers)
     name = name or _kind_of(opened)
     config = _config(opened, name, config)
-    preset = preset_of(config) if isinstance(config, ModelConfig) else None
+    preset = preset_of(config) if is_described(config) else None
     return Identified(opened, name, config, _of_pair(preset, name))
 
 
@@ -133,7 +121,7 @@ def _stated(source: Source, wanted: type) -> dict[str, Any]:
     """The fields that config.json decides; none if it is not of one of these models."""
     if source.config is None or source.config_path is None:
         return {}
-    if wanted not in {form.config for form in FORMATS.values()}:
+    if all(form.config is not wanted for form in FORMATS.values()):
         return {}
     described = class_of(source.config)
     if described is None:
@@ -147,8 +135,8 @@ def _stated(source: Source, wanted: type) -> dict[str, Any]:
 
 
 def _kind_of(source: Source) -> str:
-    for name, sign in _SIGNS.items():
-        if sign in source.tensors:
+    for name, kind in CHECKPOINTS.items():
+        if kind.sign in source.tensors:
             return name
     first = ", ".join(list(source.tensors)[:5])
     raise WeightsError(

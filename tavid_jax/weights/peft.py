@@ -23,7 +23,7 @@ import numpy as np
 from tavid_jax.models.layers.linear import ALL_STREAMS
 from tavid_jax.models.layers.lora import LoraRule
 from tavid_jax.weights.lazy import LazyArray
-from tavid_jax.weights.model_json import PRESETS, ModelConfig
+from tavid_jax.weights.model_json import PRESETS
 from tavid_jax.weights.peft_alpha import Own, Settings, read_own, read_settings
 from tavid_jax.weights.peft_export import DIFFUSERS_FILE, PEFT_FILE
 from tavid_jax.weights.peft_keys import (
@@ -187,9 +187,15 @@ def fitting(file: LoraFile) -> list[str]:
     return found
 
 
-def kind_of(config: ModelConfig) -> str:
-    """What `load_lora` calls the kind of a model."""
-    return next(name for name in FAMILIES if isinstance(config, CHECKPOINTS[name].config))
+def kind_of(config: Any) -> str:
+    """What `load_lora` calls the kind of a model; WeightsError if it takes no adapters."""
+    for name in FAMILIES:
+        if isinstance(config, CHECKPOINTS[name].config):
+            return name
+    raise WeightsError(
+        f"adapters are read for transformers ({', '.join(FAMILIES)}), not for a "
+        f"{type(config).__name__}"
+    )
 
 
 def _stated(

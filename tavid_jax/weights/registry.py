@@ -26,6 +26,7 @@ class Checkpoint:
       table: config -> Table.
       shapes: config -> the parameters' nested dict of shapes.
       config: class of the config.
+      sign: a key that only checkpoints of this kind have.
       containers: keys under which a saved file may hold the tensors, in order of preference.
       folders: expert -> folder, where the tensors of a pair lie in folders of their own.
     """
@@ -33,45 +34,64 @@ class Checkpoint:
     table: Callable[[Any], Table]
     shapes: Callable[[Any], dict]
     config: type
+    sign: str
     containers: tuple[str, ...] = ()
     folders: Mapping[str, str] | None = None
 
 
-_WAN_CONTAINERS = ("state_dict", "model")
+_CONTAINERS = ("state_dict", "model")
+_ORIGINAL_WAN = "text_embedding.0.weight"
+_DIFFUSERS_WAN = "condition_embedder.text_embedder.linear_1.weight"
 
 CHECKPOINTS: dict[str, Checkpoint] = {
     "cogvideox": Checkpoint(
-        cogvideox.cogvideox_table, cogvideox.cogvideox_shapes, CogVideoXConfig, _WAN_CONTAINERS
+        cogvideox.cogvideox_table,
+        cogvideox.cogvideox_shapes,
+        CogVideoXConfig,
+        "patch_embed.text_proj.weight",
+        _CONTAINERS,
     ),
-    "wan": Checkpoint(wan.wan_table, wan.wan_shapes, WanConfig, _WAN_CONTAINERS),
+    "wan": Checkpoint(wan.wan_table, wan.wan_shapes, WanConfig, _ORIGINAL_WAN, _CONTAINERS),
     "wan_diffusers": Checkpoint(
-        partial(wan.wan_table, naming="diffusers"), wan.wan_shapes, WanConfig, _WAN_CONTAINERS
+        partial(wan.wan_table, naming="diffusers"),
+        wan.wan_shapes,
+        WanConfig,
+        _DIFFUSERS_WAN,
+        _CONTAINERS,
     ),
     "wan_experts": Checkpoint(
         wan.experts_table,
         wan.experts_shapes,
         WanConfig,
+        f"high_noise/{_ORIGINAL_WAN}",
         folders={"high_noise": "high_noise_model", "low_noise": "low_noise_model"},
     ),
     "wan_experts_diffusers": Checkpoint(
         partial(wan.experts_table, naming="diffusers"),
         wan.experts_shapes,
         WanConfig,
+        f"high_noise/{_DIFFUSERS_WAN}",
         folders={"high_noise": "transformer", "low_noise": "transformer_2"},
     ),
     "trajloom_vae": Checkpoint(
-        trajloom.vae_table, trajloom.vae_shapes, TrackVAEConfig, ("vae", "model_state_dict")
+        trajloom.vae_table,
+        trajloom.vae_shapes,
+        TrackVAEConfig,
+        "temp_embed_in",
+        ("vae", "model_state_dict"),
     ),
     "trajloom_flow": Checkpoint(
         trajloom.flow_table,
         trajloom.flow_shapes,
         TrackFlowConfig,
+        "seg_embed",
         ("generator", "model", "state_dict", "model_state_dict"),
     ),
     "trajloom_visibility": Checkpoint(
         trajloom.visibility_table,
         trajloom.visibility_shapes,
         VisibilityConfig,
+        "temporal_net.0.weight",
         ("model", "predictor", "state_dict", "model_state_dict"),
     ),
 }

@@ -1,11 +1,15 @@
 """Tables of the Wan 2.1 and 2.2 transformers, in the original naming and in diffusers'."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
-from tavid_jax.models.wan.config import WanConfig
+from tavid_jax.models.wan.config import PRESETS, WanConfig
 from tavid_jax.models.wan.transformer import param_shapes
+from tavid_jax.weights.formats import Format
 from tavid_jax.weights.ops import COPY, patch_linear, squeeze
+from tavid_jax.weights.problems import WeightsError
 from tavid_jax.weights.table import Row, Table, linear_rows, norm_rows, side_by_side
 
 Naming = Literal["original", "diffusers"]
@@ -110,3 +114,97 @@ def experts_table(config: WanConfig, naming: Naming = "original") -> Table:
 def experts_shapes(config: WanConfig) -> dict:
     """The parameters' shapes of the pair."""
     return {name: wan_shapes(config) for name in EXPERTS}
+
+
+# Of the original's model types, those that are one transformer as ours; (image_dim, image_tokens)
+# of the Wan2.1 ones with an image branch.
+_MODEL_TYPES = {"t2v": None, "ti2v": None, "i2v": (1280, None), "flf2v": (1280, 514)}
+
+
+def _decode_wan(
+    content: Mapping[str, Any], stated: dict[str, Any], path: Path | str, keys: Any
+) -> dict[str, Any]:
+    width = stated["num_heads"] * stated["head_dim"]
+    added = content.get("added_kv_proj_dim")
+    if added not in (None, width) or (added is None) != (stated["image_dim"] is None):
+        raise WeightsError(
+            f"{path}: added_kv_proj_dim {added} with image_dim {stated['image_dim']} is not "
+            f"supported; an image branch has both, the first as wide as the model ({width})"
+        )
+    out = stated["out_channels"] or stated["in_channels"]
+    return {"patch_size": tuple(stated["patch_size"]), "out_channels": out}
+
+
+def _decode_original_wan(
+    content: Mapping[str, Any], stated: dict[str, Any], path: Path | str, keys: Any
+) -> dict[str, Any]:
+    kind = content.get("model_type", "t2v")
+    if kind not in _MODEL_TYPES:
+        raise WeightsError(
+            f"{path}: model_type {kind!r} is not supported; known: {', '.join(_MODEL_TYPES)}"
+        )
+    width, heads = content.get("dim", 2048), stated["num_heads"]
+    branch = _MODEL_TYPES[kind]
+    if keys is not None:
+        has_branch = any("img_emb." in key for key in keys)
+    else:
+        has_branch = Path(path).parent.name not in ("high_noise_model", "low_noise_model")
+    image_dim, image_tokens = branch if branch and has_branch else (None, None)
+    return {
+        "head_dim": width // heads,
+        "patch_size": tuple(stated["patch_size"]),
+        "image_dim": image_dim,
+        "image_tokens": image_tokens,
+    }
+
+
+def _model_type(config: WanConfig) -> str:
+    if config.image_tokens is not None:
+        return "flf2v"
+    if config.in_channels > config.out_channels:
+        return "i2v"
+    return "ti2v" if config.out_channels == PRESETS["wan2.2-ti2v-5b"].out_channels else "t2v"
+
+
+FORMATS = {
+    "WanTransformer3DModel": Format(
+        WanConfig,
+        {
+            "num_attention_heads": ("num_heads", 40),
+            "attention_head_dim": ("head_dim", 128),
+            "ffn_dim": ("ffn_dim", 13824),
+            "num_layers": ("num_layers", 40),
+            "in_channels": ("in_channels", 16),
+            "out_channels": ("out_channels", 16),
+            "patch_size": ("patch_size", (1, 2, 2)),
+            "freq_dim": ("freq_dim", 256),
+            "text_dim": ("text_dim", 4096),
+            "image_dim": ("image_dim", None),
+            "pos_embed_seq_len": ("image_tokens", None),
+            "eps": ("epsilon", 1e-6),
+            "rope_max_seq_len": ("max_positions", 1024),
+        },
+        {"cross_attn_norm": True, "qk_norm": "rms_norm_across_heads"},
+        _decode_wan,
+        lambda config: {"added_kv_proj_dim": None if config.image_dim is None else config.dim},
+    ),
+    "WanModel": Format(  # the original repositories
+        WanConfig,
+        {
+            "num_heads": ("num_heads", 16),
+            "ffn_dim": ("ffn_dim", 8192),
+            "num_layers": ("num_layers", 32),
+            "in_dim": ("in_channels", 16),
+            "out_dim": ("out_channels", 16),
+            "patch_size": ("patch_size", (1, 2, 2)),
+            "freq_dim": ("freq_dim", 256),
+            "text_dim": ("text_dim", 4096),
+            "text_len": ("text_length", 512),
+            "eps": ("epsilon", 1e-6),
+        },
+        {"cross_attn_norm": True, "qk_norm": True},
+        _decode_original_wan,
+        lambda config: {"dim": config.dim, "model_type": _model_type(config)},
+        naming="original",
+    ),
+}
