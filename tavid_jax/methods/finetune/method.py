@@ -9,7 +9,8 @@ from jaxtyping import Array, Float, Shaped
 
 from tavid_jax.diffusion import losses
 from tavid_jax.engine.method import Arrays, Method, Params, Ratio, Spec
-from tavid_jax.methods.finetune.backbones import Backbone
+from tavid_jax.methods.finetune.objectives import Objective
+from tavid_jax.pipelines.backbones import Backbone
 
 # Node of the backbone in the parameter tree.
 BACKBONE = "backbone"
@@ -18,8 +19,9 @@ BACKBONE = "backbone"
 class Finetune(Method):
     """Trains the adapters of a backbone that has low-rank rules, otherwise all its weights."""
 
-    def __init__(self, backbone: Backbone):
+    def __init__(self, backbone: Backbone, objective: Objective):
         self.backbone = backbone
+        self.objective = objective
         self.sharding = backbone.sharding
         adapts = bool(backbone.model.lora)
         self.trainable_paths = (f"{BACKBONE}/lora/.*" if adapts else f"{BACKBONE}/.*",)
@@ -44,7 +46,7 @@ class Finetune(Method):
         """
         del step
         video = batch["video"]
-        noised = self.backbone.objective.noised(video, rng)
+        noised = self.objective.noised(video, rng)
         state = self._with_given(noised.state, video)
         predicted = self.backbone.predict(params[BACKBONE], state, noised.timestep, batch)
         squared = jnp.square(predicted - noised.target)[:, self.backbone.given_frames :]

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Key
 
 from tavid_jax.diffusion import vprediction
 from tavid_jax.diffusion.paths import over_time, per_clip_normal
+from tavid_jax.pipelines.backbones import Backbone, CogVideoXBackbone
 
 
 class Noised(NamedTuple):
@@ -96,6 +97,23 @@ class FlowMatching:
 
 
 Objective = VPrediction | FlowMatching
+
+
+def objective_of(backbone: Backbone, flow: FlowMatching) -> Objective:
+    """What a published backbone is trained by.
+
+    Args:
+      backbone: CogVideoX has its own noise schedule, Wan takes `flow`.
+      flow: noise levels of Wan.
+
+    Raises:
+      ValueError: levels for a backbone that draws steps.
+    """
+    if not isinstance(backbone, CogVideoXBackbone):
+        return flow
+    if flow.levels != (0, 1):
+        raise ValueError("model.levels are Wan's: CogVideoX draws one of its 1000 steps")
+    return VPrediction(backbone.snr_shift)
 
 
 def _two(keys: Key[Array, " B"]) -> tuple[Key[Array, " B"], Key[Array, " B"]]:

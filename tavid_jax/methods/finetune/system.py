@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from tavid_jax.engine.method import Method, System
-from tavid_jax.methods.finetune.backbones import Backbone, Geometry, make_backbone
 from tavid_jax.methods.finetune.method import Finetune
-from tavid_jax.methods.finetune.objectives import FlowMatching
+from tavid_jax.methods.finetune.objectives import FlowMatching, objective_of
 from tavid_jax.models.layers.lora import LoraRule
+from tavid_jax.pipelines.backbones import Backbone, Geometry, make_backbone
 
 LORA_FIELDS = ("path", "rank", "alpha", "layers", "stream", "name")
 DTYPES = ("float32", "bfloat16")
@@ -37,7 +37,9 @@ class FinetuneSystem(System):
             raise ValueError(f"stages.{stage}.method {options.method!r}: there is finetune")
         merged = ConfigDict(self.config.model.to_dict())
         merged.update(options.options.get("model", {}))
-        return Finetune(read_backbone(merged, self.config.data))
+        backbone = read_backbone(merged, self.config.data)
+        flow = FlowMatching(merged.shift, tuple(merged.levels))
+        return Finetune(backbone, objective_of(backbone, flow))
 
 
 def read_backbone(model: Any, data: Any) -> Backbone:
@@ -53,7 +55,6 @@ def read_backbone(model: Any, data: Any) -> Backbone:
         model.backbone,
         Geometry(data.frames, tuple(data.size_hw)),
         model.changes.to_dict(),
-        FlowMatching(model.shift, tuple(model.levels)),
         model.first_frame,
         dtype=jnp.dtype(model.dtype),
         # What is trained stays in float32; a frozen base is stored as it is used.

@@ -63,7 +63,7 @@ def test_loss_is_that_of_the_bare_model(name: str):
     method = tiny.method(name)
     params, batch = tiny.random_params(method), tiny.batch_of(method.encoded_spec())
     (total, weight), logs = jax.jit(method.loss)(params, batch, keys(), jnp.int32(0))
-    noised = method.backbone.objective.noised(batch["video"], keys())
+    noised = method.objective.noised(batch["video"], keys())
     state, first = np.array(noised.state), int("ti2v" in name)
     state[:, :first] = batch["video"][:, :first]
     out = bare(method, params, state, noised.timestep, batch, batch["text"])

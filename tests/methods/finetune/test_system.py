@@ -87,7 +87,7 @@ def test_latent_sizes(name: str, video: tuple):
 
 def test_noise_schedules():
     def objective(name, **model):
-        return tiny.method(name, **model).backbone.objective
+        return tiny.method(name, **model).objective
 
     assert objective("cogvideox i2v").snr_shift == 1.0
     assert objective("cogvideox 2b").snr_shift == 3.0
@@ -99,7 +99,7 @@ def test_a_stage_may_have_options_of_its_own():
     config = tiny.config()
     with config.unlocked():
         config.stages.finetune.options.model = dict(shift=12.0, levels=(0.0, 0.875))
-    made = make_system(config).method("finetune").backbone.objective
+    made = make_system(config).method("finetune").objective
     assert (made.shift, made.levels) == (12.0, (0.0, 0.875))
     assert config.model.shift == 5.0
 
@@ -127,7 +127,7 @@ BAD = {
     "levels": (dict(levels=(0.9, 0.1)), "model.levels .* the lowest and the highest sigma"),
     "levels of CogVideoX": (
         dict(backbone="cogvideox-5b", changes={}, levels=(0.5, 1.0)),
-        "model.levels are Wan's: cogvideox-5b draws",
+        "model.levels are Wan's: CogVideoX draws",
     ),
     "first frame of CogVideoX": (
         dict(backbone="cogvideox-5b", changes={}, first_frame=True),

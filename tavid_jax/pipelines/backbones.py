@@ -1,4 +1,7 @@
-"""The published backbones as fine-tuning sees them: what a batch holds, and one evaluation."""
+"""The published backbones with their conditions: what a batch holds, and one evaluation.
+
+Training and sampling read the same batches, so that what is trained is what is sampled.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tavid_jax.engine.method import Arrays, Params, Spec
-from tavid_jax.methods.finetune.objectives import FlowMatching, Objective, VPrediction
 from tavid_jax.models.cogvideox.config import PRESETS as COGVIDEOX
 from tavid_jax.models.cogvideox.sharding import SHARDING as COGVIDEOX_SHARDING
 from tavid_jax.models.cogvideox.transformer import CogVideoX
@@ -86,9 +88,9 @@ class CogVideoXBackbone:
     given_frames: int = 0  # the image is given in channels
 
     @property
-    def objective(self) -> Objective:
-        """The 2B model has no rotary positions; its noise schedule is shifted."""
-        return VPrediction(snr_shift=1.0 if self.model.config.rotary else 3.0)
+    def snr_shift(self) -> float:
+        """Of the noise schedule: the 2B model, which has no rotary positions, has another."""
+        return 1.0 if self.model.config.rotary else 3.0
 
     @property
     def fixed(self) -> tuple[str, ...]:
@@ -144,7 +146,6 @@ class WanBackbone:
 
     Attributes:
       model, geometry: the transformer, and the size of its videos.
-      objective: flow matching on its noise levels.
       stride: pixels per latent position, along height and width.
       given_frames: how many latent frames at the start stay clean, at timestep 0: Wan 2.2 TI2V
         reads its image so. "video" holds them; they are neither noised nor predicted.
@@ -152,7 +153,6 @@ class WanBackbone:
 
     model: Wan
     geometry: Geometry
-    objective: FlowMatching = FlowMatching()
     stride: int = 8
     given_frames: int = 0
     sharding: PathTable = WAN_SHARDING
@@ -210,7 +210,6 @@ def make_backbone(
     name: str,
     geometry: Geometry,
     changes: dict[str, Any],
-    flow: FlowMatching,
     first_frame: bool,
     **running: Any,
 ) -> Backbone:
@@ -220,7 +219,6 @@ def make_backbone(
       name: of a preset, such as "cogvideox-5b-i2v" or "wan2.1-t2v-14b".
       geometry: pixel size of the videos.
       changes: fields of the preset to replace, for small models of the same kind.
-      flow: noise levels of Wan in training; CogVideoX has its own.
       first_frame: whether the first latent frame is given, clean; for Wan 2.2 TI2V.
       running: attributes of the module: dtypes, lora, scan, remat, attention.
 
@@ -230,8 +228,6 @@ def make_backbone(
     if name in COGVIDEOX:
         if first_frame:
             raise ValueError(f"model.first_frame is Wan's: {name} has one timestep per video")
-        if flow.levels != (0, 1):
-            raise ValueError(f"model.levels are Wan's: {name} draws one of its 1000 steps")
         backbone = CogVideoXBackbone(
             CogVideoX(_changed(COGVIDEOX[name], changes), **running), geometry
         )
@@ -239,7 +235,6 @@ def make_backbone(
         backbone = WanBackbone(
             Wan(_changed(WAN[name], changes), **running),
             geometry,
-            flow,
             stride=STRIDES.get(name, 8),
             given_frames=int(first_frame),
         )
