@@ -117,12 +117,22 @@ def _export(
     dtype: np.dtype | None,
     buffers: Mapping[str, np.ndarray],
 ) -> Iterator[tuple[str, np.ndarray]]:
-    for row in table.rows:
-        array = params[row.path].read()
-        parts = [array] if row.layers is None else array
-        for key, part in zip(row.keys(), parts, strict=True):
-            yield key, np.array(row.op.backward(part), dtype=dtype or part.dtype, order="C")
+    for rows in _pieces(table):
+        arrays = [params[row.path].read() for row in rows]
+        for place, key in enumerate(rows[0].keys()):
+            layer = ... if rows[0].layers is None else place
+            pieces = [row.op.backward(a[layer]) for row, a in zip(rows, arrays, strict=True)]
+            whole = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+            yield key, np.array(whole, dtype=dtype or whole.dtype, order="C")
     yield from buffers.items()
+
+
+def _pieces(table: Table) -> list[list[Row]]:
+    """The rows, those that share a tensor together and in the order of their pieces."""
+    shared: dict[str, list[Row]] = {}
+    for row in table.rows:
+        shared.setdefault(row.keys()[0], []).append(row)
+    return [sorted(rows, key=lambda row: row.part) for rows in shared.values()]
 
 
 def _stacked(
@@ -135,7 +145,7 @@ def _stacked(
         out = np.empty(shape, dtype)
         for index, source in enumerate(sources):
             slot = out if row.layers is None else out[index, ...]
-            slot[...] = row.op.forward(source.read())
+            slot[...] = row.forward(source.read())
         return out
 
     return LazyArray(shape, dtype, read)

@@ -20,12 +20,16 @@ class Row:
 
     If the key contains {i}, the tensors of `layers` (the values of i, in order) are stacked on a
     new leading axis of the one parameter at `path`.
+
+    `part` = (index, count) says that the parameter is one of `count` equal pieces of the tensor,
+    along the tensor's first axis; the other pieces are rows of their own.
     """
 
     source: str
     path: str
     op: Op = COPY
     layers: Sequence[int] | None = None
+    part: tuple[int, int] = (0, 1)
 
     def keys(self) -> list[str]:
         """All checkpoint keys that this row speaks for."""
@@ -35,8 +39,15 @@ class Row:
 
     def source_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The checkpoint's shape of one tensor of a parameter of this shape (stack included)."""
-        part = tuple(shape if self.layers is None else shape[1:])
-        return self.op.backward(np.broadcast_to(np.False_, part)).shape
+        one = tuple(shape if self.layers is None else shape[1:])
+        piece = self.op.backward(np.broadcast_to(np.False_, one)).shape
+        count = self.part[1]
+        return piece if count == 1 else (count * piece[0], *piece[1:])
+
+    def forward(self, tensor: np.ndarray) -> np.ndarray:
+        """The parameter, or one layer of it, from a tensor of the checkpoint."""
+        index, count = self.part
+        return self.op.forward(tensor if count == 1 else np.split(tensor, count)[index])
 
 
 @dataclass(frozen=True)
@@ -60,8 +71,8 @@ class Table:
     ignored: tuple[str, ...] = ()
 
     def keys(self) -> list[str]:
-        """All keys that a checkpoint must have."""
-        return [key for row in self.rows for key in row.keys()]
+        """All keys that a checkpoint must have, each once."""
+        return list(dict.fromkeys(key for row in self.rows for key in row.keys()))
 
 
 def linear_rows(source: str, path: str, layers: Sequence[int] | None = None) -> list[Row]:

@@ -42,7 +42,7 @@ def randomise(
             values = _noise(rng, name, tuple(tensor.shape))
             if any(re.search(pattern, name) for pattern in patterns):
                 values = values * shrink
-            tensor.copy_(torch.from_numpy(values).to(tensor.dtype))
+            tensor.copy_(torch.from_numpy(np.asarray(values)).to(tensor.dtype))
     return module.eval()
 
 

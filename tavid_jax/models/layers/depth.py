@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Int, PRNGKeyArray
 
 # What the backward pass keeps of each layer:
 #   "none"           whatever XLA wants to keep;
@@ -30,8 +30,8 @@ def take_blocks(stack: Any, start: int, stop: int) -> Any:
     return jax.tree.map(lambda a: a[start:stop], stack)
 
 
-def take_block(stack: Any, index: int) -> Any:
-    """One block of a stack, without the depth axis."""
+def take_block(stack: Any, index: int | Int[Array, ""]) -> Any:
+    """One block of a stack, without the depth axis; a traced index will do."""
     return jax.tree.map(lambda a: a[index], stack)
 
 

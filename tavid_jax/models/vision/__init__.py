@@ -1,0 +1,1 @@
+"""Encoders of single images, and what turns pictures into their input."""

@@ -1,0 +1,114 @@
+"""Sizes and options of CLIP's two towers, and the published ones by name."""
+
+import dataclasses
+from typing import Literal
+
+Activation = Literal["gelu", "quick_gelu"]
+
+
+def _check_heads(name: str, width: int, num_heads: int) -> None:
+    if width % num_heads:
+        raise ValueError(f"{name}: width={width} is not a multiple of num_heads={num_heads}")
+
+
+@dataclasses.dataclass(frozen=True)
+class CLIPVisionConfig:
+    """The image tower; the defaults are those of ViT-H/14, which Wan's image-to-video reads.
+
+    Attributes:
+      width: of every token.
+      num_heads, num_layers, mlp_dim: of the blocks.
+      image_size: rows and columns of the picture, in pixels.
+      patch_size: rows and columns of one token.
+      activation: of the MLP: "gelu" by the error function, or OpenAI's "quick_gelu".
+      feature_dim: width of the features that are compared with a text's; None for a tower that
+        comes without that projection.
+      epsilon: of all norms.
+    """
+
+    width: int = 1280
+    num_heads: int = 16
+    num_layers: int = 32
+    mlp_dim: int = 5120
+    image_size: int = 224
+    patch_size: int = 14
+    activation: Activation = "gelu"
+    feature_dim: int | None = 1024
+    epsilon: float = 1e-5
+
+    def __post_init__(self):
+        _check_heads("CLIPVisionConfig", self.width, self.num_heads)
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"CLIPVisionConfig: patches of {self.patch_size} do not fill an image of "
+                f"{self.image_size} pixels"
+            )
+
+    @property
+    def num_tokens(self) -> int:
+        """The class token and the patches: 257 for ViT-H/14."""
+        return 1 + (self.image_size // self.patch_size) ** 2
+
+
+@dataclasses.dataclass(frozen=True)
+class CLIPTextConfig:
+    """The text tower; the defaults are those of ViT-H/14.
+
+    Attributes:
+      width: of every token.
+      num_heads, num_layers, mlp_dim: of the blocks.
+      vocab_size: rows of the token table.
+      text_length: most tokens of a text, its start and end included.
+      activation: of the MLP, see `CLIPVisionConfig`.
+      feature_dim: width of the features that are compared with an image's.
+      end_id: the token whose place holds the summary of a text (its first occurrence); None for
+        the largest id of each text, which is the same for the published vocabularies.
+      epsilon: of all norms.
+    """
+
+    width: int = 1024
+    num_heads: int = 16
+    num_layers: int = 24
+    mlp_dim: int = 4096
+    vocab_size: int = 49408
+    text_length: int = 77
+    activation: Activation = "gelu"
+    feature_dim: int = 1024
+    end_id: int | None = None
+    epsilon: float = 1e-5
+
+    def __post_init__(self):
+        _check_heads("CLIPTextConfig", self.width, self.num_heads)
+
+
+@dataclasses.dataclass(frozen=True)
+class CLIPConfig:
+    """Both towers of one model."""
+
+    vision: CLIPVisionConfig = CLIPVisionConfig()
+    text: CLIPTextConfig = CLIPTextConfig()
+
+    def __post_init__(self):
+        if self.vision.feature_dim != self.text.feature_dim:
+            raise ValueError(
+                f"CLIPConfig: image features of {self.vision.feature_dim} and text features of "
+                f"{self.text.feature_dim} cannot be compared; give both one feature_dim"
+            )
+
+
+_OPENAI_B = dict(num_heads=12, num_layers=12, activation="quick_gelu", feature_dim=512)
+_OPENAI_L = dict(activation="quick_gelu", feature_dim=768)
+
+CLIP_PRESETS: dict[str, CLIPConfig] = {
+    "clip-vit-h-14": CLIPConfig(),
+    "clip-vit-b-32": CLIPConfig(
+        CLIPVisionConfig(width=768, mlp_dim=3072, patch_size=32, **_OPENAI_B),
+        CLIPTextConfig(width=512, mlp_dim=2048, **{**_OPENAI_B, "num_heads": 8}),
+    ),
+    "clip-vit-l-14": CLIPConfig(
+        CLIPVisionConfig(width=1024, mlp_dim=4096, num_layers=24, **_OPENAI_L),
+        CLIPTextConfig(width=768, mlp_dim=3072, num_heads=12, num_layers=12, **_OPENAI_L),
+    ),
+}
+# The image towers alone. Wan's is that of ViT-H/14, trained together with another text tower.
+VISION_PRESETS = {f"{name}-vision": preset.vision for name, preset in CLIP_PRESETS.items()}
