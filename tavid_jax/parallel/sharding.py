@@ -21,6 +21,7 @@ Place = None | str | tuple[str, ...]
 RULES: dict[str, tuple[str, ...]] = {
     "batch": ("replica", "fsdp"),
     "tokens": ("context",),
+    "rows": ("context",),
     "heads": ("tensor",),
     "embed": (),
     "time": (),

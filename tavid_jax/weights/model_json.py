@@ -7,15 +7,16 @@ from typing import Any
 
 from tavid_jax.models.cogvideox.config import PRESETS as COGVIDEOX_PRESETS
 from tavid_jax.models.wan.config import PRESETS as WAN_PRESETS
-from tavid_jax.weights import cogvideox, wan
+from tavid_jax.models.wan.vae.config import VAE_PRESETS as WAN_VAE_PRESETS
+from tavid_jax.weights import cogvideox, wan, wan_vae
 from tavid_jax.weights.formats import CLASS, CLASSES, Format
 from tavid_jax.weights.problems import WeightsError, raise_all
 from tavid_jax.weights.source import read_json
 
 # Published name -> config.
-PRESETS: dict[str, Any] = {**COGVIDEOX_PRESETS, **WAN_PRESETS}
+PRESETS: dict[str, Any] = {**COGVIDEOX_PRESETS, **WAN_PRESETS, **WAN_VAE_PRESETS}
 # Published class -> what its config.json says.
-FORMATS: dict[str, Format] = {**cogvideox.FORMATS, **wan.FORMATS}
+FORMATS: dict[str, Format] = {**cogvideox.FORMATS, **wan.FORMATS, **wan_vae.FORMATS}
 
 
 def config_from_json(path: str | Path, keys: Iterable[str] | None = None) -> Any:

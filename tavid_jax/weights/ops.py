@@ -27,18 +27,37 @@ TRANSPOSE = _permutation("transpose", (1, 0))
 CONV1D = _permutation("conv1d", (2, 1, 0))
 # Patch embedding, a Conv2d with stride = kernel: (out, in, row, column) -> (row, column, in, out).
 PATCH_CONV = _permutation("patch_conv", (2, 3, 1, 0))
+# Conv2d: (out, in, row, column) -> (row, column, in, out).
+CONV2D = _permutation("conv2d", (2, 3, 1, 0))
+# Conv3d: (out, in, frame, row, column) -> (frame, row, column, in, out).
+CONV3D = _permutation("conv3d", (2, 3, 4, 1, 0))
 # ConvTranspose1d: (in, out, k) -> (k, in, out) with the taps reversed, as Flax applies them.
 CONV_TRANSPOSE1D = Op(
     "conv_transpose1d",
     lambda a: a.transpose(2, 0, 1)[::-1],
     lambda a: a[::-1].transpose(1, 2, 0),
 )
-# Conv1d with one tap, used as a linear layer: (out, in, 1) -> (in, out).
-POINTWISE_CONV = Op(
-    "pointwise_conv",
-    lambda a: a[:, :, 0].transpose(1, 0),
-    lambda a: a.transpose(1, 0)[..., None],
-)
+
+
+def pointwise_conv(axes: int) -> Op:
+    """A convolution with one tap, used as a linear layer: (out, in, 1, ...) -> (in, out)."""
+    return Op(
+        f"pointwise_conv({axes})",
+        lambda a: a.reshape(a.shape[:2]).T,
+        lambda a: a.T.reshape(*a.shape[::-1], *axes * (1,)),
+    )
+
+
+POINTWISE_CONV = pointwise_conv(1)
+
+
+def squeeze_end(count: int) -> Op:
+    """Drops `count` trailing axes of size one."""
+    return Op(
+        f"squeeze_end({count})",
+        lambda a: a.reshape(a.shape[: a.ndim - count]),
+        lambda a: a.reshape(a.shape + (1,) * count),
+    )
 
 
 def squeeze(count: int) -> Op:

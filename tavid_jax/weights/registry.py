@@ -12,7 +12,8 @@ from tavid_jax.models.latte.flow_config import TrackFlowConfig
 from tavid_jax.models.latte.vae import TrackVAEConfig
 from tavid_jax.models.latte.visibility import VisibilityConfig
 from tavid_jax.models.wan.config import WanConfig
-from tavid_jax.weights import cogvideox, trajloom, wan
+from tavid_jax.models.wan.vae.config import WanVAEConfig
+from tavid_jax.weights import cogvideox, trajloom, wan, wan_vae
 from tavid_jax.weights.problems import WeightsError
 from tavid_jax.weights.streaming import Place, export_table, port_table
 from tavid_jax.weights.table import Table
@@ -72,6 +73,20 @@ CHECKPOINTS: dict[str, Checkpoint] = {
         WanConfig,
         f"high_noise/{_DIFFUSERS_WAN}",
         folders={"high_noise": "transformer", "low_noise": "transformer_2"},
+    ),
+    "wan_vae": Checkpoint(
+        wan_vae.wan_vae_table,
+        wan_vae.wan_vae_shapes,
+        WanVAEConfig,
+        "decoder.middle.0.residual.0.gamma",
+        _CONTAINERS,
+    ),
+    "wan_vae_diffusers": Checkpoint(
+        partial(wan_vae.wan_vae_table, naming="diffusers"),
+        wan_vae.wan_vae_shapes,
+        WanVAEConfig,
+        "decoder.mid_block.resnets.0.norm1.gamma",
+        _CONTAINERS,
     ),
     "trajloom_vae": Checkpoint(
         trajloom.vae_table,

@@ -12,7 +12,7 @@ from tavid_jax.models.layers.backbone import Initialisers
 from tavid_jax.models.layers.chunks import in_chunks
 from tavid_jax.models.layers.linear import init_parameters
 from tavid_jax.models.layers.posterior import Posterior
-from tavid_jax.models.layers.tiling import Tiles, tiled
+from tavid_jax.models.layers.tiling import Cut, Tiles, tiled
 
 # The past of every causal layer, by the layer's path.
 Carry = Mapping[str, Any]
@@ -46,19 +46,27 @@ class VideoAutoencoder(nn.Module):
 
     def decode_chunk(
         self, latents: Float[Array, "B F h w C"], carry: Carry | None
-    ) -> tuple[Float[Array, "B T H W 3"], Carry]:
-        """Pixels of one chunk; `carry` is None for the first."""
+    ) -> tuple[Float[Array, "B T R S P"], Carry]:
+        """One chunk of what `pixels` takes; `carry` is None for the first."""
         raise TypeError(f"{type(self).__name__} defines no decode_chunk")
 
+    def pixels(self, decoded: Float[Array, "B T R S P"]) -> Float[Array, "B T H W 3"]:
+        """The video, float32, of what the decoder has made; its chunks and tiles are joined."""
+        return decoded.astype(jnp.float32)
+
+    def decoded_tiles(self, tiles: Tiles) -> Cut:
+        """How latents are cut, and how what `decode_chunk` makes of them is blended."""
+        return tiles.up(self.config.stride_hw)
+
     def encode_cut(self, frames: int, chunk: int | None) -> tuple[int, int]:
-        """(frames of the first chunk, of every other); None is all in one chunk.
+        """(frames of the first chunk, of every other); None is what the published model does.
 
         Raises ValueError for a number of frames that cannot be encoded, naming the nearest.
         """
         raise TypeError(f"{type(self).__name__} defines no encode_cut")
 
     def decode_cut(self, frames: int, chunk: int | None) -> tuple[int, int]:
-        """(latent frames of the first chunk, of every other)."""
+        """(latent frames of the first chunk, of every other); None as in `encode_cut`."""
         raise TypeError(f"{type(self).__name__} defines no decode_cut")
 
     def setup(self):
@@ -66,7 +74,7 @@ class VideoAutoencoder(nn.Module):
 
     def encode(
         self,
-        video: Float[Array, "B T H W 3"],
+        video: Float[Array, "B T H W C"],
         *,
         chunk: int | None = None,
         tiles: Tiles | None = None,
@@ -75,12 +83,14 @@ class VideoAutoencoder(nn.Module):
 
         Args:
           video: pixels in [-1, 1].
-          chunk: frames per chunk; None is the subclass's default.
+          chunk: frames per chunk, see `encode_cut`; None is what the published model does.
           tiles: of pixels, encoded one after the other and blended; None for the whole picture.
 
         Raises:
-          ValueError: a number of frames or a size that the model cannot take; names the nearest.
+          ValueError: another number of channels than 3; a number of frames, a size of the picture
+            or of tiles that the model cannot take: names the nearest.
         """
+        check_channels("video", video, 3)
         self.check_size(video.shape[2:4])
         first, size = self.encode_cut(video.shape[1], chunk)
 
@@ -102,17 +112,22 @@ class VideoAutoencoder(nn.Module):
 
         Args:
           latents: a sample or the mode of a posterior.
-          chunk: latent frames per chunk; None is the subclass's default.
+          chunk: latent frames per chunk, see `decode_cut`; None as above.
           tiles: of pixels, decoded one after the other and blended; None for the whole picture.
+
+        Raises:
+          ValueError: another number of channels than the latent has; a chunk or sizes of tiles
+            that the model cannot take.
         """
+        check_channels("latent", latents, self.config.latent_channels)
         first, size = self.decode_cut(latents.shape[1], chunk)
 
         def whole(part: Array) -> Array:
             return in_chunks(self.decode_chunk, part, first, size)
 
-        stride = self.config.stride_hw
-        video = whole(latents) if tiles is None else tiled(whole, latents, tiles.up(stride))
-        return video.astype(jnp.float32)
+        if tiles is None:
+            return self.pixels(whole(latents))
+        return self.pixels(tiled(whole, latents, self.decoded_tiles(tiles)))
 
     def check_size(self, size_hw: tuple[int, int]) -> None:
         """ValueError unless the strides divide the picture's height and width."""
@@ -135,3 +150,12 @@ class VideoAutoencoder(nn.Module):
     def _statistics(self) -> tuple[Array, Array]:
         c = self.config
         return jnp.asarray(c.latent_mean, jnp.float32), jnp.asarray(c.latent_std, jnp.float32)
+
+
+def check_channels(what: str, x: Float[Array, "B T H W C"], channels: int) -> None:
+    """ValueError unless x has so many channels."""
+    if x.shape[-1] != channels:
+        raise ValueError(
+            f"the {what} has shape {x.shape}, so {x.shape[-1]} channels: the autoencoder takes "
+            f"(batch, frames, rows, columns, {channels})"
+        )
