@@ -21,10 +21,10 @@ Place = None | str | tuple[str, ...]
 RULES: dict[str, tuple[str, ...]] = {
     "batch": ("replica", "fsdp"),
     "tokens": ("context",),
-    "rows": ("context",),
     "heads": ("tensor",),
     "embed": (),
     "time": (),
+    "rows": ("context",),
 }
 
 
