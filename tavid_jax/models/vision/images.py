@@ -1,0 +1,75 @@
+"""From pictures to what CLIP's image tower reads: the rule of Wan, and OpenAI's."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+from PIL import Image
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+SIZE = 224
+# Slope of the cubic kernel that PyTorch interpolates with; jax.image.resize has -0.5.
+CUBIC = -0.75
+
+
+def wan_preprocess(
+    images: Float[Array, "B H W 3"], size: int = SIZE
+) -> Float[Array, "B {size} {size} 3"]:
+    """Pictures in [-1, 1] -> input of the tower, as Wan's image-to-video prepares it.
+
+    Squashed to a square whatever the aspect ratio, bicubic and without anti-aliasing, so that a
+    large picture is sampled, not averaged; then CLIP's normalisation. Pure, float32.
+    """
+    x = images.astype(jnp.float32)
+    rows, columns = (jnp.asarray(bicubic_weights(n, size)) for n in x.shape[1:3])
+    x = jnp.einsum("ih,bhwc->biwc", rows, x, precision="highest")
+    x = jnp.einsum("jw,biwc->bijc", columns, x, precision="highest")
+    return (x / 2 + 0.5 - jnp.array(MEAN)) / jnp.array(STD)
+
+
+def clip_preprocess(
+    images: UInt8[np.ndarray, "B H W 3"], size: int = SIZE
+) -> Float[np.ndarray, "B {size} {size} 3"]:
+    """Pictures 0 ... 255 -> input of the tower, as OpenAI prepares it. On the host, float32.
+
+    The shorter side is resized to `size` (bicubic with anti-aliasing, rounded to 8 bits), the
+    middle of the longer one is kept, then CLIP's normalisation.
+    """
+    return np.stack([_clip_image(image, size) for image in images])
+
+
+def _clip_image(image: UInt8[np.ndarray, "H W 3"], size: int) -> Float[np.ndarray, "S S 3"]:
+    height, width = image.shape[:2]
+    short = min(height, width)
+    height, width = int(size * height / short), int(size * width / short)
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
+    top, left = (height - size) // 2, (width - size) // 2
+    cropped = np.asarray(resized)[top : top + size, left : left + size]
+    scaled = cropped.astype(np.float32) / np.float32(255)
+    return (scaled - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
+
+
+def bicubic_weights(n_in: int, n_out: int) -> Float[np.ndarray, "{n_out} {n_in}"]:
+    """The matrix that resizes one axis: cubic interpolation at pixel centres, edges repeated.
+
+    Positions are rounded to float32, as PyTorch's are: in a picture of a thousand pixels that
+    changes the result more than all other rounding.
+    """
+    scale = np.float32(n_in) / np.float32(n_out)
+    # A fused multiply-add there: exact, then rounded once.
+    position = (np.float64(scale) * (np.arange(n_out) + 0.5) - 0.5).astype(np.float32)
+    first = np.floor(position)
+    offset = (position - first).astype(np.float64)
+    weights = np.zeros((n_out, n_in), np.float64)
+    for tap in range(-1, 3):
+        source = np.clip(first.astype(int) + tap, 0, n_in - 1)
+        np.add.at(weights, (np.arange(n_out), source), _cubic(np.abs(offset - tap)))
+    return weights.astype(np.float32)
+
+
+def _cubic(distance: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+    """Keys' cubic convolution kernel with the slope `CUBIC`, for distances up to 2."""
+    a, d = CUBIC, distance
+    near = ((a + 2) * d - (a + 3)) * d * d + 1
+    far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+    return np.where(d <= 1, near, far)
