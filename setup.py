@@ -19,6 +19,7 @@ CORE = [
     "einops",
     "etils[epath]",
     "flax>=0.12",
+    "ftfy",
     "grain>=0.2.18",
     "importlib_resources",  # tensorflow-datasets imports it without declaring it
     "jax>=0.10.2",
@@ -32,7 +33,9 @@ CORE = [
     "pillow",
     "rich",
     "safetensors",
+    "sentencepiece",
     "tensorflow-datasets>=4.9.10",
+    "tokenizers",
 ]
 
 VIDEO = ["imageio-ffmpeg"]
@@ -75,7 +78,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["tavid_jax", "tavid_jax.*"]),
-    package_data={"tavid_jax": ["py.typed"]},
+    package_data={"tavid_jax": ["py.typed", "models/text/captions.model"]},
     include_package_data=True,
     install_requires=CORE,
     extras_require=EXTRAS,

@@ -1,0 +1,103 @@
+"""The two files that hold a T5 tokenizer: a sentencepiece model, or a `tokenizer.json`.
+
+Special tokens that are written in a prompt ("</s>", "<extra_id_0>") become their ids with both, as
+with the published tokenizers: they are found first, and the text between them is tokenised piece
+by piece.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+import tokenizers
+
+PAD, END, UNKNOWN = 0, 1, 2
+
+
+class SentencePieces:
+    """A sentencepiece model, `spiece.model`, and the special tokens listed beside it."""
+
+    def __init__(self, file: Path):
+        try:
+            self._model = sentencepiece.SentencePieceProcessor(model_file=str(file))
+        except (OSError, RuntimeError) as error:
+            raise ValueError(f"{file} is not a sentencepiece model ({error})") from error
+        ids = (self._model.pad_id(), self._model.eos_id(), self._model.unk_id())
+        _check_special(file, *ids)
+        own = {self._model.id_to_piece(i): i for i in ids}
+        self._special = own | _added_tokens(file.parent)
+        names = sorted(self._special, key=len, reverse=True)
+        self._split = re.compile(f"({'|'.join(map(re.escape, names))})")
+        self.size = max(self._model.get_piece_size(), 1 + max(self._special.values()))
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the pieces of a text, without an end."""
+        ids: list[int] = []
+        for part in self._split.split(text):
+            special = self._special.get(part)
+            ids += self._model.encode(part) if special is None else [special]
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; special tokens are written out."""
+        names = {number: name for name, number in self._special.items()}
+        parts: list[Any] = [[]]
+        for number in ids:
+            if number in names:
+                parts += [names[number], []]
+            else:
+                parts[-1].append(int(number))
+        texts = (part if isinstance(part, str) else self._model.decode(part) for part in parts)
+        return " ".join(text for text in texts if text)
+
+
+class FastPieces:
+    """A `tokenizer.json` of the library tokenizers."""
+
+    def __init__(self, file: Path):
+        try:
+            self._model = tokenizers.Tokenizer.from_file(str(file))
+        except Exception as error:  # the library raises nothing more special
+            raise ValueError(f"{file} is not a file of the library tokenizers ({error})") from error
+        self._model.no_truncation()
+        self._model.no_padding()
+        _check_special(file, *map(self._model.token_to_id, ("<pad>", "</s>", "<unk>")))
+        self.size = self._model.get_vocab_size()
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the pieces of a text, without an end."""
+        return self._model.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; special tokens are written out."""
+        return self._model.decode([int(i) for i in ids], skip_special_tokens=False)
+
+
+Pieces = SentencePieces | FastPieces
+
+
+def _check_special(file: Path, pad: int | None, end: int | None, unknown: int | None) -> None:
+    if (pad, end, unknown) != (PAD, END, UNKNOWN):
+        raise ValueError(
+            f"{file} is no tokenizer of T5: padding, end and unknown have the ids {pad}, {end} and "
+            f"{unknown}, T5's are {PAD}, {END} and {UNKNOWN}"
+        )
+
+
+def _added_tokens(folder: Path) -> dict[str, int]:
+    """Special tokens beside the pieces, from `added_tokens.json` and `tokenizer_config.json`."""
+    listed = _json(folder / "tokenizer_config.json").get("added_tokens_decoder", {})
+    named = {entry["content"]: int(number) for number, entry in listed.items()}
+    return named | _json(folder / "added_tokens.json")
+
+
+def _json(file: Path) -> Mapping[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is not readable as JSON ({error})") from error
