@@ -5,15 +5,24 @@ neither the last block nor what follows it). Read, and written, is the image tow
 other text tower (`textual.*`) and the temperature (`log_scale`) are ignored.
 """
 
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
 from tavid_jax.models.text.clip import param_shapes as text_shapes
 from tavid_jax.models.vision.clip import param_shapes as vision_shapes
-from tavid_jax.models.vision.config import CLIPConfig, CLIPVisionConfig
+from tavid_jax.models.vision.config import (
+    Activation,
+    CLIPConfig,
+    CLIPTextConfig,
+    CLIPVisionConfig,
+)
+from tavid_jax.weights.formats import CLASSES, Format
 from tavid_jax.weights.ops import COPY, TRANSPOSE, patch_linear, squeeze
+from tavid_jax.weights.problems import WeightsError
 from tavid_jax.weights.table import Row, Table, linear_rows, norm_rows
 
 # "transformers" has the tower below "vision_model."; "bare", of newer files of the tower alone,
@@ -114,3 +123,119 @@ def _original_vision_table(config: CLIPVisionConfig) -> Table:
     if config.feature_dim is not None:
         rows.append(Row("visual.head", "head/kernel"))
     return Table(tuple(rows), ignored=_ORIGINAL_IGNORED)
+
+
+# Name in the file -> (ours, value where the file does not say).
+_TOWER = {
+    "num_hidden_layers": ("num_layers", 12),
+    "hidden_act": ("activation", "quick_gelu"),
+    "layer_norm_eps": ("epsilon", 1e-5),
+}
+_VISION = _TOWER | {
+    "hidden_size": ("width", 768),
+    "intermediate_size": ("mlp_dim", 3072),
+    "num_attention_heads": ("num_heads", 12),
+    "image_size": ("image_size", 224),
+    "patch_size": ("patch_size", 32),
+}
+_TEXT = _TOWER | {
+    "hidden_size": ("width", 512),
+    "intermediate_size": ("mlp_dim", 2048),
+    "num_attention_heads": ("num_heads", 8),
+    "vocab_size": ("vocab_size", 49408),
+    "max_position_embeddings": ("text_length", 77),
+}
+_FEATURES = ("projection_dim", 512)
+_END = ("eos_token_id", 49407)
+# This number in a file stands for the largest id of a text, not for the token of that number.
+_LARGEST = 2
+
+
+def _decode_vision(
+    content: Mapping[str, Any], stated: dict[str, Any], path: Path | str, keys: Iterable[str] | None
+) -> dict[str, Any]:
+    _check_activation(stated["activation"], path)
+    projects = content[CLASSES][0].endswith("WithProjection")
+    projects = projects if keys is None else "visual_projection.weight" in keys
+    return {"feature_dim": content.get(*_FEATURES) if projects else None}
+
+
+def _encode_vision(config: CLIPVisionConfig) -> dict[str, Any]:
+    features = {} if config.feature_dim is None else {_FEATURES[0]: config.feature_dim}
+    return {"model_type": "clip_vision_model", **features}
+
+
+def _decode_clip(
+    content: Mapping[str, Any], stated: dict[str, Any], path: Path | str, keys: Any
+) -> dict[str, Any]:
+    features = content.get(*_FEATURES)
+    vision = _tower(content, "vision_config", _VISION, path)
+    text = _tower(content, "text_config", _TEXT, path)
+    end_id = _entries(content, "text_config").get(*_END)
+    end_id = None if end_id == _LARGEST else end_id
+    return {
+        "vision": CLIPVisionConfig(**vision, feature_dim=features),
+        "text": CLIPTextConfig(**text, feature_dim=features, end_id=end_id),
+    }
+
+
+def _encode_clip(config: CLIPConfig) -> dict[str, Any]:
+    end_id = config.text.end_id
+    return {
+        "model_type": "clip",
+        _FEATURES[0]: config.text.feature_dim,
+        "vision_config": {
+            **{theirs: getattr(config.vision, ours) for theirs, (ours, _) in _VISION.items()},
+            **_encode_vision(config.vision),
+        },
+        "text_config": {
+            **{theirs: getattr(config.text, ours) for theirs, (ours, _) in _TEXT.items()},
+            _FEATURES[0]: config.text.feature_dim,
+            _END[0]: _LARGEST if end_id is None else end_id,
+            "model_type": "clip_text_model",
+        },
+    }
+
+
+def _entries(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """One tower's part; what older files have a second time, under "..._dict", counts."""
+    return {**(content.get(name) or {}), **(content.get(f"{name}_dict") or {})}
+
+
+def _tower(
+    content: Mapping[str, Any], name: str, fields: Mapping[str, tuple], path: Path | str
+) -> dict[str, Any]:
+    entries = _entries(content, name)
+    stated = {ours: entries.get(theirs, default) for theirs, (ours, default) in fields.items()}
+    _check_activation(stated["activation"], path)
+    return stated
+
+
+def _check_activation(name: str, path: Path | str) -> None:
+    if name not in get_args(Activation):
+        known = ", ".join(get_args(Activation))
+        raise WeightsError(f"{path}: hidden_act {name!r} is not supported; known: {known}")
+
+
+_CHANNELS = {"num_channels": 3}
+FORMATS = {
+    "CLIPVisionModelWithProjection": Format(
+        CLIPVisionConfig,
+        _VISION,
+        _CHANNELS,
+        _decode_vision,
+        _encode_vision,
+        describes=lambda config: config.feature_dim is not None,
+        class_key=CLASSES,
+    ),
+    "CLIPVisionModel": Format(
+        CLIPVisionConfig,
+        _VISION,
+        _CHANNELS,
+        _decode_vision,
+        _encode_vision,
+        describes=lambda config: config.feature_dim is None,
+        class_key=CLASSES,
+    ),
+    "CLIPModel": Format(CLIPConfig, {}, {}, _decode_clip, _encode_clip, class_key=CLASSES),
+}

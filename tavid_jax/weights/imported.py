@@ -129,8 +129,15 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def recorded_config(record: Mapping[str, Any]) -> Any:
     """The model config of a record."""
-    tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in record["config"].items()}
-    return checkpoint_kind(record["kind"]).config(**tuples)
+    return _config_of(checkpoint_kind(record["kind"]).config, record["config"])
+
+
+def _config_of(kind: type, content: Mapping[str, Any]) -> Any:
+    """The inverse of `dataclasses.asdict`, for configs that may hold configs."""
+    parts = {field.name: field.type for field in dataclasses.fields(kind)}
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+    fields |= {k: _config_of(parts[k], v) for k, v in content.items() if isinstance(v, Mapping)}
+    return kind(**fields)
 
 
 @contextlib.contextmanager

@@ -6,17 +6,29 @@ from pathlib import Path
 from typing import Any
 
 from tavid_jax.models.cogvideox.config import PRESETS as COGVIDEOX_PRESETS
+from tavid_jax.models.vision.config import CLIP_PRESETS, VISION_PRESETS
 from tavid_jax.models.wan.config import PRESETS as WAN_PRESETS
 from tavid_jax.models.wan.vae.config import VAE_PRESETS as WAN_VAE_PRESETS
-from tavid_jax.weights import cogvideox, wan, wan_vae
+from tavid_jax.weights import clip, cogvideox, wan, wan_vae
 from tavid_jax.weights.formats import CLASS, CLASSES, Format
 from tavid_jax.weights.problems import WeightsError, raise_all
 from tavid_jax.weights.source import read_json
 
 # Published name -> config.
-PRESETS: dict[str, Any] = {**COGVIDEOX_PRESETS, **WAN_PRESETS, **WAN_VAE_PRESETS}
+PRESETS: dict[str, Any] = {
+    **COGVIDEOX_PRESETS,
+    **WAN_PRESETS,
+    **WAN_VAE_PRESETS,
+    **CLIP_PRESETS,
+    **VISION_PRESETS,
+}
 # Published class -> what its config.json says.
-FORMATS: dict[str, Format] = {**cogvideox.FORMATS, **wan.FORMATS, **wan_vae.FORMATS}
+FORMATS: dict[str, Format] = {
+    **cogvideox.FORMATS,
+    **wan.FORMATS,
+    **wan_vae.FORMATS,
+    **clip.FORMATS,
+}
 
 
 def config_from_json(path: str | Path, keys: Iterable[str] | None = None) -> Any:

@@ -11,9 +11,10 @@ from tavid_jax.models.cogvideox.config import CogVideoXConfig
 from tavid_jax.models.latte.flow_config import TrackFlowConfig
 from tavid_jax.models.latte.vae import TrackVAEConfig
 from tavid_jax.models.latte.visibility import VisibilityConfig
+from tavid_jax.models.vision.config import CLIPConfig, CLIPVisionConfig
 from tavid_jax.models.wan.config import WanConfig
 from tavid_jax.models.wan.vae.config import WanVAEConfig
-from tavid_jax.weights import cogvideox, trajloom, wan, wan_vae
+from tavid_jax.weights import clip, cogvideox, trajloom, wan, wan_vae
 from tavid_jax.weights.problems import WeightsError
 from tavid_jax.weights.streaming import Place, export_table, port_table
 from tavid_jax.weights.table import Table
@@ -86,6 +87,34 @@ CHECKPOINTS: dict[str, Checkpoint] = {
         wan_vae.wan_vae_shapes,
         WanVAEConfig,
         "decoder.mid_block.resnets.0.norm1.gamma",
+        _CONTAINERS,
+    ),
+    "clip": Checkpoint(  # before its image tower alone, whose sign it has too
+        clip.clip_table,
+        clip.clip_shapes,
+        CLIPConfig,
+        "text_model.embeddings.token_embedding.weight",
+        _CONTAINERS,
+    ),
+    "clip_vision": Checkpoint(
+        clip.vision_table,
+        clip.vision_shapes,
+        CLIPVisionConfig,
+        "vision_model.embeddings.class_embedding",
+        _CONTAINERS,
+    ),
+    "clip_vision_bare": Checkpoint(
+        partial(clip.vision_table, naming="bare"),
+        clip.vision_shapes,
+        CLIPVisionConfig,
+        "embeddings.class_embedding",
+        _CONTAINERS,
+    ),
+    "clip_vision_original": Checkpoint(
+        partial(clip.vision_table, naming="original"),
+        clip.vision_shapes,
+        CLIPVisionConfig,
+        "visual.cls_embedding",
         _CONTAINERS,
     ),
     "trajloom_vae": Checkpoint(
