@@ -56,11 +56,3 @@ def velocity_target(
     """v, float32."""
     alpha = over_time(alpha.astype(jnp.float32), x0.ndim)
     return jnp.sqrt(alpha) * noise - jnp.sqrt(1.0 - alpha) * x0.astype(jnp.float32)
-
-
-def predicted_x0(
-    x_t: Float[Array, "B *x"], v: Float[Array, "B *x"], alpha: Float[Array, " B"]
-) -> Float[Array, "B *x"]:
-    """x0 = sqrt(a) x_t - sqrt(1 - a) v, float32."""
-    alpha = over_time(alpha.astype(jnp.float32), x_t.ndim)
-    return jnp.sqrt(alpha) * x_t.astype(jnp.float32) - jnp.sqrt(1.0 - alpha) * v

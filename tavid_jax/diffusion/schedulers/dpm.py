@@ -23,7 +23,7 @@ class DPMState(NamedTuple):
 
 
 class DPM(Sampler):
-    """x <- c_x x + c_x0 (x0 + k (x0 - x0 before)) + c_noise z."""
+    """x <- c_x x + c_x0 ((1 + k) x0 - k x0_before) + c_noise z."""
 
     needs_noise = True
 
@@ -41,7 +41,7 @@ class DPM(Sampler):
         if noise is None:
             raise ValueError("sampler dpm is stochastic: give every step its noise")
         x0 = self.x0_of(state.x, row, output)
-        ahead = x0 + row["k"] * (x0 - state.x0)
+        ahead = row["k_here"] * x0 - row["k"] * state.x0
         x = row["x"] * state.x + row["x0"] * ahead + row["noise"] * noise.astype(x0.dtype)
         return DPMState(x, x0)
 
@@ -57,11 +57,13 @@ def dpm(steps: int, *, snr_shift: float | int = 1.0, previous: str = "published"
     levels = trailing_levels(steps, snr_shift, previous)
     a, p = levels.signal, levels.landing
     drop = (p - a) / ((1 - a) * p)  # 1 - e^-2h
+    k = _extrapolation(levels)
     columns = {
         "x": (1 - p) / (1 - a) * np.sqrt(a / p),
         "x0": np.sqrt(p) * drop,
         "noise": np.sqrt((1 - p) * drop),
-        "k": _extrapolation(levels),
+        "k": k,
+        "k_here": 1 + k,
     }
     return DPM(**levels.fields(columns))
 

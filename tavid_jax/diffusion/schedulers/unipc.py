@@ -1,11 +1,13 @@
 """UniPC of order 2 for flow matching: a predictor, corrected when the model is next asked.
 
-The variant that Wan is sampled with (arXiv:2302.04867; B(h) = e^h - 1 and data prediction). With
-lam = ln((1 - sigma) / sigma) everything that a step does is linear in latents, and all factors
-depend on the grid of sigmas alone. So they are made here, once, and the corrector's part that is
-known before the model is asked is carried as one latent, `base`.
+The variant that Wan is sampled with (arXiv:2302.04867; B(h) = e^-h - 1, data prediction), with
+lam = ln((1 - sigma) / sigma) and h its increase over a step. There e^-h = (1 - s) t / (s (1 - t))
+from sigma s to sigma t, so the published factors t / s of the latent and -(1 - t) (e^-h - 1) of
+the data add up to 1. A step is therefore written as what it adds to the latent, a share of the way
+to the data: in float32 that rounds once per step, and needs no infinite lam at either end.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,13 +25,15 @@ class UniPCState(NamedTuple):
 
     Attributes:
       x: the predicted noisy latent: what the model reads.
-      base: the corrected one, but for the share of the data that the model will see in x.
-      x0: the data that it saw one step earlier (zeros at first).
+      last: the corrected latent of the step before, from which x was predicted.
+      x0: the data that the model saw in that step (zeros at first).
+      x0_before: the same of one more step before.
     """
 
     x: Float[Array, "B *x"]
-    base: Float[Array, "B *x"]
+    last: Float[Array, "B *x"]
     x0: Float[Array, "B *x"]
+    x0_before: Float[Array, "B *x"]
 
 
 class UniPC(Sampler):
@@ -37,7 +41,7 @@ class UniPC(Sampler):
 
     def init(self, x: Float[Array, "B *x"]) -> UniPCState:
         x = at_least_float32(x)
-        return UniPCState(x, base=x, x0=0 * x)
+        return UniPCState(x, last=x, x0=0 * x, x0_before=0 * x)
 
     def step(
         self,
@@ -47,16 +51,11 @@ class UniPC(Sampler):
         noise: Float[Array, "B *x"] | None = None,
     ) -> UniPCState:
         x0 = self.x0_of(state.x, row, output)
-        corrected = state.base + row["correct"] * x0
-
-        def combined(name: str):
-            return (
-                row[f"{name}_x"] * corrected
-                + row[f"{name}_x0"] * x0
-                + row[f"{name}_before"] * state.x0
-            )
-
-        return UniPCState(combined("predict"), combined("base"), x0)
+        # The step that led here once more, now that the data at its end are known.
+        change = row["rho_before"] * (state.x0_before - state.x0) + row["rho_new"] * (x0 - state.x0)
+        x = state.last + row["redo"] * (state.x0 - state.last + change)
+        ahead = x + row["go"] * (x0 - x + row["rho"] * (state.x0 - x0))
+        return UniPCState(ahead, x, x0, state.x0)
 
 
 def unipc(
@@ -77,29 +76,26 @@ def unipc(
 
 
 def _coefficients(sigmas: Float[np.ndarray, " n_and_end"]) -> dict[str, Float[np.ndarray, " n"]]:
-    """Factors of every step, finite also where sigma is 1 or 0 (lam is infinite)."""
+    """Columns of the table, finite also where sigma is 1 or 0.
+
+    "go" is the share of the way to the data of the step that starts here, "redo" of the one that
+    led here (0 in the first: nothing to correct). First order are the predictors of the first and
+    the last step, and with them the corrector of the first.
+    """
     with np.errstate(divide="ignore"):
         lam = np.log1p(-sigmas) - np.log(sigmas)
-    steps = len(sigmas) - 1
-    names = [f"{a}_{b}" for a in ("predict", "base") for b in ("x", "x0", "before")]
-    table = {name: np.zeros(steps) for name in ("correct", *names)}
-    for i in range(steps - 1):
-        # To sigma: the share of x, h, and K, the share of the data if they never changed.
-        x_share = sigmas[i + 1] / sigmas[i]
+    go = 1 - sigmas[1:] / sigmas[:-1]
+    zeros = np.zeros_like(go)
+    table = {"go": go, "redo": np.append(0.0, go[:-1])}
+    rho, rho_before, rho_new = zeros, zeros.copy(), zeros.copy()
+    rho_new[1:2] = 0.5
+    for i in range(1, len(go) - 1):
         h = lam[i + 1] - lam[i]
-        data = -(1 - sigmas[i + 1]) * np.expm1(-h)
-        # 1 / r, 0 for a first-order step: also after pure noise, from where lam is infinitely far.
-        inverse_r = h / (lam[i - 1] - lam[i]) if i else 0.0
-        rho_before, rho_new = _corrector(h, inverse_r) if i else (0.0, 0.5)
-        table["predict_x"][i] = table["base_x"][i] = x_share
-        table["predict_before"][i] = data * inverse_r / 2
-        table["predict_x0"][i] = data * (1 - inverse_r / 2)
-        table["base_before"][i] = data * rho_before
-        table["base_x0"][i] = data * (1 - rho_before - rho_new)
-        table["correct"][i + 1] = data * rho_new
-    # The last step ends on the data.
-    table["predict_x0"][-1] = 1.0
-    return table
+        # 0 after pure noise, from where lam is infinitely far.
+        inverse_r = h / (lam[i - 1] - lam[i])
+        rho[i] = inverse_r / 2
+        rho_before[i + 1], rho_new[i + 1] = _corrector(h, inverse_r)
+    return {**table, "rho": rho, "rho_before": rho_before, "rho_new": rho_new}
 
 
 def _corrector(h: float, inverse_r: float) -> tuple[float, float]:
@@ -108,7 +104,10 @@ def _corrector(h: float, inverse_r: float) -> tuple[float, float]:
     They solve rho_1 + rho_2 = b1, r rho_1 + rho_2 = b2; the first comes back divided by r.
     """
     e = np.expm1(-h)
-    phi = e / -h - 1
-    b1, b2 = phi / e, 2 * (phi / -h - 0.5) / e
+    if h < 0.1:  # the closed form loses digits
+        psi = sum((-h) ** k / math.factorial(k + 2) for k in range(1, 12))
+    else:
+        psi = (e / -h - 1) / -h - 0.5
+    b1, b2 = -h * (psi + 0.5) / e, 2 * psi / e
     rho_1 = (b1 - b2) * inverse_r / (inverse_r - 1)
     return rho_1 * inverse_r, b1 - rho_1

@@ -49,9 +49,8 @@ def test_v_is_that_of_the_schedule():
         np.testing.assert_array_equal(steps, np.round(steps))
         assert steps.min() >= 0 and steps.max() <= 999
         alphas = vprediction.zero_snr_alphas(snr_shift)[steps.astype(int)]
-        alphas = jnp.asarray(alphas, jnp.float32)
-        a = over(alphas)
-        recovered = vprediction.predicted_x0(noised.state, noised.target, alphas)
+        a = over(jnp.asarray(alphas, jnp.float32))
+        recovered = jnp.sqrt(a) * noised.state - jnp.sqrt(1 - a) * noised.target
         np.testing.assert_allclose(recovered, x, atol=1e-5)
         noise = jnp.sqrt(1 - a) * noised.state + jnp.sqrt(a) * noised.target
         assert is_normal(noise)
