@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tavid_jax.models.layers.norms import layer_norm, rms_norm
+from tavid_jax.models.layers.norms import group_norm, layer_norm, rms_norm
 
 # Spread near sqrt(epsilon), so that epsilon matters; and far from zero, so that the variance
 # must not be a difference of large numbers.
@@ -46,6 +46,20 @@ def test_layer_norm_equals_torch(rng, name, shape, epsilon):
         assert np.abs(a - b).max() <= 1e-4 * np.sqrt(np.mean(b**2))
 
 
+@pytest.mark.parametrize("epsilon", [1e-5, 1e-6])
+@pytest.mark.parametrize("name", INPUTS)
+@pytest.mark.parametrize("shape, groups", [((2, 3, 5, 2, 12), 4), ((3, 7, 6), 2), ((2, 4, 5), 1)])
+def test_group_norm_equals_torch(rng, name, shape, groups, epsilon):
+    x, scale, bias = draw(rng, name, shape)
+    first = np.moveaxis(np.asarray(x, np.float64), -1, 1).copy()
+    affine = (as_torch(a).double() for a in (scale, bias))
+    want = F.group_norm(torch.tensor(first), groups, *affine, eps=epsilon).numpy()
+    got = group_norm(x, groups, scale, bias, epsilon)
+    assert np.abs(got - np.moveaxis(want, 1, -1)).max() <= (1e-3 if name == "far" else 1e-5)
+    plain = group_norm(x, groups, epsilon=epsilon)
+    np.testing.assert_allclose(plain * scale + bias, got, rtol=1e-6, atol=1e-6)
+
+
 def test_epsilons_can_be_told_apart(rng):
     x, _, _ = draw(rng, "small", (4, 8))
     for norm in (layer_norm, rms_norm):
@@ -68,7 +82,7 @@ def test_rms_norm_equals_torch(rng, name):
     np.testing.assert_allclose(rms_norm(x, scale, 1e-6), want, atol=5e-6)
 
 
-@pytest.mark.parametrize("norm", [layer_norm, rms_norm])
+@pytest.mark.parametrize("norm", [layer_norm, rms_norm, lambda x, scale: group_norm(x, 4, scale)])
 def test_statistics_of_half_precision_are_taken_in_float32(rng, norm):
     x, scale, _ = draw(rng, "plain", (4, 512))
     x = jnp.asarray(x, jnp.bfloat16)
