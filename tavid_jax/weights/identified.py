@@ -127,6 +127,8 @@ def _stated(source: Source, wanted: type) -> dict[str, Any]:
     if described is None:
         return {}
     if described in FORMATS and FORMATS[described].config is not wanted:
+        if source.files == (Path(source.name).expanduser(),):
+            return {}  # the original encoders lie beside the config.json of the transformer
         raise WeightsError(
             f"{source.config_path} describes a {described}, which has no {wanted.__name__}: give "
             "the checkpoint's own kind, or none"

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from tavid_jax.models.cogvideox.config import PRESETS as COGVIDEOX_PRESETS
+from tavid_jax.models.text.config import TEXT_PRESETS
 from tavid_jax.models.vision.config import CLIP_PRESETS, VISION_PRESETS
 from tavid_jax.models.wan.config import PRESETS as WAN_PRESETS
 from tavid_jax.models.wan.vae.config import VAE_PRESETS as WAN_VAE_PRESETS
-from tavid_jax.weights import clip, cogvideox, wan, wan_vae
+from tavid_jax.weights import clip, cogvideox, t5, wan, wan_vae
 from tavid_jax.weights.formats import CLASS, CLASSES, Format
 from tavid_jax.weights.problems import WeightsError, raise_all
 from tavid_jax.weights.source import read_json
@@ -21,6 +22,7 @@ PRESETS: dict[str, Any] = {
     **WAN_VAE_PRESETS,
     **CLIP_PRESETS,
     **VISION_PRESETS,
+    **TEXT_PRESETS,
 }
 # Published class -> what its config.json says.
 FORMATS: dict[str, Format] = {
@@ -28,6 +30,7 @@ FORMATS: dict[str, Format] = {
     **wan.FORMATS,
     **wan_vae.FORMATS,
     **clip.FORMATS,
+    **t5.FORMATS,
 }
 
 

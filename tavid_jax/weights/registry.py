@@ -11,10 +11,11 @@ from tavid_jax.models.cogvideox.config import CogVideoXConfig
 from tavid_jax.models.latte.flow_config import TrackFlowConfig
 from tavid_jax.models.latte.vae import TrackVAEConfig
 from tavid_jax.models.latte.visibility import VisibilityConfig
+from tavid_jax.models.text.config import T5Config
 from tavid_jax.models.vision.config import CLIPConfig, CLIPVisionConfig
 from tavid_jax.models.wan.config import WanConfig
 from tavid_jax.models.wan.vae.config import WanVAEConfig
-from tavid_jax.weights import clip, cogvideox, trajloom, wan, wan_vae
+from tavid_jax.weights import clip, cogvideox, t5, trajloom, wan, wan_vae
 from tavid_jax.weights.problems import WeightsError
 from tavid_jax.weights.streaming import Place, export_table, port_table
 from tavid_jax.weights.table import Table
@@ -115,6 +116,27 @@ CHECKPOINTS: dict[str, Checkpoint] = {
         clip.vision_shapes,
         CLIPVisionConfig,
         "visual.cls_embedding",
+        _CONTAINERS,
+    ),
+    "umt5": Checkpoint(
+        partial(t5.t5_table, naming="original"),
+        t5.t5_shapes,
+        T5Config,
+        "blocks.0.pos_embedding.embedding.weight",
+        _CONTAINERS,
+    ),
+    "umt5_transformers": Checkpoint(  # before T5, whose sign it has too
+        t5.t5_table,
+        t5.t5_shapes,
+        T5Config,
+        "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight",
+        _CONTAINERS,
+    ),
+    "t5": Checkpoint(
+        t5.t5_table,
+        t5.t5_shapes,
+        T5Config,
+        "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
         _CONTAINERS,
     ),
     "trajloom_vae": Checkpoint(

@@ -1,10 +1,14 @@
 """Tables of the T5 and umT5 encoders: transformers' naming, and that of Wan's original file."""
 
-from typing import Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
 
 from tavid_jax.models.text.config import T5Config
 from tavid_jax.models.text.t5 import param_shapes
+from tavid_jax.weights.formats import CLASSES, Format
 from tavid_jax.weights.ops import COPY, TRANSPOSE
+from tavid_jax.weights.problems import WeightsError
 from tavid_jax.weights.table import Row, Table
 
 Naming = Literal["transformers", "original"]
@@ -58,3 +62,63 @@ def t5_table(config: T5Config, naming: Naming = "transformers") -> Table:
 def t5_shapes(config: T5Config) -> dict:
     """The parameters' shapes."""
     return param_shapes(config)
+
+
+_ENCODER = {
+    "d_model": ("dim", 512),
+    "d_kv": ("head_dim", 64),
+    "relative_attention_num_buckets": ("num_buckets", 32),
+    "relative_attention_max_distance": ("max_distance", 128),
+    "layer_norm_epsilon": ("epsilon", 1e-6),
+}
+_T5 = _ENCODER | {
+    "vocab_size": ("vocab_size", 32128),
+    "d_ff": ("ffn_dim", 2048),
+    "num_layers": ("num_layers", 6),
+    "num_heads": ("num_heads", 8),
+}
+_UMT5 = _ENCODER | {
+    "vocab_size": ("vocab_size", 250112),
+    "d_ff": ("ffn_dim", 1024),
+    "num_layers": ("num_layers", 8),
+    "num_heads": ("num_heads", 6),
+}
+_GATED = {"feed_forward_proj": "gated-gelu"}
+
+
+def _decode_t5(
+    content: Mapping[str, Any], stated: dict[str, Any], path: Path | str, keys: Any
+) -> dict[str, Any]:
+    if "feed_forward_proj" not in content:
+        raise WeightsError(
+            f"{path} describes the first T5, whose MLP has no gate; supported is T5 v1.1 "
+            "(feed_forward_proj: gated-gelu)"
+        )
+    return {"shared_bias": True}
+
+
+_T5_FORMAT = Format(
+    T5Config,
+    _T5,
+    _GATED,
+    _decode_t5,
+    lambda config: {"model_type": "t5"},
+    describes=lambda config: config.shared_bias,
+    class_key=CLASSES,
+)
+_UMT5_FORMAT = Format(
+    T5Config,
+    _UMT5,
+    _GATED,
+    lambda content, stated, path, keys: {"shared_bias": False},
+    lambda config: {"model_type": "umt5"},
+    describes=lambda config: not config.shared_bias,
+    class_key=CLASSES,
+)
+# Of the encoder alone, and of the whole model whose encoder is read.
+FORMATS = {
+    "T5EncoderModel": _T5_FORMAT,
+    "UMT5EncoderModel": _UMT5_FORMAT,
+    "T5ForConditionalGeneration": _T5_FORMAT,
+    "UMT5ForConditionalGeneration": _UMT5_FORMAT,
+}

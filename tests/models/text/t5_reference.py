@@ -34,28 +34,34 @@ CONFIGS = {
 SHRUNK = (r"^shared\.", r"block\.0\..*\.(o|wo)\.")
 
 
-def torch_model(config: T5Config, seed: int = 0):
-    """transformers' encoder of this config, every parameter random."""
+def torch_class(config: T5Config):
+    """transformers' encoder of this config."""
     import transformers
 
-    kind = (
+    described, model = (
         (transformers.T5Config, transformers.T5EncoderModel)
         if config.shared_bias
         else (transformers.UMT5Config, transformers.UMT5EncoderModel)
     )
-    theirs = kind[0](
-        vocab_size=config.vocab_size,
-        d_model=config.dim,
-        d_kv=config.head_dim,
-        num_heads=config.num_heads,
-        d_ff=config.ffn_dim,
-        num_layers=config.num_layers,
-        relative_attention_num_buckets=config.num_buckets,
-        relative_attention_max_distance=config.max_distance,
-        layer_norm_epsilon=config.epsilon,
-        feed_forward_proj="gated-gelu",
+    return model(
+        described(
+            vocab_size=config.vocab_size,
+            d_model=config.dim,
+            d_kv=config.head_dim,
+            num_heads=config.num_heads,
+            d_ff=config.ffn_dim,
+            num_layers=config.num_layers,
+            relative_attention_num_buckets=config.num_buckets,
+            relative_attention_max_distance=config.max_distance,
+            layer_norm_epsilon=config.epsilon,
+            feed_forward_proj="gated-gelu",
+        )
     )
-    return randomise(kind[1](theirs), seed, SHRUNK)
+
+
+def torch_model(config: T5Config, seed: int = 0):
+    """The same, every parameter random."""
+    return randomise(torch_class(config), seed, SHRUNK)
 
 
 def ported(model, config: T5Config) -> dict:
