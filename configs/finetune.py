@@ -65,6 +65,7 @@ def common(preset: str, backbone: str) -> ConfigDict:
         remat="full",
         attention="auto",
     )
+    config.autoencoder = dict(dtype="float32", tiles=False)
     config.stages = dict(
         encode=compute_stage("encode", cache=True),  # videos and captions -> latents and features
         finetune=train_stage(

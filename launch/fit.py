@@ -3,6 +3,7 @@
     python launch/fit.py --config=configs/trajloom.py --topology=v5e:2x4
     python launch/fit.py --config=configs/trajloom.py --topology=v5p:4x4x4 --config.mesh.context=4
     python launch/fit.py --config=configs/trajloom.py --topology=v5e:2x4 --what=sample --json
+    python launch/fit.py --config=configs/finetune.py --topology=v5e:2x4 --what=decode
 
 Needs libtpu (`pip install libtpu`), no accelerator and no data; nothing is allocated. Exit code 0:
 it fits; 3: it does not; 1: the question cannot be answered, and why.
@@ -33,12 +34,17 @@ config_flags.DEFINE_config_file(
 )
 flags.DEFINE_string("topology", None, "v5e:2x4, v5p:4x4x4, v6e:16x16, v4:2x2x1, ...; or cpu:8.")
 flags.DEFINE_string("stage", "", "Train stage; by default the one whose step is the most work.")
-flags.DEFINE_enum("what", "train", WHAT, "The training step, or one denoising step.")
+flags.DEFINE_enum(
+    "what",
+    "train",
+    WHAT,
+    "The training step, one denoising step, or the autoencoder's whole work on a batch of videos.",
+)
 flags.DEFINE_integer(
     "batch_per_chip",
     0,
     "Examples per data way (replica x fsdp) of the mesh; by default the stage's batch_size to "
-    "train, and 1 to sample.",
+    "train, and 1 otherwise.",
     lower_bound=0,
 )
 flags.DEFINE_bool("json", False, "One line of JSON instead of the table; bytes are per chip.")

@@ -11,14 +11,15 @@ import jax
 import numpy as np
 
 from tavid_jax.engine.method import Method, System
-from tavid_jax.engine.placement import abstract_params, split_trainable
+from tavid_jax.engine.placement import abstract_params, placed, split_trainable
 from tavid_jax.engine.program import Program, abstract_batch
 from tavid_jax.parallel.ahead import GIB, Report, compile_for, topology_mesh
 from tavid_jax.parallel.flops import Count, count
 from tavid_jax.parallel.mesh import BATCH_AXES
 from tavid_jax.parallel.sharding import batch_sharding, paths
 
-WHAT = ("train", "sample")
+TRAIN = "train"
+WHAT = (TRAIN, "sample", "encode", "decode")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Fit:
     """The answer for one step of one stage.
 
     Attributes:
-      stage, what, topology: what was asked: "train" or "sample" on "v5e:2x4".
+      stage, what, topology: what was asked: "train" or a phase, such as "sample", on "v5e:2x4".
       mesh: sizes of the mesh axes.
       batch: examples over all chips.
       trained, frozen: number of parameters.
@@ -124,6 +125,7 @@ class _Step:
     pure: Callable[..., Any]
     jitted: Callable[..., Any]
     arguments: tuple[Any, ...]
+    parameters: tuple[Any, Any]  # trained, frozen
     batch: int
 
     def count(self) -> Count:
@@ -148,9 +150,9 @@ def fit(
       system: made from it.
       topology: see `ahead.chip_of`.
       stage: a train stage; "" takes the one whose step is the most work.
-      what: "train": the engine's own step. "sample": the method's `sample_step`.
+      what: "train": the engine's own step. Otherwise the method's phase of this name.
       batch_per_chip: examples per data way (replica x fsdp) of the mesh; 0 is the stage's
-        batch_size to train, and 1 to sample.
+        batch_size to train, and 1 for phases.
 
     Raises:
       ValueError: a stage, mesh or batch that does not exist or fit together; see also
@@ -160,15 +162,18 @@ def fit(
         raise ValueError(f"there is no {what!r} to compile: choose of {', '.join(WHAT)}")
     candidates = _candidates(config, system, stage, what)
     mesh = topology_mesh(topology, config.mesh.to_dict())
-    make_step = {"train": _train_step, "sample": _sample_step}[what]
     programs = {name: Program(m, config.stages[name], mesh) for name, m in candidates.items()}
-    steps = {name: make_step(program, batch_per_chip) for name, program in programs.items()}
+    steps = {
+        name: _train_step(program, batch_per_chip)
+        if what == TRAIN
+        else _phase_step(program, what, batch_per_chip)
+        for name, program in programs.items()
+    }
     counts = {name: step.count() for name, step in steps.items()}
     chosen = max(counts, key=lambda name: counts[name].flops)
     step = steps[chosen]
     report = compile_for(topology, step.jitted, *step.arguments, mesh=mesh)
-    method = candidates[chosen]
-    trained, frozen = split_trainable(method, abstract_params(method, mesh))
+    trained, frozen = step.parameters
     return Fit(
         stage=chosen,
         what=what,
@@ -189,13 +194,12 @@ def _candidates(config: Any, system: System, stage: str, what: str) -> dict[str,
     if stage and stage not in names:
         raise ValueError(f"there is no train stage {stage!r}: choose of {', '.join(names)}")
     methods = {name: system.method(name) for name in names}
-    if what == "sample":
-        base = Method.sample_step
-        able = {name: m for name, m in methods.items() if type(m).sample_step is not base}
+    if what != TRAIN:
+        able = {name: method for name, method in methods.items() if what in method.phases()}
         if not able or (stage and stage not in able):
             whose = f"stage {stage!r}" if stage else "every stage"
-            mend = f"choose of {', '.join(able)}" if able else "none has; use --what=train"
-            raise ValueError(f"the method of {whose} defines no sample_step: {mend}")
+            mend = f"choose of {', '.join(able)}" if able else f"none has; use --what={TRAIN}"
+            raise ValueError(f"the method of {whose} has no phase {what!r}: {mend}")
         methods = able
     return {stage: methods[stage]} if stage else methods
 
@@ -213,19 +217,24 @@ def _train_step(program: Program, batch_per_chip: int) -> _Step:
         pure=program.step(),
         jitted=program.jitted_step(state),
         arguments=(state, frozen, batch),
+        parameters=(trainable, frozen),
         batch=next(iter(batch.values())).shape[0],
     )
 
 
-def _sample_step(program: Program, batch_per_chip: int) -> _Step:
-    method, mesh, size = program.method, program.mesh, max(1, batch_per_chip) * _ways(program)
-    batch = abstract_batch(method.sample_spec(), size, mesh)
+def _phase_step(program: Program, what: str, batch_per_chip: int) -> _Step:
+    phase, mesh = program.method.phases()[what], program.mesh
+    size = max(1, batch_per_chip) * _ways(program)
+    batch = abstract_batch(phase.spec, size, mesh)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), size))
     keys = jax.ShapeDtypeStruct(keys.shape, keys.dtype, sharding=batch_sharding(mesh))
+    shapes = jax.eval_shape(lambda: phase.init(jax.random.key(0)))
+    params = placed(shapes, mesh, phase.sharding)
     return _Step(
-        pure=method.sample_step,
-        jitted=jax.jit(method.sample_step),
-        arguments=(abstract_params(method, mesh), batch, keys),
+        pure=phase.step,
+        jitted=jax.jit(phase.step),
+        arguments=(params, batch, keys),
+        parameters=({}, params),
         batch=size,
     )
 

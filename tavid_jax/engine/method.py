@@ -30,6 +30,22 @@ class Spec(NamedTuple):
     axes: tuple[str | None, ...]
 
 
+class Phase(NamedTuple):
+    """A program of a method besides its training step: pure, compiled on its own.
+
+    Attributes:
+      step: (params, batch, rng) -> what is new; `rng` is one key per example.
+      init: key -> its parameters, in the types in which they are kept; works under eval_shape.
+      spec: of its batch.
+      sharding: where its parameters lie on the mesh.
+    """
+
+    step: Callable[[Params, Arrays, jax.Array], Arrays]
+    init: Callable[[jax.Array], Params]
+    spec: dict[str, Spec]
+    sharding: PathTable = PathTable()
+
+
 class Method:
     """One trainable thing. Subclasses override what they need; `loss` and `init` are required."""
 
@@ -75,17 +91,13 @@ class Method:
         """
         raise TypeError(f"{type(self).__name__} defines no loss")
 
-    def sample_spec(self) -> dict[str, Spec]:
-        """What `sample_step` reads; for methods that define it."""
-        raise TypeError(f"{type(self).__name__} defines no sample_spec")
+    def phases(self) -> dict[str, Phase]:
+        """What this method does besides training, by name: "sample", "encode", "decode".
 
-    def sample_step(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
-        """One step of the sampler's loop: a batch of noisy states -> what is new in it.
-
-        Optional; with it the memory of sampling can be told before there is a chip
-        (`launch/fit.py --what=sample`). Most of a sampler is this step. `rng`: one key per example.
+        Optional; with it the memory of such work can be told before there is a chip
+        (`launch/fit.py --what=sample`). "sample" is one step of the sampler's loop.
         """
-        raise TypeError(f"{type(self).__name__} defines no sample_step")
+        return {}
 
 
 class ComputeMethod(Method):

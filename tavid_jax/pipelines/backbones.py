@@ -16,6 +16,8 @@ from tavid_jax.engine.method import Arrays, Params, Spec
 from tavid_jax.models.cogvideox.config import PRESETS as COGVIDEOX
 from tavid_jax.models.cogvideox.sharding import SHARDING as COGVIDEOX_SHARDING
 from tavid_jax.models.cogvideox.transformer import CogVideoX
+from tavid_jax.models.layers.ports import Ports
+from tavid_jax.models.layers.streams import IMAGE, TEXT
 from tavid_jax.models.wan.config import PRESETS as WAN
 from tavid_jax.models.wan.sharding import SHARDING as WAN_SHARDING
 from tavid_jax.models.wan.transformer import Wan
@@ -27,6 +29,8 @@ TOKEN_AXES = (None, "embed")
 IMAGE_TOKENS = 257
 # Channels that tell Wan image-to-video which latent frames are given.
 MASK_CHANNELS = 4
+# Entry of a precomputed batch: keys and values by stream.
+CACHES = "caches"
 # Pixels per latent position of Wan's autoencoders, where they are not 8.
 STRIDES = {"wan2.2-ti2v-5b": 16}
 
@@ -48,9 +52,9 @@ class Geometry:
 
     def __post_init__(self):
         if len(self.size_hw) != 2 or min(self.size_hw) < 1:
-            raise ValueError(f"data.size_hw {self.size_hw}: give height and width in pixels")
+            raise ValueError(f"size_hw {self.size_hw}: give height and width in pixels")
         if self.frames < 1:
-            raise ValueError(f"data.frames {self.frames} must be at least 1")
+            raise ValueError(f"frames {self.frames} must be at least 1")
 
     def latent(self, stride_hw: int, patch: tuple[int, int, int]) -> tuple[int, int, int]:
         """Latent size (F, H, W), F padded to whole patches.
@@ -60,14 +64,12 @@ class Geometry:
         """
         height, width = self.size_hw
         if (self.frames - 1) % 4:
-            raise ValueError(
-                f"data.frames {self.frames} is not 4k + 1: use {self.frames // 4 * 4 + 1}"
-            )
+            raise ValueError(f"frames {self.frames} is not 4k + 1: use {self.frames // 4 * 4 + 1}")
         step_h, step_w = stride_hw * patch[1], stride_hw * patch[2]
         for name, size, step in (("height", height, step_h), ("width", width, step_w)):
             if size % step:
                 raise ValueError(
-                    f"data.size_hw: {name} {size} is not a multiple of {step}: "
+                    f"size_hw: {name} {size} is not a multiple of {step}: "
                     f"use {max(1, round(size / step)) * step}"
                 )
         frames = (self.frames - 1) // 4 + 1
@@ -113,7 +115,7 @@ class CogVideoXBackbone:
         if c.learned_positions and (height, width) != c.sample_hw:
             rows, columns = (8 * size for size in c.sample_hw)
             raise ValueError(
-                f"data.size_hw {self.geometry.size_hw}: this model's table of positions is for "
+                f"size_hw {self.geometry.size_hw}: this model's table of positions is for "
                 f"({rows}, {columns}), use that size"
             )
         spec = {
@@ -124,6 +126,12 @@ class CogVideoXBackbone:
             channels = c.in_channels - c.out_channels
             spec["image"] = Spec((height, width, channels), np.float32, VIDEO_AXES[1:])
         return spec
+
+    def precompute(self, params: Params, batch: Arrays) -> Arrays:
+        """The batch with all that does not change over sampling steps: for a joint
+        attention of text and video there is nothing."""
+        del params
+        return batch
 
     def predict(
         self, params: Params, state: Float[Array, "B F H W C"], timestep: Array, batch: Arrays
@@ -186,10 +194,29 @@ class WanBackbone:
             spec["clip"] = Spec((tokens, c.image_dim), jnp.bfloat16, TOKEN_AXES)
         return spec
 
+    def precompute(self, params: Params, batch: Arrays) -> Arrays:
+        """The batch with keys and values of its text and image in place of their features.
+
+        They do not depend on the video or the timestep; a walk with one video token gives them.
+        """
+        c = self.model.config
+        size, kinds = batch["text"].shape[0], (TEXT, IMAGE) if "clip" in batch else (TEXT,)
+        walked = self.model.apply(
+            {"params": params},
+            jnp.zeros((size, *c.patch_size, c.in_channels), jnp.float32),
+            jnp.zeros((size,)),
+            batch["text"],
+            image=batch.get("clip"),
+            ports=Ports(kv_out=kinds),
+            method=Wan.predict,
+        )
+        rest = {name: x for name, x in batch.items() if name not in ("text", "clip")}
+        return rest | {CACHES: walked.caches}
+
     def predict(
         self, params: Params, state: Float[Array, "B F H W C"], timestep: Array, batch: Arrays
     ) -> Float[Array, "B F H W C"]:
-        """Velocity of a noisy latent."""
+        """Velocity of a noisy latent; the batch may be a precomputed one."""
         if self.has_image:
             mask = batch["given"][:, :, None, None].astype(state.dtype)
             mask = jnp.broadcast_to(mask, (*state.shape[:-1], MASK_CHANNELS))
@@ -199,7 +226,12 @@ class WanBackbone:
             noisy = jnp.arange(state.shape[1]) >= self.given_frames
             timestep = jnp.where(noisy, timestep[:, None], 0.0)
         return self.model.apply(
-            {"params": params}, state, timestep, batch["text"], image=batch.get("clip")
+            {"params": params},
+            state,
+            timestep,
+            batch.get("text"),
+            image=batch.get("clip"),
+            ports=Ports(kv_in=batch.get(CACHES, {})),
         )
 
 

@@ -1,5 +1,6 @@
 """Parameters of a checkpoint of any form: published, or imported to disk."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,9 @@ from typing import Any
 from tavid_jax.weights.identified import identify
 from tavid_jax.weights.imported import imported_leaves, is_imported, read_record, recorded_config
 from tavid_jax.weights.lazy import LazyArray
+
+# Bytes at each end of a file that tell it from another.
+_LOOKED_AT = 2**20
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,7 @@ class Opened:
       preset: published name of the config, None if it has none.
       leaves: path -> parameter.
       record: for an imported folder, content of its weights.json.
+      files: of a published checkpoint.
     """
 
     origin: str
@@ -29,6 +34,23 @@ class Opened:
     preset: str | None
     leaves: Mapping[str, LazyArray]
     record: Mapping[str, Any] | None = None
+    files: tuple[Path, ...] = ()
+
+    def fingerprint(self) -> str:
+        """Tells these weights from others: the content's hash where one is recorded, otherwise one
+        of the files' names, sizes, beginnings and ends (gigabytes are not read for it).
+        """
+        if self.record is not None:
+            return self.record["weights"]
+        digest = hashlib.sha256()
+        for file in self.files:
+            size = file.stat().st_size
+            digest.update(f"{file.name} {size} ".encode())
+            with file.open("rb") as stream:
+                digest.update(stream.read(_LOOKED_AT))
+                stream.seek(max(0, size - _LOOKED_AT))
+                digest.update(stream.read())
+        return digest.hexdigest()[:12]
 
     @property
     def nbytes(self) -> int:
@@ -58,4 +80,11 @@ def open_parameters(source: str | Path, name: str | None = None, config: Any = N
             record,
         )
     found = identify(source, name, config)
-    return Opened(str(source), found.name, found.config, found.preset, found.plan())
+    return Opened(
+        str(source),
+        found.name,
+        found.config,
+        found.preset,
+        found.plan(),
+        files=found.source.files,
+    )

@@ -28,6 +28,7 @@ MODEL_FOLDER = "transformer"
 CONTAINERS = ("state_dict", "model", "model_state_dict", "generator", "predictor", "vae")
 _OTHER_FOLDERS = ("image_encoder", "text_encoder", "tokenizer", "vae")
 _INDEX_ENDING = ".index.json"
+WEIGHT_FILES = ("*config.json", "*.safetensors", f"*{_INDEX_ENDING}")
 _AGAIN = "download or copy it again"
 _SHARD = re.compile(r"(.+)-(\d+)-of-(\d+)(\.\w+)")
 
@@ -68,7 +69,7 @@ def open_source(source: str | Path, containers: Sequence[str] = CONTAINERS) -> S
       WeightsError: nothing usable there; says what was looked for.
     """
     if str(source).startswith(HUB):
-        return _open_folder(_download(str(source)), str(source), containers)
+        return _open_folder(download(str(source)), str(source), containers)
     path = Path(source).expanduser()
     if path.is_dir():
         return _open_folder(path, str(source), containers)
@@ -201,8 +202,16 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _download(source: str) -> Path:
-    """The local folder of `hf:owner/name[@revision][/subfolder]`, downloaded where needed."""
+def download(source: str, files: Sequence[str] = WEIGHT_FILES) -> Path:
+    """The local folder of `hf:owner/name[@revision][/subfolder]`, downloaded where needed.
+
+    Args:
+      source: what to fetch.
+      files: patterns of the file names that are wanted.
+
+    Raises:
+      WeightsError: another form of name, no huggingface_hub, or no connection.
+    """
     parts = re.fullmatch(r"hf:([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.+?))?/?", source)
     if not parts:
         raise WeightsError(f"{source}: expected hf:owner/name[@revision][/subfolder]")
@@ -215,7 +224,7 @@ def _download(source: str) -> Path:
         ) from error
     repo, revision, subfolder = parts.groups()
     within = f"{subfolder}/" if subfolder else ""
-    patterns = [within + end for end in ("*config.json", "*.safetensors", f"*{_INDEX_ENDING}")]
+    patterns = [within + end for end in files]
     # The pattern's "*" matches "/" too: keep the pipeline's other models out.
     others = [] if subfolder else [f"{f}*/*" for f in _OTHER_FOLDERS]
     try:

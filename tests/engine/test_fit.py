@@ -9,7 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from tavid_jax.engine.fit import fit, short, size
-from tavid_jax.engine.method import Method, Spec
+from tavid_jax.engine.method import Method, Phase, Spec
 from tavid_jax.engine.placement import abstract_params, split_trainable
 from tavid_jax.engine.program import Program
 from tavid_jax.parallel.ahead import GIB
@@ -37,8 +37,8 @@ class Adapter(Method):
         y = h + batch["x"] @ params["lora"]["a"] @ params["lora"]["b"]
         return (jnp.sum(y**2), jnp.float32(len(y))), {}
 
-    def sample_spec(self):
-        return self.encoded_spec()
+    def phases(self):
+        return {"sample": Phase(self.sample_step, self.init, self.encoded_spec())}
 
     def sample_step(self, params, batch, rng):
         return {"x": batch["x"] @ params["base"].astype(jnp.float32)}
@@ -144,7 +144,7 @@ def test_the_heaviest_stage_is_the_default():
     ("changes", "options", "message"),
     [
         ({}, dict(stage="fti"), "no train stage 'fti': choose of fit"),
-        ({}, dict(what="dream"), "choose of train, sample"),
+        ({}, dict(what="dream"), "choose of train, sample, encode"),
         (dict(mesh=dict(context=2)), {}, "--config.mesh.context=1"),
     ],
 )
@@ -154,7 +154,7 @@ def test_bad_questions(changes: dict, options: dict, message: str):
 
 
 def test_a_method_without_a_sampling_step_is_named():
-    with pytest.raises(ValueError, match="defines no sample_step: none has; use --what=train"):
+    with pytest.raises(ValueError, match="has no phase 'sample': none has; use --what=train"):
         fit(config(), toy.ToySystem(), "cpu:1", what="sample")
 
 

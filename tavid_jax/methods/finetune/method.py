@@ -8,8 +8,11 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from tavid_jax.diffusion import losses
-from tavid_jax.engine.method import Arrays, Method, Params, Ratio, Spec
+from tavid_jax.engine.method import Arrays, Method, Params, Phase, Ratio, Spec
 from tavid_jax.methods.finetune.objectives import Objective
+from tavid_jax.models.layers.autoencoder import VideoAutoencoder
+from tavid_jax.models.layers.tiling import Tiles
+from tavid_jax.pipelines.autoencoders import sharding_of
 from tavid_jax.pipelines.backbones import Backbone
 
 # Node of the backbone in the parameter tree.
@@ -19,9 +22,15 @@ BACKBONE = "backbone"
 class Finetune(Method):
     """Trains the adapters of a backbone that has low-rank rules, otherwise all its weights."""
 
-    def __init__(self, backbone: Backbone, objective: Objective):
-        self.backbone = backbone
-        self.objective = objective
+    def __init__(
+        self,
+        backbone: Backbone,
+        objective: Objective,
+        autoencoder: VideoAutoencoder,
+        tiles: Tiles | None = None,
+    ):
+        self.backbone, self.objective = backbone, objective
+        self.autoencoder, self.tiles = autoencoder, tiles
         self.sharding = backbone.sharding
         adapts = bool(backbone.model.lora)
         self.trainable_paths = (f"{BACKBONE}/lora/.*" if adapts else f"{BACKBONE}/.*",)
@@ -52,6 +61,40 @@ class Finetune(Method):
         squared = jnp.square(predicted - noised.target)[:, self.backbone.given_frames :]
         ratio = losses.over_clips(losses.clip_sums(squared) / squared[0].size)
         return ratio, {"denoising": ratio}
+
+    def phases(self) -> dict[str, Phase]:
+        """One denoising step; the autoencoder's whole work on a video, either way."""
+        geometry, latent = self.backbone.geometry, self.backbone.spec()["video"]
+        pixels = Spec((geometry.frames, *geometry.size_hw, 3), np.float32, latent.axes)
+        # Latent frames that only fill the last patch are not decoded.
+        frames = (geometry.frames - 1) // self.autoencoder.config.stride_t + 1
+        latent = latent._replace(shape=(frames, *latent.shape[1:]))
+        sharding = sharding_of(self.autoencoder.config)
+        return {
+            "sample": Phase(self.sample_step, self.init, self.sample_spec(), self.sharding),
+            "encode": Phase(self.encode_video, self._init_coder, {"video": pixels}, sharding),
+            "decode": Phase(self.decode_video, self._init_coder, {"video": latent}, sharding),
+        }
+
+    def _init_coder(self, rng: jax.Array) -> Params:
+        kind, spatial = type(self.autoencoder), self.autoencoder.config.stride_hw
+        video = jnp.zeros((1, 1, spatial, spatial, 3))
+        return self.autoencoder.init(rng, video, method=kind.encode)["params"]
+
+    def encode_video(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
+        """Pixels in [-1, 1] -> latents in the backbone's units (the posterior's mode)."""
+        del rng
+        coder, tiles = self.autoencoder, self.tiles
+        encode = type(coder).encode
+        posterior = coder.apply({"params": params}, batch["video"], tiles=tiles, method=encode)
+        return {"video": coder.normalise(posterior.mode())}
+
+    def decode_video(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
+        """Latents in the backbone's units -> pixels in [-1, 1]."""
+        del rng
+        coder, latents = self.autoencoder, self.autoencoder.denormalise(batch["video"])
+        decode = type(coder).decode
+        return {"video": coder.apply({"params": params}, latents, tiles=self.tiles, method=decode)}
 
     def sample_spec(self) -> dict[str, Spec]:
         """A noisy latent with its conditions, twice the text, and the numbers of the step."""

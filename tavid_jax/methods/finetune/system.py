@@ -12,7 +12,10 @@ from tavid_jax.engine.method import Method, System
 from tavid_jax.methods.finetune.method import Finetune
 from tavid_jax.methods.finetune.objectives import FlowMatching, objective_of
 from tavid_jax.models.layers.lora import LoraRule
+from tavid_jax.pipelines.autoencoders import PRESETS as AUTOENCODERS
+from tavid_jax.pipelines.autoencoders import make_autoencoder, tiles_of
 from tavid_jax.pipelines.backbones import Backbone, Geometry, make_backbone
+from tavid_jax.pipelines.settings import PUBLISHED
 
 LORA_FIELDS = ("path", "rank", "alpha", "layers", "stream", "name")
 DTYPES = ("float32", "bfloat16")
@@ -39,7 +42,10 @@ class FinetuneSystem(System):
         merged.update(options.options.get("model", {}))
         backbone = read_backbone(merged, self.config.data)
         flow = FlowMatching(merged.shift, tuple(merged.levels))
-        return Finetune(backbone, objective_of(backbone, flow))
+        coder = AUTOENCODERS[PUBLISHED[merged.backbone].autoencoder]
+        module = make_autoencoder(coder, dtype=_dtype("autoencoder", self.config.autoencoder.dtype))
+        tiles = tiles_of(coder, self.config.autoencoder.tiles)
+        return Finetune(backbone, objective_of(backbone, flow), module, tiles)
 
 
 def read_backbone(model: Any, data: Any) -> Backbone:
@@ -48,22 +54,27 @@ def read_backbone(model: Any, data: Any) -> Backbone:
     Raises:
       ValueError: an unknown backbone, field, dtype or low-rank rule; sizes that do not fit.
     """
-    if model.dtype not in DTYPES:
-        raise ValueError(f"model.dtype {model.dtype!r} is none of {', '.join(DTYPES)}")
+    dtype = _dtype("model", model.dtype)
     rules = tuple(read_rule(rule) for rule in model.lora)
     return make_backbone(
         model.backbone,
         Geometry(data.frames, tuple(data.size_hw)),
         model.changes.to_dict(),
         model.first_frame,
-        dtype=jnp.dtype(model.dtype),
+        dtype=dtype,
         # What is trained stays in float32; a frozen base is stored as it is used.
-        param_dtype=jnp.dtype(model.dtype) if rules else jnp.float32,
+        param_dtype=dtype if rules else jnp.float32,
         lora=rules,
         scan=model.scan,
         remat=model.remat,
         attention=model.attention,
     )
+
+
+def _dtype(node: str, name: str) -> jnp.dtype:
+    if name not in DTYPES:
+        raise ValueError(f"{node}.dtype {name!r} is none of {', '.join(DTYPES)}")
+    return jnp.dtype(name)
 
 
 def read_rule(rule: Any) -> LoraRule:

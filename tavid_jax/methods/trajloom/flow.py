@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Key
 
 from tavid_jax.diffusion import losses, paths, sources, times
 from tavid_jax.diffusion.onpolicy import OnPolicyConfig, on_policy, sub_batch
-from tavid_jax.engine.method import Arrays, Params, Ratio, Spec
+from tavid_jax.engine.method import Arrays, Params, Phase, Ratio, Spec
 from tavid_jax.methods.trajloom.examples import Geometry
 from tavid_jax.methods.trajloom.latents import SEGMENTS, OnLatents, standardise
 from tavid_jax.models.latte.flow import TrackFlow
@@ -115,6 +115,10 @@ class FlowMethod(OnLatents):
             terms |= self._on_policy(apply, z0, z1, given, weights)
         logs = {name: ratio for name, (_, ratio) in terms.items()}
         return losses.combine(list(terms.values())), logs
+
+    def phases(self) -> dict[str, Phase]:
+        """One step of the sampler."""
+        return {"sample": Phase(self.sample_step, self.init, self.sample_spec(), self.sharding)}
 
     def sample_spec(self) -> dict[str, Spec]:
         """A clip's conditions, its state at flow time `time`, and the length of the step."""

@@ -154,12 +154,12 @@ def test_what_is_wrong_with_the_model(what: str):
 @pytest.mark.parametrize(
     ("data", "model", "message"),
     [
-        (dict(frames=50), {}, r"data.frames 50 is not 4k \+ 1: use 49"),
-        (dict(frames=0), {}, "data.frames 0 must be at least 1"),
+        (dict(frames=50), {}, r"frames 50 is not 4k \+ 1: use 49"),
+        (dict(frames=0), {}, "frames 0 must be at least 1"),
         (dict(size_hw=(480, 850)), {}, "width 850 is not a multiple of 16: use 848"),
         (dict(size_hw=(4, 848)), {}, "height 4 is not a multiple of 16: use 16"),
-        (dict(size_hw=(480,)), {}, r"data.size_hw \(480,\): give height and width"),
-        (dict(size_hw=(0, 16)), {}, r"data.size_hw \(0, 16\): give height and width"),
+        (dict(size_hw=(480,)), {}, r"size_hw \(480,\): give height and width"),
+        (dict(size_hw=(0, 16)), {}, r"size_hw \(0, 16\): give height and width"),
         (
             dict(size_hw=(480, 832), frames=49),
             dict(backbone="wan2.2-ti2v-5b", first_frame=True, changes=dict(patch_size=(1, 4, 2))),
@@ -180,7 +180,7 @@ def test_what_is_wrong_with_the_videos(data: dict, model: dict, message: str):
 def test_a_table_of_positions_has_one_size():
     config = get_config("cogvideox_5b_i2v_lora")
     config.data.size_hw = (240, 480)
-    message = r"data.size_hw \(240, 480\): .* table of positions is for \(480, 720\), use that"
+    message = r"size_hw \(240, 480\): .* table of positions is for \(480, 720\), use that"
     with pytest.raises(ValueError, match=message):
         make_system(config).method("finetune")
 

@@ -1,0 +1,194 @@
+"""The denoising phase: one compiled scan from noise to latent, for any published backbone."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from tavid_jax.diffusion import guidance
+from tavid_jax.diffusion.denoise import denoise
+from tavid_jax.diffusion.schedulers.registry import make_sampler
+from tavid_jax.diffusion.schedulers.sampler import Sampler
+from tavid_jax.models.wan.experts import HIGH_NOISE, LOW_NOISE, high_noise_steps
+from tavid_jax.pipelines.backbones import Backbone, CogVideoXBackbone
+from tavid_jax.pipelines.settings import Published, Sampling
+
+# Called with the index of each step that is done.
+Report = Callable[[int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """Successive steps of one program: one expert, guided or not.
+
+    Attributes:
+      start, stop: of the schedule.
+      guided: whether both branches are evaluated.
+      expert: of two; "" where there is one.
+    """
+
+    start: int
+    stop: int
+    guided: bool
+    expert: str
+
+
+def sampler_of(backbone: Backbone, published: Published, sampling: Sampling) -> Sampler:
+    """The solver, its tables made for the size and the number of steps.
+
+    Raises:
+      ValueError: a solver that the backbone's family does not have.
+    """
+    if isinstance(backbone, CogVideoXBackbone):
+        options: dict[str, Any] = {"snr_shift": backbone.snr_shift}
+    else:
+        options = {"shift": published.shift_for(sampling), "grid": sampling.grid}
+    return make_sampler(sampling.sampler, sampling.steps, family=published.family, **options)
+
+
+def scales_of(
+    sampler: Sampler, published: Published, sampling: Sampling
+) -> Float[np.ndarray, " n"]:
+    """The scale of guidance in each step, 1 where there is none."""
+    given = sampling.guidance
+    high, low = given if isinstance(given, tuple) and len(given) == 2 else (given, given)
+    high, low = (g[0] if isinstance(g, tuple) else g for g in (high, low))
+    if sampling.dynamic != "none":
+        scales = guidance.dynamic_cfg(high, sampler.timesteps, sampling.dynamic)
+    else:
+        first = _high_noise_steps(sampler, published)
+        scales = np.where(np.arange(sampler.steps) < first, high, low).astype(np.float64)
+        # At 1 and below, published pipelines evaluate one branch.
+        scales = np.where(scales > 1, scales, 1.0)
+    return guidance.within(scales, sampler.timesteps, *sampling.guided)
+
+
+def _high_noise_steps(sampler: Sampler, published: Published) -> int:
+    if published.boundary is None:
+        return sampler.steps
+    return high_noise_steps(sampler.timesteps, published.boundary)
+
+
+def segments_of(
+    sampler: Sampler, published: Published, scales: Float[np.ndarray, " n"]
+) -> list[Segment]:
+    """The schedule, cut where the expert changes and where guidance begins or ends."""
+    guided, first = guidance.is_guided(scales), _high_noise_steps(sampler, published)
+    two = published.boundary is not None
+    kinds = [
+        (bool(guided[i]), (HIGH_NOISE if i < first else LOW_NOISE) if two else "")
+        for i in range(sampler.steps)
+    ]
+    cuts = [0, *(i for i in range(1, len(kinds)) if kinds[i] != kinds[i - 1]), len(kinds)]
+    return [
+        Segment(start, stop, *kinds[start]) for start, stop in zip(cuts[:-1], cuts[1:], strict=True)
+    ]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Denoiser:
+    """The programs of one kind of video; each is compiled once for each size of batch.
+
+    Attributes:
+      backbone: with its conditions.
+      sampler: the solver.
+      scales: of guidance, per step.
+      sequential: whether the branches of guidance are evaluated one after the other.
+      report: told each step that is done, from within the program.
+    """
+
+    backbone: Backbone
+    sampler: Sampler
+    scales: Float[np.ndarray, " n"]
+    sequential: bool = False
+    report: Report | None = None
+
+    def precompute(self, params: Any, branches: list[dict[str, Array]]) -> Any:
+        """What does not change over the steps, for the branches of guidance.
+
+        Args:
+          params: of the backbone.
+          branches: the conditions (batch first) of each branch, the unconditional one first.
+
+        Returns:
+          Conditions of all branches: one batch, or stacked on a new axis if they are sequential.
+        """
+        if len(branches) == 1 or self.sequential:
+            each = [self._precompute(params, branch) for branch in branches]
+            return each[0] if len(each) == 1 else jax.tree.map(lambda *x: jnp.stack(x), *each)
+        joined = jax.tree.map(lambda *x: jnp.concatenate(x), *branches)
+        return self._precompute(params, joined)
+
+    def run(
+        self, params: Any, state: Any, conditions: Any, segment: Segment, keys: Array, given: Array
+    ) -> Any:
+        """The sampler's state after a segment.
+
+        Args:
+          params: of the segment's expert.
+          state: noise (B, F, h, w, C), or the state that the segment before left.
+          conditions: from `precompute`, with as many branches as the segment evaluates.
+          segment: see `segments_of`.
+          keys: one per video, of the sampler's own noise.
+          given: the clean latent of `backbone.given_frames` frames at the start, (B, f, h, w, C).
+        """
+        return self._run(params, state, conditions, segment, keys, given)
+
+    @functools.cached_property
+    def _precompute(self) -> Callable[..., Any]:
+        return jax.jit(self.backbone.precompute)
+
+    @functools.cached_property
+    def _run(self) -> Callable[..., Any]:
+        return jax.jit(self._walk, static_argnums=(3,))
+
+    def _walk(
+        self, params: Any, state: Any, conditions: Any, segment: Segment, keys: Array, given: Array
+    ) -> Any:
+        def predict(x: Array, timestep: Array, row: dict[str, Array]) -> Array:
+            x = self._with_given(x, given)
+            if not segment.guided:
+                out = self._evaluate(params, x, timestep, conditions)
+            elif self.sequential:
+                without, with_ = jax.lax.map(
+                    lambda branch: self._evaluate(params, x, timestep, branch), conditions
+                )
+                out = guidance.cfg(without, with_, row["guidance"])
+            else:
+                both = self._evaluate(params, jnp.concatenate([x, x]), timestep, conditions)
+                without, with_ = jnp.split(both, 2)
+                out = guidance.cfg(without, with_, row["guidance"])
+            if self.report is not None:
+                # The output is passed along so that the step is done when it is told.
+                jax.debug.callback(
+                    lambda index, _: self.report(int(index)), row["index"], out.ravel()[0]
+                )
+            return out
+
+        state = denoise(
+            predict,
+            self.sampler,
+            state,
+            guidance=self.scales,
+            noise=keys if self.sampler.needs_noise else None,
+            start=segment.start,
+            stop=segment.stop,
+        )
+        done = segment.stop == self.sampler.steps
+        return state._replace(x=self._with_given(state.x, given)) if done else state
+
+    def _evaluate(self, params: Any, x: Array, timestep: Array, conditions: Any) -> Array:
+        timesteps = jnp.full((x.shape[0],), timestep, jnp.float32)
+        return self.backbone.predict(params, x, timesteps, conditions)
+
+    def _with_given(self, x: Float[Array, "B F h w C"], given: Array) -> Float[Array, "B F h w C"]:
+        """The first frames as they are given; they are never noisy for the model."""
+        count = self.backbone.given_frames
+        return x.at[:, :count].set(given.astype(x.dtype)) if count else x

@@ -1,0 +1,171 @@
+"""The encoding phase: prompts and pictures become what the backbones read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float
+
+from tavid_jax.models.layers.tiling import Tiles
+from tavid_jax.models.text.cleaning import clean
+from tavid_jax.models.text.lengths import cut, zero_padded
+from tavid_jax.models.text.tokenizer import Tokenizer
+from tavid_jax.models.vision.images import wan_preprocess
+from tavid_jax.pipelines.autoencoders import tiles_of
+from tavid_jax.pipelines.backbones import MASK_CHANNELS
+from tavid_jax.pipelines.images import to_pixels
+from tavid_jax.pipelines.memory import Memory
+from tavid_jax.pipelines.part import Part
+
+Image = np.ndarray
+
+
+def encode_prompts(
+    part: Part,
+    tokenizer: Tokenizer,
+    prompts: Iterable[str],
+    length: int,
+    *,
+    wan: bool,
+    mesh: Mesh | None = None,
+) -> dict[str, Float[np.ndarray, "L D"]]:
+    """{prompt: features}, each prompt once.
+
+    Wan cleans prompts, hides padding from the encoder and puts zeros in its place behind it;
+    CogVideoX does none of this.
+
+    Args:
+      part: the text encoder.
+      tokenizer: of the same checkpoint.
+      prompts: repeated ones cost nothing.
+      length: of the features; longer prompts are cut, with a warning.
+      wan: which rule.
+      mesh: see `Part.hold`.
+    """
+    features: dict[str, np.ndarray] = {}
+    run = jax.jit(lambda params, *inputs: part.module.apply({"params": params}, *inputs))
+    with part.hold(mesh) as params:
+        for prompt in dict.fromkeys(prompts):
+            ids, mask = tokenizer(clean(prompt) if wan else prompt, length)
+            if wan:
+                ids, mask = cut(ids, mask)
+                out = zero_padded(run(params, ids, mask), mask, length)
+            else:
+                out = run(params, ids)
+            features[prompt] = _on_host(out)[0]
+    return features
+
+
+def encode_clip(
+    part: Part, images: Sequence[Sequence[Image]], mesh: Mesh | None = None
+) -> list[Float[np.ndarray, "M D"]]:
+    """Tokens of CLIP's image tower for each group of pictures, one picture after the other.
+
+    Args:
+      part: the tower.
+      images: uint8 RGB pictures of any size, before they are fitted to the video's.
+      mesh: see `Part.hold`.
+    """
+    size = part.config.image_size
+    run = jax.jit(lambda params, x: part.module.apply({"params": params}, x))
+    tokens = []
+    with part.hold(mesh) as params:
+        for group in images:
+            read = [wan_preprocess(jnp.asarray(to_pixels(x))[None], size) for x in group]
+            tokens.append(np.concatenate([_on_host(run(params, x))[0] for x in read]))
+    return tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class Autoencoding:
+    """The autoencoder's programs; jitted once for each size.
+
+    Attributes:
+      part: the autoencoder.
+      memory: its levers.
+    """
+
+    part: Part
+    memory: Memory
+
+    def __post_init__(self):
+        # Programs are kept by what `jax.jit` is given: one wrapper for the life of this object.
+        object.__setattr__(self, "_encode", jax.jit(self._encoded))
+        object.__setattr__(self, "_decode", jax.jit(self._decoded))
+
+    @property
+    def tiles(self) -> Tiles | None:
+        """Of the pictures."""
+        return tiles_of(self.part.config, self.memory.tiles)
+
+    def encode(self, params: Any, video: Float[np.ndarray, "T H W 3"]) -> Any:
+        """The posterior of one video (with a batch axis)."""
+        return self._encode(params, jnp.asarray(video)[None])
+
+    def decode(self, params: Any, latents: Float[np.ndarray, "F h w C"]) -> np.ndarray:
+        """Pixels (T, H, W, 3) in [-1, 1] of a latent in the transformer's units."""
+        return _on_host(self._decode(params, jnp.asarray(latents)[None]))[0]
+
+    def _encoded(self, params: Any, video: jax.Array) -> Any:
+        apply, module = self.part.module.apply, self.part.module
+        return apply(
+            {"params": params},
+            video,
+            chunk=self.memory.chunk,
+            tiles=self.tiles,
+            method=type(module).encode,
+        )
+
+    def _decoded(self, params: Any, latents: jax.Array) -> jax.Array:
+        apply, module = self.part.module.apply, self.part.module
+        latents = module.denormalise(latents)
+        return apply(
+            {"params": params},
+            latents,
+            chunk=self.memory.chunk,
+            tiles=self.tiles,
+            method=type(module).decode,
+        )
+
+    def first_frame(self, params: Any, image: Image) -> Float[np.ndarray, "1 h w C"]:
+        """A picture alone as the clean first latent frame: Wan 2.2 TI2V."""
+        posterior = self.encode(params, to_pixels(image)[None])
+        return _on_host(self.part.module.normalise(posterior.mode()))[0]
+
+    def beside(
+        self, params: Any, image: Image, key: jax.Array, posterior: str
+    ) -> Float[np.ndarray, "h w C"]:
+        """A picture as the latent that stands beside the noisy one: CogVideoX."""
+        found = self.encode(params, to_pixels(image)[None])
+        latent = found.draw(key) if posterior == "sample" else found.mode()
+        return _on_host(latent * self.part.config.image_scale)[0, 0]
+
+    def given(
+        self, params: Any, image: Image, last: Image | None, frames: int
+    ) -> dict[str, np.ndarray]:
+        """Pictures as a grey video's first and last frame, and which frames they are: Wan.
+
+        Returns:
+          "condition" (F, h, w, C), the video's latent, and "given" (F, 4), 1 where pixel frames
+          are given; a latent frame stands for four of them, the first one for one.
+        """
+        video = np.zeros((frames, *image.shape), np.float32)
+        video[0] = to_pixels(image)
+        shown = np.zeros(frames, np.float32)
+        shown[0] = 1.0
+        if last is not None:
+            video[-1], shown[-1] = to_pixels(last), 1.0
+        latent = self.part.module.normalise(self.encode(params, video).mode())
+        first = np.repeat(shown[:1], MASK_CHANNELS)
+        mask = np.concatenate([first, shown[1:]]).reshape(-1, MASK_CHANNELS)
+        return {"condition": _on_host(latent)[0], "given": mask}
+
+
+def _on_host(x: jax.Array) -> np.ndarray:
+    return np.asarray(x.astype(jnp.float32))

@@ -1,0 +1,104 @@
+"""Pictures as the models read them: opened, checked, fitted to a size."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, UnidentifiedImageError
+
+from tavid_jax.pipelines.jobs import ImageSource
+
+
+def read_image(source: ImageSource) -> UInt8[np.ndarray, "H W 3"]:
+    """RGB pixels, 0..255.
+
+    Args:
+      source: a file of any format that Pillow opens, an array (H, W, 3) of uint8, or a picture.
+
+    Raises:
+      ValueError: not there, unreadable, of another type, or with transparency, which no video
+        model knows: lay it on a background first.
+    """
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
+            raise ValueError(
+                f"an image of shape {source.shape} and type {source.dtype}: "
+                "give RGB pixels (H, W, 3) of uint8"
+            )
+        return source
+    name = str(source) if isinstance(source, str | os.PathLike) else "the image"
+    try:
+        image = source if isinstance(source, Image.Image) else Image.open(Path(source).expanduser())
+        image.load()
+    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{name} cannot be read as an image ({error})") from error
+    if "A" in image.getbands() or "transparency" in image.info:
+        raise ValueError(
+            f"{name} has an alpha channel: lay it on a background and save it without "
+            "transparency (for example as a JPEG)"
+        )
+    return np.asarray(image.convert("RGB"))
+
+
+def fit_image(
+    image: UInt8[np.ndarray, "h w 3"], size_hw: tuple[int, int], how: str = "cover"
+) -> UInt8[np.ndarray, "H W 3"]:
+    """An image of another size, resampled by Lanczos.
+
+    Args:
+      image: RGB, 0..255.
+      size_hw: to fit.
+      how: "cover" keeps the aspect ratio and cuts off what stands out, evenly on both sides;
+        "stretch" resizes each axis on its own.
+    """
+    height, width = size_hw
+    if how == "stretch":
+        return _resized(image, (height, width))
+    scale = max(height / image.shape[0], width / image.shape[1])
+    rows, columns = (max(s, round(n * scale)) for n, s in zip(image.shape, size_hw, strict=False))
+    resized = _resized(image, (rows, columns))
+    top, left = (rows - height) // 2, (columns - width) // 2
+    return resized[top : top + height, left : left + width]
+
+
+def to_pixels(image: UInt8[np.ndarray, "*B H W 3"]) -> Float[np.ndarray, "*B H W 3"]:
+    """0..255 -> [-1, 1], float32."""
+    return image.astype(np.float32) / 127.5 - 1.0
+
+
+def to_bytes(pixels: Float[np.ndarray, "*B H W 3"]) -> UInt8[np.ndarray, "*B H W 3"]:
+    """[-1, 1] -> 0..255, rounded; what is outside is cut off."""
+    return np.clip(np.round(pixels * 127.5 + 127.5), 0, 255).astype(np.uint8)
+
+
+def size_of_area(
+    image_hw: tuple[int, int], area: int, multiple: int, *, published: bool = False
+) -> tuple[int, int]:
+    """The height and width of about `area` pixels with the aspect ratio of an image.
+
+    Args:
+      image_hw: its size.
+      area: pixels, such as 480 * 832.
+      multiple: of which both sides must be: the autoencoder's stride times the patch.
+      published: as Wan 2.1's code computes it. There, a side that is whole in exact arithmetic may
+        fall just short of it in floating point and lose one multiple: an image of 832 x 480 with
+        the area of 480 * 832 becomes 464 high.
+
+    Returns:
+      Both sides rounded down to `multiple`.
+    """
+    aspect = image_hw[0] / image_hw[1]
+    slack = 0.0 if published else 1e-6
+    sides = math.sqrt(area * aspect), math.sqrt(area / aspect)
+    height, width = (max(1, math.floor(side / multiple + slack)) * multiple for side in sides)
+    return height, width
+
+
+def _resized(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    if tuple(image.shape[:2]) == tuple(size_hw):
+        return image
+    return np.asarray(Image.fromarray(image).resize(size_hw[::-1], Image.Resampling.LANCZOS))

@@ -1,0 +1,124 @@
+"""What to make: a job, and files of jobs."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tavid_jax.pipelines.settings import Sampling
+
+# A file, RGB pixels (H, W, 3) of 0..255, or a picture of Pillow's.
+ImageSource = str | os.PathLike | np.ndarray | Image.Image
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Job:
+    """One video to make.
+
+    Attributes:
+      prompt: what it shows.
+      negative_prompt: what guidance leads away from. None is the pipeline's, "" is truly empty.
+      image: its first frame, for models that read one.
+      last_image: its last frame, for models that read two.
+      seed: of all randomness; equal jobs of equal seeds give equal videos, alone or in a batch.
+      name: of the file that is written, without ending; None is the job's number.
+      options: fields of `Sampling` to replace.
+      noise: the initial noise (F, h, w, C) of N(0, 1) to use instead of the seed's.
+
+    Raises:
+      ValueError: no prompt, or a seed that is no number from 0 to 2^32 - 1.
+    """
+
+    prompt: str
+    negative_prompt: str | None = None
+    image: ImageSource | None = None
+    last_image: ImageSource | None = None
+    seed: int = 0
+    name: str | None = None
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    noise: np.ndarray | None = None
+
+    def __post_init__(self):
+        if not isinstance(self.prompt, str):
+            raise ValueError(f"prompt {self.prompt!r}: give a text")
+        if not isinstance(self.seed, int | np.integer) or not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed {self.seed!r}: give a whole number from 0 to 2^32 - 1")
+        if self.last_image is not None and self.image is None:
+            raise ValueError("last_image without image: give the first frame too")
+        if self.name is not None and Path(self.name).name != self.name:
+            raise ValueError(f"name {self.name!r}: give a file name without folders")
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Job:
+        """A job from one flat mapping: fields of a job and of `Sampling` side by side.
+
+        Raises:
+          ValueError: an unknown field, with the nearest known one; or see the class.
+        """
+        own = {field.name for field in dataclasses.fields(cls)} - {"options"}
+        options = {field.name for field in dataclasses.fields(Sampling)}
+        for name in fields:
+            if name not in own | options:
+                near = difflib.get_close_matches(name, own | options, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                known = ", ".join(sorted(own | options))
+                raise ValueError(f"a job has no field {name!r}{hint} (there are {known})")
+        if "prompt" not in fields:
+            raise ValueError("a job needs a prompt")
+        return cls(
+            **{name: value for name, value in fields.items() if name in own},
+            options={name: value for name, value in fields.items() if name in options},
+        )
+
+
+def read_jobs(path: str | os.PathLike) -> list[Job]:
+    """Jobs from a file of JSON lines, one object each; images are relative to the file.
+
+    {"prompt": "a red ball rolls", "seed": 3, "size_hw": [480, 832], "steps": 30}
+    {"prompt": "she waves", "image": "portrait.png", "name": "wave"}
+
+    Empty lines are skipped.
+
+    Raises:
+      ValueError: naming the line: no JSON object, an unknown field, a bad value, a name given
+        twice, or no job at all.
+    """
+    path = Path(path)
+    jobs: list[Job] = []
+    names: dict[str, int] = {}
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            fields = json.loads(line)
+            if not isinstance(fields, dict):
+                raise ValueError("not a JSON object")
+            for image in ("image", "last_image"):
+                if isinstance(fields.get(image), str):
+                    fields[image] = path.parent / fields[image]
+            fields.setdefault("name", f"{path.stem}_{len(jobs):04d}")
+            job = Job.of(fields)
+            if job.name in names:
+                raise ValueError(f"name {job.name!r} is that of line {names[job.name]} too")
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from error
+        names[str(job.name)] = number
+        jobs.append(job)
+    if not jobs:
+        raise ValueError(f"{path} holds no jobs: write one JSON object per line")
+    return jobs
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: jobs cannot be read ({error})") from error

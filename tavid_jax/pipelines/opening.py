@@ -1,0 +1,161 @@
+"""From a name and a folder to a pipeline; no weights are read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from tavid_jax.models.cogvideox.transformer import CogVideoX
+from tavid_jax.models.text.sharding import SHARDING as TEXT_SHARDING
+from tavid_jax.models.text.t5 import T5Encoder
+from tavid_jax.models.text.tokenizer import Tokenizer
+from tavid_jax.models.vision.clip import CLIPVision
+from tavid_jax.models.wan.transformer import Wan
+from tavid_jax.parallel.mesh import make_mesh
+from tavid_jax.parallel.sharding import PathTable
+from tavid_jax.pipelines.autoencoders import PRESETS as AUTOENCODERS
+from tavid_jax.pipelines.autoencoders import make_autoencoder, sharding_of
+from tavid_jax.pipelines.backbones import COGVIDEOX_SHARDING, WAN_SHARDING
+from tavid_jax.pipelines.folder import IMAGE, TEXT, TOKENIZER, TRANSFORMER, VAE, find_parts
+from tavid_jax.pipelines.memory import Memory
+from tavid_jax.pipelines.part import Part, open_part
+from tavid_jax.pipelines.pipeline import Pipeline
+from tavid_jax.pipelines.settings import PUBLISHED, Published
+from tavid_jax.weights import PRESETS, WeightsError, load_lora
+
+
+def open_pipeline(
+    name: str,
+    path: str | Path,
+    *,
+    parts: Mapping[str, str | Path] | None = None,
+    lora: str | Path | None = None,
+    dtype: DTypeLike | None = None,
+    memory: Memory | None = None,
+    mesh: Mapping[str, int] | None = None,
+    negative_prompt: str = "",
+    attention: str = "auto",
+    strict: bool = True,
+) -> Pipeline:
+    """A published model, ready to sample from.
+
+    Args:
+      name: of the model, a key of `PUBLISHED`.
+      path: folder of the whole checkpoint, in diffusers' or the original layout, or
+        `hf:owner/name`. Its parts may also be imported ones (`python -m tavid_jax.weights import`).
+      parts: {part: path} of parts that lie elsewhere, see `folder.PARTS`.
+      lora: adapters of the transformer, any form that `weights.load_lora` reads.
+      dtype: of the transformer and the encoders; default: bfloat16, on a CPU float32. The
+        autoencoder computes in float32.
+      memory: see `Memory`; default: `Memory()`.
+      mesh: sizes of the mesh axes, to use several devices: {"fsdp": 4, "context": 2}.
+      negative_prompt: what guidance leads away from where a job does not say. Wan's publishers use
+        a list of flaws that stands in each of its model cards.
+      attention: implementation of attention, see `attention.attention`.
+      strict: whether a checkpoint of other sizes than the published ones is refused.
+
+    Raises:
+      ValueError: an unknown name, or a mesh that does not fit the devices.
+      WeightsError: parts that are missing or do not fit.
+    """
+    published = find(name)
+    memory = Memory() if memory is None else memory
+    dtype = _default_dtype() if dtype is None else dtype
+    needed = [TRANSFORMER, VAE, TEXT, TOKENIZER]
+    needed += [IMAGE] if published.image_encoder else []
+    where = find_parts(path, needed, parts)
+    opened = {
+        part: _open(part, where[part], published, dtype, memory, attention, strict)
+        for part in needed
+        if part != TOKENIZER
+    }
+    _check_experts(published, opened[TRANSFORMER], where[TRANSFORMER])
+    if lora is not None:
+        _adapt(opened[TRANSFORMER], lora)
+    return Pipeline(
+        published,
+        opened,
+        Tokenizer.open(where[TOKENIZER]),
+        memory,
+        None if mesh is None else make_mesh(dict(mesh)),
+        negative_prompt,
+    )
+
+
+def find(name: str) -> Published:
+    """A published model by name; ValueError with the nearest and all names if there is none."""
+    if name not in PUBLISHED:
+        near = difflib.get_close_matches(name, PUBLISHED, 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"no model {name!r}; {hint}There are {', '.join(PUBLISHED)}")
+    return PUBLISHED[name]
+
+
+def _default_dtype() -> DTypeLike:
+    return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+
+
+def _open(
+    part: str,
+    source: str,
+    published: Published,
+    dtype: DTypeLike,
+    memory: Memory,
+    attention: str,
+    strict: bool,
+) -> Part:
+    """One part; what it is follows from its name and the model's family."""
+    is_wan = published.family == "wan"
+    running = {"dtype": dtype, "param_dtype": dtype}
+    preset, make, sharding = {
+        TRANSFORMER: (
+            published.backbone,
+            partial(Wan if is_wan else CogVideoX, attention=attention, **running),
+            WAN_SHARDING if is_wan else COGVIDEOX_SHARDING,
+        ),
+        VAE: (
+            published.autoencoder,
+            make_autoencoder,
+            sharding_of(AUTOENCODERS[published.autoencoder]),
+        ),
+        TEXT: (published.text_encoder, partial(T5Encoder, **running), TEXT_SHARDING),
+        IMAGE: (published.image_encoder, partial(CLIPVision, **running), PathTable()),
+    }[part]
+    return open_part(
+        part,
+        source,
+        PRESETS[preset],
+        make,
+        strict=strict,
+        dtype=jnp.float32 if part == VAE else dtype,
+        sharding=sharding,
+        keep=memory.keep,
+        int8=part in memory.int8,
+        on_cpu=part in (TEXT, IMAGE) and memory.encoders_on == "cpu",
+    )
+
+
+def _check_experts(published: Published, transformer: Part, source: str) -> None:
+    pair, wanted = "experts" in transformer.opened.name, published.boundary is not None
+    if pair != wanted:
+        holds, needs = ("two experts", "one") if pair else ("one transformer", "two experts")
+        raise WeightsError(f"transformer: {source} holds {holds}, {published.backbone} has {needs}")
+
+
+def _adapt(transformer: Part, source: str | Path) -> None:
+    """Plugs adapters into the transformer, beside its weights."""
+    opened = transformer.opened
+    if "experts" in opened.name:
+        raise WeightsError(f"{source}: adapters for one of two experts are not supported here")
+    kind = "cogvideox" if opened.name == "cogvideox" else "wan"
+    adapters, rules = load_lora(source, kind, opened.config)
+    module: Any = transformer.module
+    transformer.module = module.clone(lora=rules)
+    transformer.added = {"lora": adapters}

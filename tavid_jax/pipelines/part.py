@@ -1,0 +1,178 @@
+"""One model of a pipeline, whose weights are in memory only while it is at work."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gc
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
+
+from tavid_jax.parallel.sharding import PathTable
+from tavid_jax.weights.lazy import LazyArray
+from tavid_jax.weights.opened import Opened, open_parameters
+from tavid_jax.weights.problems import WeightsError
+from tavid_jax.weights.quantised import is_large_kernel, quantise_leaf
+from tavid_jax.weights.table import nest
+
+Params = dict[str, Any]
+
+
+@dataclasses.dataclass
+class Part:
+    """A model and where its weights lie.
+
+    Attributes:
+      name: of the part, see `folder.PARTS`.
+      opened: its checkpoint; nothing of it is in memory.
+      module: what runs it.
+      dtype: its weights are cast to.
+      sharding: where they go on a mesh.
+      keep: see `Memory.keep`.
+      int8: whether large matrices are kept in 8 bits.
+      on_cpu: whether it lives on the host's CPU.
+      added: parameters besides the checkpoint's (low-rank adapters).
+    """
+
+    name: str
+    opened: Opened
+    module: Any
+    dtype: DTypeLike
+    sharding: PathTable = PathTable()
+    keep: str = "none"
+    int8: bool = False
+    on_cpu: bool = False
+    added: Params = dataclasses.field(default_factory=dict)
+    _kept: Any = None
+
+    @property
+    def config(self) -> Any:
+        """The architecture."""
+        return self.opened.config
+
+    def device(self) -> Any:
+        """A context in which new arrays and programs are where this part lives."""
+        if not self.on_cpu:
+            return contextlib.nullcontext()
+        return jax.default_device(jax.local_devices(backend="cpu")[0])
+
+    @contextlib.contextmanager
+    def hold(self, mesh: Mesh | None = None, only: str = "") -> Iterator[Params]:
+        """The weights, for as long as the context lasts.
+
+        Args:
+          mesh: to lay them out on.
+          only: the subtree of this name alone, such as one of two experts.
+        """
+        with self.device():
+            params = self._load(None if self.on_cpu else mesh, only)
+            try:
+                yield params
+            finally:
+                self._release(params, only)
+                del params
+                gc.collect()
+
+    def _load(self, mesh: Mesh | None, only: str) -> Params:
+        started = time.perf_counter()
+        if self._kept is not None and self._kept[0] == only:
+            kept = self._kept[1]
+            return kept if self.keep == "device" else self._placed_tree(kept, mesh)
+        place = self._place(mesh)
+        prefix = f"{only}/" if only else ""
+        leaves = {
+            path.removeprefix(prefix): leaf
+            for path, leaf in self.opened.leaves.items()
+            if path.startswith(prefix)
+        }
+        if not leaves:
+            raise WeightsError(f"{self.opened.origin} holds no {only}")
+        params = nest({path: self._read(path, leaf, place) for path, leaf in leaves.items()})
+        params |= jax.tree.map(jnp.asarray, self.added)
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+        seconds = time.perf_counter() - started
+        what = f"{self.name} {only}".strip()
+        logging.info("%s: %.2f GB in memory, read in %.1f s", what, size / 1e9, seconds)
+        return params
+
+    def _read(self, path: str, leaf: LazyArray, place: Callable[[str, Any], Any]) -> Any:
+        array = leaf.read()
+        if self.int8 and is_large_kernel(path, array.shape):
+            return jax.tree.map(lambda part: place(path, part), quantise_leaf(array, self.dtype))
+        return place(path, array.astype(self.dtype))
+
+    def _place(self, mesh: Mesh | None) -> Callable[[str, Any], Any]:
+        if mesh is None:
+            return lambda path, array: jnp.asarray(array)
+
+        def place(path: str, array: Any) -> jax.Array:
+            shape = np.shape(array)
+            spec = self.sharding.spec(path, shape, mesh) if shape else PartitionSpec()
+            return jax.device_put(array, NamedSharding(mesh, spec))
+
+        return place
+
+    def _placed_tree(self, tree: Params, mesh: Mesh | None) -> Params:
+        host, shardings = tree
+        return jax.tree.map(jax.device_put, host, shardings)
+
+    def _release(self, params: Params, only: str) -> None:
+        if self.keep == "device":
+            self._kept = (only, params)
+        elif self.keep == "host":
+            if self._kept is None or self._kept[0] != only:
+                host = jax.tree.map(np.asarray, params)
+                shardings = jax.tree.map(lambda leaf: leaf.sharding, params)
+                self._kept = (only, (host, shardings))
+
+
+def open_part(
+    name: str,
+    source: str | Path,
+    expected: Any,
+    make: Callable[[Any], Any],
+    *,
+    strict: bool,
+    **options: Any,
+) -> Part:
+    """Opens a part's checkpoint and says what is wrong with it; reads no weights.
+
+    Args:
+      name: of the part.
+      source: see `weights.open_parameters`.
+      expected: config of the published model.
+      make: config -> module.
+      strict: whether another config than `expected` is an error.
+      options: of `Part`.
+
+    Raises:
+      WeightsError: nothing usable there, a model of another kind, or of other sizes.
+    """
+    opened = open_parameters(source)
+    if not isinstance(opened.config, type(expected)):
+        raise WeightsError(
+            f"{name}: {source} holds a {type(opened.config).__name__[: -len('Config')]}, "
+            f"not a {type(expected).__name__[: -len('Config')]}"
+        )
+    if strict and opened.config != expected:
+        lines = [
+            f"{field.name}: {getattr(opened.config, field.name)!r} in the checkpoint, "
+            f"{getattr(expected, field.name)!r} as published"
+            for field in dataclasses.fields(expected)
+            if getattr(opened.config, field.name) != getattr(expected, field.name)
+        ]
+        raise WeightsError(
+            f"{name}: {source} is not the published model:\n  "
+            + "\n  ".join(lines)
+            + "\nGive the model's own name, or strict=False to use it as it is"
+        )
+    return Part(name, opened, make(opened.config), **options)

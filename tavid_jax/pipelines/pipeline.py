@@ -1,0 +1,363 @@
+"""A published model at work: encode, precompute, denoise, decode; one model in memory at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from jax.sharding import Mesh
+
+from tavid_jax import __version__
+from tavid_jax.diffusion.schedulers.sampler import Sampler
+from tavid_jax.engine.telemetry import Progress
+from tavid_jax.models.text.tokenizer import Tokenizer
+from tavid_jax.models.wan.experts import HIGH_NOISE, LOW_NOISE
+from tavid_jax.pipelines.backbones import Backbone, CogVideoXBackbone, Geometry, WanBackbone
+from tavid_jax.pipelines.denoising import Denoiser, Segment, sampler_of, scales_of, segments_of
+from tavid_jax.pipelines.encoding import Autoencoding, encode_clip, encode_prompts
+from tavid_jax.pipelines.folder import IMAGE, TEXT, TRANSFORMER, VAE
+from tavid_jax.pipelines.images import fit_image, read_image, to_bytes
+from tavid_jax.pipelines.jobs import Job
+from tavid_jax.pipelines.memory import Memory
+from tavid_jax.pipelines.part import Part
+from tavid_jax.pipelines.settings import Published, Sampling
+from tavid_jax.pipelines.video import Video
+
+# What a job's key is folded with, for each use of randomness.
+NOISE, POSTERIOR, SAMPLER = range(3)
+
+
+@dataclasses.dataclass(eq=False)
+class _Task:
+    """A job that was checked, and what the phases made of it so far."""
+
+    job: Job
+    name: str
+    sampling: Sampling
+    backbone: Backbone
+    images: tuple[np.ndarray, ...]  # as they were given
+    conditions: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    given: np.ndarray | None = None
+    latents: np.ndarray | None = None
+
+    def key(self, use: int) -> jax.Array:
+        return jax.random.fold_in(jax.random.key(self.job.seed), use)
+
+    def fitted(self) -> list[np.ndarray]:
+        """The images at the video's size."""
+        s = self.sampling
+        return [fit_image(image, s.size_hw, s.fit or "cover") for image in self.images]
+
+    @property
+    def program(self) -> tuple[Any, ...]:
+        """Tasks of equal values share one compiled program."""
+        return self.sampling, self.backbone.given_frames
+
+
+@dataclasses.dataclass(eq=False)
+class _Batch:
+    """Tasks that are denoised together."""
+
+    tasks: list[_Task]
+    denoiser: Denoiser
+    segments: list[Segment]
+    state: Any = None
+
+
+@dataclasses.dataclass(eq=False)
+class Pipeline:
+    """A published model, opened. Made by `open_pipeline`; nothing is in memory between calls
+    unless `Memory.keep` says so.
+
+    Attributes:
+      published: what it is and how it was sampled.
+      parts: its models by name.
+      tokenizer: of its text encoder.
+      memory: what is traded for memory.
+      mesh: devices to divide the work over; None is one device.
+      negative_prompt: what guidance leads away from where a job does not say.
+    """
+
+    published: Published
+    parts: dict[str, Part]
+    tokenizer: Tokenizer
+    memory: Memory = Memory()
+    mesh: Mesh | None = None
+    negative_prompt: str = ""
+
+    def __post_init__(self):
+        self._autoencoding = Autoencoding(self.parts[VAE], self.memory)
+        self._denoisers: dict[Any, Denoiser] = {}
+        self._told: Progress | None = None
+        self._done = 0
+
+    def sample(self, prompt: str, **fields: Any) -> Video:
+        """One video.
+
+        Args:
+          prompt: what it shows.
+          fields: of `Job` and `Sampling`: image, seed, negative_prompt, steps, guidance, ...
+
+        Raises:
+          ValueError: what does not fit the model; see `Job`, `Sampling`.
+        """
+        return next(self.run([Job.of({"prompt": prompt, **fields})]))
+
+    def run(self, jobs: Sequence[Job], batch_size: int = 1) -> Iterator[Video]:
+        """Videos of many jobs, in their order: every model is read once for all of them.
+
+        All that can be wrong with the jobs is looked at before this returns.
+
+        Args:
+          jobs: of any sizes and options.
+          batch_size: how many of equal options are denoised at once.
+
+        Raises:
+          ValueError: naming the job.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size {batch_size} must be at least 1")
+        tasks = []
+        for number, job in enumerate(jobs):
+            name = job.name or f"{number:04d}"
+            try:
+                tasks.append(self._task(job, name))
+            except ValueError as error:
+                which = f"job {name}: " if len(jobs) > 1 else ""
+                raise ValueError(f"{which}{error}") from error
+        batches = self._batches(tasks, batch_size)
+        return self._phases(tasks, batches)
+
+    def _phases(self, tasks: list[_Task], batches: list[_Batch]) -> Iterator[Video]:
+        with self._on_mesh():
+            self._encode(tasks)
+            self._denoise(batches)
+            with self.parts[VAE].hold(self.mesh) as params:
+                for number, task in enumerate(tasks, 1):
+                    pixels = self._autoencoding.decode(params, task.latents)
+                    task.latents = None
+                    logging.info("decode %d/%d: %s", number, len(tasks), task.name)
+                    yield Video(
+                        to_bytes(pixels), task.sampling.fps, task.name, self._provenance(task)
+                    )
+
+    def _on_mesh(self) -> Any:
+        return contextlib.nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)
+
+    # ---- before anything is read -------------------------------------------------------------
+
+    def _task(self, job: Job, name: str) -> _Task:
+        published, sampling = self.published, self.published.sampling.changed(job.options)
+        images = [image for image in (job.image, job.last_image) if image is not None]
+        if len(images) > published.images:
+            most = ("no image", "one image", "a first and a last image")[published.images]
+            raise ValueError(f"{published.backbone} reads {most}, {len(images)} given")
+        if published.needs_image and not images:
+            raise ValueError(f"{published.backbone} makes videos from an image: give one")
+        if published.backbone == "wan2.1-flf2v-14b" and len(images) < 2:
+            raise ValueError(f"{published.backbone} needs a first and a last image")
+        backbone = self._backbone(sampling, bool(images))
+        self._check_noise(job, backbone)
+        sampler_of(backbone, published, sampling)  # an unknown solver is told now
+        read = tuple(read_image(image) for image in images)
+        return _Task(job, name, sampling, backbone, read)
+
+    def _backbone(self, sampling: Sampling, has_image: bool) -> Backbone:
+        model, geometry = (
+            self.parts[TRANSFORMER].module,
+            Geometry(sampling.frames, sampling.size_hw),
+        )
+        if self.published.family == "cogvideox":
+            backbone: Backbone = CogVideoXBackbone(model, geometry)
+        else:
+            stride = self.parts[VAE].config.stride_hw
+            backbone = WanBackbone(model, geometry, stride)
+            if has_image and not backbone.has_image:
+                backbone = dataclasses.replace(backbone, given_frames=1)
+        backbone.spec()  # sizes that do not fit are told now
+        return backbone
+
+    def _check_noise(self, job: Job, backbone: Backbone) -> None:
+        shape = backbone.spec()["video"].shape
+        if job.noise is not None and tuple(np.shape(job.noise)) != shape:
+            raise ValueError(f"noise of shape {np.shape(job.noise)}: this video takes {shape}")
+
+    def _batches(self, tasks: list[_Task], size: int) -> list[_Batch]:
+        groups: dict[Any, list[_Task]] = {}
+        for task in tasks:
+            groups.setdefault(task.program, []).append(task)
+        batches = []
+        for key, group in groups.items():
+            denoiser = self._denoisers.get(key) or self._denoiser(group[0])
+            self._denoisers[key] = denoiser
+            segments = segments_of(denoiser.sampler, self.published, denoiser.scales)
+            for i in range(0, len(group), size):
+                batches.append(_Batch(group[i : i + size], denoiser, segments))
+        return batches
+
+    def _denoiser(self, task: _Task) -> Denoiser:
+        sampler: Sampler = sampler_of(task.backbone, self.published, task.sampling)
+        return Denoiser(
+            task.backbone,
+            sampler,
+            scales_of(sampler, self.published, task.sampling),
+            self.memory.sequential_guidance,
+            self._tick,
+        )
+
+    # ---- encode ------------------------------------------------------------------------------
+
+    def _encode(self, tasks: list[_Task]) -> None:
+        self._encode_texts(tasks)
+        with_images = [task for task in tasks if task.images]
+        if not with_images:
+            return
+        if IMAGE in self.parts:
+            groups = [task.images for task in with_images]
+            tokens = encode_clip(self.parts[IMAGE], groups, self.mesh)
+            for task, rows in zip(with_images, tokens, strict=True):
+                task.conditions["clip"] = rows
+        with self.parts[VAE].hold(self.mesh) as params:
+            for number, task in enumerate(with_images, 1):
+                self._encode_image(params, task)
+                logging.info("encode image %d/%d: %s", number, len(with_images), task.name)
+
+    def _encode_texts(self, tasks: list[_Task]) -> None:
+        wanted = [(task.job.prompt, self._negative(task)) for task in tasks]
+        config = self.parts[TRANSFORMER].config
+        features = encode_prompts(
+            self.parts[TEXT],
+            self.tokenizer,
+            [prompt for pair in wanted for prompt in pair],
+            config.text_length,
+            wan=self.published.family == "wan",
+            mesh=self.mesh,
+        )
+        for task, (prompt, negative) in zip(tasks, wanted, strict=True):
+            task.conditions |= {"text": features[prompt], "negative": features[negative]}
+
+    def _negative(self, task: _Task) -> str:
+        own = task.job.negative_prompt
+        return self.negative_prompt if own is None else own
+
+    def _encode_image(self, params: Any, task: _Task) -> None:
+        coder, (image, *last) = self._autoencoding, task.fitted()
+        if isinstance(task.backbone, CogVideoXBackbone):
+            key = task.key(POSTERIOR)
+            task.conditions["image"] = coder.beside(params, image, key, task.sampling.posterior)
+        elif task.backbone.given_frames:
+            task.given = coder.first_frame(params, image)
+        else:
+            frames = task.sampling.frames
+            task.conditions |= coder.given(params, image, last[0] if last else None, frames)
+
+    # ---- denoise -----------------------------------------------------------------------------
+
+    def _denoise(self, batches: list[_Batch]) -> None:
+        steps = sum(batch.denoiser.sampler.steps for batch in batches)
+        self._told, self._done = Progress("denoise", steps), 0
+        experts = ("",) if self.published.boundary is None else (HIGH_NOISE, LOW_NOISE)
+        for batch in batches:
+            batch.state = self._noise(batch)
+        for expert in experts:
+            mine = [b for b in batches if any(s.expert == expert for s in b.segments)]
+            if not mine:
+                continue
+            with self.parts[TRANSFORMER].hold(self.mesh, expert) as params:
+                for batch in mine:
+                    self._walk(params, batch, expert)
+        for batch in batches:
+            for task, latents in zip(batch.tasks, np.asarray(batch.state.x), strict=True):
+                task.latents = latents[-self._decoded_frames(task) :]
+            batch.state = None
+        self._told.show(self._done, last=True)
+
+    def _walk(self, params: Any, batch: _Batch, expert: str) -> None:
+        """The segments of one expert."""
+        made: dict[bool, Any] = {}
+        keys = jnp.stack([task.key(SAMPLER) for task in batch.tasks])
+        given = _stacked(batch.tasks, lambda task: task.given)
+        for segment in batch.segments:
+            if segment.expert != expert:
+                continue
+            if segment.guided not in made:
+                branches = self._branches(batch, segment.guided)
+                made = {segment.guided: batch.denoiser.precompute(params, branches)}
+            batch.state = batch.denoiser.run(
+                params, batch.state, made[segment.guided], segment, keys, given
+            )
+            jax.block_until_ready(batch.state)
+        jax.effects_barrier()
+
+    def _branches(self, batch: _Batch, guided: bool) -> list[dict[str, jax.Array]]:
+        """Conditions of each branch of guidance, the unconditional one first."""
+        dtype = self.parts[TRANSFORMER].dtype
+        names = [name for name in batch.tasks[0].conditions if name != "negative"]
+        shared = {
+            name: _stacked(batch.tasks, lambda task, name=name: task.conditions[name])
+            for name in names
+        }
+        shared = {
+            name: x.astype(dtype) if name in ("text", "clip") else x for name, x in shared.items()
+        }
+        if not guided:
+            return [shared]
+        negative = _stacked(batch.tasks, lambda task: task.conditions["negative"])
+        return [shared | {"text": negative.astype(dtype)}, shared]
+
+    def _noise(self, batch: _Batch) -> jax.Array:
+        shape = batch.tasks[0].backbone.spec()["video"].shape
+
+        def of(task: _Task) -> Any:
+            if task.job.noise is not None:
+                return task.job.noise
+            return jax.random.normal(task.key(NOISE), shape, jnp.float32)
+
+        return jnp.stack([jnp.asarray(of(task), jnp.float32) for task in batch.tasks])
+
+    def _decoded_frames(self, task: _Task) -> int:
+        """Latent frames of the video: what was added in front to fill patches falls away."""
+        return (task.sampling.frames - 1) // self.parts[VAE].config.stride_t + 1
+
+    def _tick(self, index: int) -> None:
+        del index
+        self._done += 1
+        self._told.show(self._done)
+
+    # ---- provenance --------------------------------------------------------------------------
+
+    def _provenance(self, task: _Task) -> dict[str, Any]:
+        sampling = dataclasses.asdict(task.sampling)
+        made_with = {
+            "model": self.published.backbone,
+            "sampling": sampling | {"shift": self._shift(task)},
+            "int8": list(self.memory.int8),
+            "tiles": str(self._autoencoding.tiles),
+            "weights": {name: part.opened.fingerprint() for name, part in self.parts.items()},
+        }
+        text = json.dumps(made_with, sort_keys=True, default=str)
+        return {
+            "tavid_jax": __version__,
+            "config": hashlib.sha256(text.encode()).hexdigest()[:12],
+            "seed": int(task.job.seed),
+            "prompt": task.job.prompt,
+            "negative_prompt": self._negative(task),
+            **made_with,
+        }
+
+    def _shift(self, task: _Task) -> float | int | None:
+        is_wan = self.published.family == "wan"
+        return self.published.shift_for(task.sampling) if is_wan else None
+
+
+def _stacked(tasks: list[_Task], of: Any) -> jax.Array:
+    values = [of(task) for task in tasks]
+    return jnp.zeros((len(tasks), 0)) if values[0] is None else jnp.asarray(np.stack(values))

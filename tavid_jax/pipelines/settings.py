@@ -1,0 +1,190 @@
+"""How the published models are sampled: sizes, solvers, guidance; and every option of a job."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+DYNAMIC = ("none", "timestep", "index")
+FITS = ("cover", "stretch")
+POSTERIORS = ("sample", "mode")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How a video is drawn. Jobs with equal values share one compiled program.
+
+    Attributes:
+      size_hw: height and width in pixels.
+      frames: of the video, 4k + 1.
+      fps: of the file that is written; also what the model was trained at.
+      sampler: "unipc" or "euler" for Wan, "ddim" or "dpm" for CogVideoX.
+      steps: evaluations of the backbone (times the branches of guidance).
+      guidance: scale of classifier-free guidance; at 1 or below there is none. Two experts
+        (A14B) may have one each: (high noise, low noise).
+      dynamic: CogVideoX's varying guidance: "none", "timestep" (as published: a function of the
+        timestep that oscillates) or "index" (as was meant: of the step's index).
+      guided: lowest and highest noise level, of [0, 1], at which guidance is on; elsewhere one
+        branch is evaluated alone.
+      shift: of Wan's noise levels; None is what was published for the size.
+      grid: Wan's noise levels: "diffusers", or None for those of the original code.
+      posterior: how CogVideoX's image becomes a latent: "sample" (as published) or "mode".
+      fit: how an image becomes size_hw: "cover" keeps its aspect ratio and cuts off what stands
+        out, "stretch" does neither. None is "cover".
+
+    Raises:
+      ValueError: a value out of range, by name.
+    """
+
+    size_hw: tuple[int, int]
+    frames: int
+    fps: int | float
+    sampler: str
+    steps: int
+    guidance: float | int | tuple[float | int, float | int]
+    dynamic: str = "none"
+    guided: tuple[float | int, float | int] = (0.0, 1.0)
+    shift: float | int | None = None
+    grid: str | None = None
+    posterior: str = "sample"
+    fit: str | None = None
+
+    def __post_init__(self):
+        for name in ("size_hw", "guided", "guidance"):
+            value = getattr(self, name)
+            if isinstance(value, list):
+                object.__setattr__(self, name, tuple(value))
+        _check("size_hw", self.size_hw, _is_pair(self.size_hw), "give [height, width] in pixels")
+        for name in ("frames", "steps"):
+            value = getattr(self, name)
+            good = isinstance(value, int | np.integer) and value >= 1
+            _check(name, value, good, "give a whole number from 1")
+        _check("fps", self.fps, self.fps > 0, "give frames per second")
+        scales = self.guidance if isinstance(self.guidance, tuple) else (self.guidance,)
+        good = len(scales) in (1, 2) and all(np.isfinite(s) and s >= 0 for s in scales)
+        _check("guidance", self.guidance, good, "give a scale, or one per expert")
+        _check("dynamic", self.dynamic, self.dynamic in DYNAMIC, f"there are {', '.join(DYNAMIC)}")
+        good = len(self.guided) == 2 and 0 <= self.guided[0] <= self.guided[1] <= 1
+        _check("guided", self.guided, good, "give the lowest and highest noise level, from 0 to 1")
+        good = self.shift is None or self.shift > 0
+        _check("shift", self.shift, good, "give a number above 0; 1 shifts nothing")
+        good = self.posterior in POSTERIORS
+        _check("posterior", self.posterior, good, f"there are {', '.join(POSTERIORS)}")
+        good = self.fit is None or self.fit in FITS
+        _check("fit", self.fit, good, f"there are {', '.join(FITS)}")
+
+    def changed(self, changes: Mapping[str, Any]) -> Sampling:
+        """With some fields replaced; ValueError for a field that does not exist."""
+        known = [field.name for field in dataclasses.fields(self)]
+        unknown = sorted(set(changes) - set(known))
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is no option of sampling; there are {known}")
+        return dataclasses.replace(self, **changes)
+
+
+def _is_pair(value: Any) -> bool:
+    whole = all(isinstance(v, int | np.integer) and v >= 1 for v in value)
+    return isinstance(value, tuple) and len(value) == 2 and whole
+
+
+def _check(name: str, value: Any, good: bool, mend: str) -> None:
+    if not good:
+        raise ValueError(f"{name} {value!r}: {mend}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """A published model: its parts, and how it is sampled.
+
+    Attributes:
+      backbone: preset of the transformer, the model's name.
+      family: "wan" or "cogvideox".
+      autoencoder, text_encoder: presets of the other parts.
+      image_encoder: of the image branch, None without one.
+      sampling: the published values.
+      images: how many images it may be given: 0, 1, or 2 (first and last).
+      needs_image: whether it cannot do without.
+      boundary: share of the schedule from which the first of two experts serves; None for one.
+    """
+
+    backbone: str
+    family: str
+    autoencoder: str
+    text_encoder: str
+    sampling: Sampling
+    image_encoder: str | None = None
+    images: int = 0
+    needs_image: bool = False
+    boundary: float | None = None
+
+    def shift_for(self, sampling: Sampling) -> float | int:
+        """The shift of Wan's noise levels for a size."""
+        if sampling.shift is not None:
+            return sampling.shift
+        if self.backbone == "wan2.1-i2v-14b":
+            return 3.0 if np.prod(sampling.size_hw) <= 480 * 832 else 5.0
+        return SHIFTS.get(self.backbone, 5.0)
+
+
+# Where it is not 5.
+SHIFTS = {"wan2.1-flf2v-14b": 16.0, "wan2.2-t2v-a14b": 12.0}
+
+_WAN = Sampling((480, 832), 81, 16, "unipc", 50, 5.0)
+_WAN_LARGE = dataclasses.replace(_WAN, size_hw=(720, 1280))
+_COGVIDEOX = Sampling((480, 720), 49, 8, "ddim", 50, 6.0, fit="stretch")
+_COGVIDEOX_1_5 = dataclasses.replace(_COGVIDEOX, size_hw=(768, 1360), frames=81, fps=16)
+
+
+def _wan(name: str, sampling: Sampling, **parts: Any) -> Published:
+    parts = {"autoencoder": "wan2.1-vae", "text_encoder": "umt5-xxl"} | parts
+    return Published(name, "wan", sampling=sampling, **parts)
+
+
+def _cogvideox(name: str, autoencoder: str, sampling: Sampling, **parts: Any) -> Published:
+    return Published(name, "cogvideox", autoencoder, "t5-v1.1-xxl", sampling=sampling, **parts)
+
+
+_CLIP = "clip-vit-h-14"
+_IMAGE = {"images": 1, "needs_image": True}
+
+PUBLISHED: dict[str, Published] = {
+    published.backbone: published
+    for published in (
+        _cogvideox("cogvideox-2b", "cogvideox-2b-vae", _COGVIDEOX),
+        _cogvideox("cogvideox-5b", "cogvideox-5b-vae", _COGVIDEOX),
+        _cogvideox("cogvideox-5b-i2v", "cogvideox-5b-vae", _COGVIDEOX, **_IMAGE),
+        _cogvideox("cogvideox1.5-5b", "cogvideox1.5-vae", _COGVIDEOX_1_5),
+        _cogvideox("cogvideox1.5-5b-i2v", "cogvideox1.5-vae", _COGVIDEOX_1_5, **_IMAGE),
+        _wan("wan2.1-t2v-1.3b", _WAN),
+        _wan("wan2.1-t2v-14b", _WAN_LARGE),
+        _wan(
+            "wan2.1-i2v-14b",
+            dataclasses.replace(_WAN, steps=40),
+            image_encoder=_CLIP,
+            images=2,
+            needs_image=True,
+        ),
+        _wan("wan2.1-flf2v-14b", _WAN_LARGE, image_encoder=_CLIP, images=2, needs_image=True),
+        _wan(
+            "wan2.2-ti2v-5b",
+            Sampling((704, 1280), 121, 24, "unipc", 50, 5.0),
+            autoencoder="wan2.2-vae",
+            images=1,
+        ),
+        _wan(
+            "wan2.2-t2v-a14b",
+            dataclasses.replace(_WAN_LARGE, steps=40, guidance=(4.0, 3.0)),
+            boundary=0.875,
+        ),
+        _wan(
+            "wan2.2-i2v-a14b",
+            dataclasses.replace(_WAN_LARGE, steps=40, guidance=(3.5, 3.5)),
+            images=2,
+            needs_image=True,
+            boundary=0.9,
+        ),
+    )
+}
