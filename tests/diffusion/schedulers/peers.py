@@ -72,6 +72,7 @@ def unipc_peer(steps: int, shift: float = 5.0, sigmas=None):
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
     )
     scheduler.set_timesteps(steps if sigmas is None else None, sigmas=sigmas)
+    scheduler.set_begin_index(0)  # else it looks timesteps up, and some occur twice
     return scheduler
 
 
@@ -127,7 +128,8 @@ def assert_equal_runs(peer, sampler: Sampler, seed: int, noise: np.ndarray | Non
     """Parity over a whole run.
 
     In float64 each side asks the model at its own states. In float32 both are given the outputs of
-    the float64 run: ours must be within 1e-6 of theirs, or else of the truth.
+    the float64 run: ours must be within 1e-6 of theirs or else of the truth, up to 50 steps, and
+    rounding grows with more of them.
     """
     predict = model(seed)
     np.testing.assert_array_equal(sampler.timesteps, peer().timesteps.double().numpy())
@@ -142,7 +144,7 @@ def assert_equal_runs(peer, sampler: Sampler, seed: int, noise: np.ndarray | Non
     outputs = [predict(x, t) for x, t in zip(expected, sampler.timesteps, strict=False)]
     ours = run_ours(sampler, start(seed), lambda x, t, i: outputs[i], noise=noise)
     theirs = run_theirs(peer(), start(seed), lambda x, t, i: outputs[i], torch.float32, seed)
-    assert min(worst(ours, theirs), worst(ours, expected)) <= 1e-6
+    assert min(worst(ours, theirs), worst(ours, expected)) <= 1e-6 * max(1, sampler.steps / 50)
 
 
 def worst(states: np.ndarray, expected: np.ndarray) -> float:
