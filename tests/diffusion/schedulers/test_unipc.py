@@ -40,6 +40,16 @@ def test_wan_grid_with_diffusers_solver(steps):
     peers.assert_equal_runs(peer, sampler, seed=steps)
 
 
+@pytest.mark.parity
+def test_sigmas_of_ones_own_in_diffusers():
+    pytest.importorskip("diffusers")
+    from tests.diffusion.schedulers import peers
+
+    levels = [0.9375, 0.8125, 0.75, 0.5, 0.0625]  # exact in float32, where theirs are kept
+    sampler = unipc(5, sigmas=levels)
+    peers.assert_equal_runs(lambda: peers.unipc_peer(5, 1.0, np.array(levels)), sampler, seed=0)
+
+
 @pytest.mark.parametrize(
     ("steps", "options"),
     [(80, {"shift": 1.0}), (160, {"shift": 3.0})],
