@@ -85,9 +85,8 @@ def _coefficients(sigmas: Float[np.ndarray, " n_and_end"]) -> dict[str, Float[np
     with np.errstate(divide="ignore"):
         lam = np.log1p(-sigmas) - np.log(sigmas)
     go = 1 - sigmas[1:] / sigmas[:-1]
-    zeros = np.zeros_like(go)
     table = {"go": go, "redo": np.append(0.0, go[:-1])}
-    rho, rho_before, rho_new = zeros, zeros.copy(), zeros.copy()
+    rho, rho_before, rho_new = np.zeros((3, len(go)))
     rho_new[1:2] = 0.5
     for i in range(1, len(go) - 1):
         h = lam[i + 1] - lam[i]
