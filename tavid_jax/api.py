@@ -1,8 +1,11 @@
-"""The library from Python: open a finished run, or train one, and sample from it.
+"""The library from Python: open a finished run or a published model, and sample from it.
 
 import tavid_jax
 model = tavid_jax.load("runs/trajloom_demo")
 forecast = model.sample("my_video.mp4", samples=3)
+
+wan = tavid_jax.load("wan2.1-t2v-1.3b", "checkpoints/Wan2.1-T2V-1.3B")
+wan.sample("a red ball rolls over the grass", seed=3).save("ball.mp4")
 """
 
 from __future__ import annotations
@@ -18,21 +21,46 @@ from tavid_jax.data.inputs import ConfiguredInputs
 from tavid_jax.engine.stages import open_results
 from tavid_jax.engine.workdir import config_hash, to_plain
 from tavid_jax.methods.registry import make_system
+from tavid_jax.pipelines.settings import PUBLISHED
 
 
-def load(workdir: str | Path) -> Any:
-    """Open a finished run for sampling.
+def load(name: str | Path, checkpoint: str | Path | None = None, **options: Any) -> Any:
+    """Open a finished run, or a published model with its checkpoint, for sampling.
 
     Args:
-      workdir: the folder that `python -m tavid_jax.main --workdir=...` trained in.
+      name: the folder that `python -m tavid_jax.main --workdir=...` trained in; or, with
+        `checkpoint`, the name of a published model such as "wan2.1-t2v-1.3b".
+      checkpoint: folder of the whole published model, in diffusers' or the original layout, or
+        `hf:owner/name`.
+      options: for a published model, those of `pipelines.open_pipeline`: memory, mesh, lora, ...
 
     Returns:
-      The system's sampler; for TrajLoom a `Sampler` whose `sample(...)` forecasts clips.
+      The system's sampler; for TrajLoom a `Sampler` whose `sample(...)` forecasts clips. For a
+      published model a `Pipeline` whose `sample(prompt, ...)` makes videos.
 
-    Raises FileNotFoundError when the folder holds no run, StageError when a stage of it has not
-    finished, ValueError for an unknown system.
+    Raises:
+      FileNotFoundError: the folder holds no run.
+      StageError: a stage of it has not finished.
+      ValueError: an unknown system or model; a checkpoint that does not fit.
     """
+    if checkpoint is not None:
+        from tavid_jax.pipelines.opening import open_pipeline  # slow to import
+
+        return open_pipeline(str(name), checkpoint, **options)
+    if options:
+        raise ValueError(
+            f"{sorted(options)[0]!r} is an option of published models: give a checkpoint too"
+        )
+    return _load_run(name)
+
+
+def _load_run(workdir: str | Path) -> Any:
     known = Path(workdir) / "config.json"
+    if str(workdir) in PUBLISHED:
+        raise ValueError(
+            f"{workdir} is a published model: give its checkpoint's folder too, "
+            f"tavid_jax.load({str(workdir)!r}, path)"
+        )
     if not known.exists():
         raise FileNotFoundError(
             f"{workdir} holds no run (no config.json): train one with "

@@ -33,7 +33,9 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
     "pipelines": (
         "data.video",
         "diffusion",
+        "engine.log",
         "engine.method",
+        "engine.telemetry",
         "models",
         "parallel",
         "viz",

@@ -1,1 +1,21 @@
 """Whole models at work: from words and pixels to pixels, in phases that hold one model each."""
+
+from tavid_jax.pipelines.jobs import Job, read_jobs
+from tavid_jax.pipelines.memory import SMALLEST, Memory
+from tavid_jax.pipelines.opening import open_pipeline
+from tavid_jax.pipelines.pipeline import Pipeline
+from tavid_jax.pipelines.settings import PUBLISHED, Published, Sampling
+from tavid_jax.pipelines.video import Video
+
+__all__ = [
+    "PUBLISHED",
+    "SMALLEST",
+    "Job",
+    "Memory",
+    "Pipeline",
+    "Published",
+    "Sampling",
+    "Video",
+    "open_pipeline",
+    "read_jobs",
+]

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from jax.sharding import Mesh
+from jaxtyping import Float
 
 from tavid_jax import __version__
 from tavid_jax.diffusion.schedulers.sampler import Sampler
@@ -142,12 +143,16 @@ class Pipeline:
             self._denoise(batches)
             with self.parts[VAE].hold(self.mesh) as params:
                 for number, task in enumerate(tasks, 1):
-                    pixels = self._autoencoding.decode(params, task.latents)
-                    task.latents = None
+                    frames = to_bytes(self._autoencoding.decode(params, task.latents))
                     logging.info("decode %d/%d: %s", number, len(tasks), task.name)
-                    yield Video(
-                        to_bytes(pixels), task.sampling.fps, task.name, self._provenance(task)
-                    )
+                    made_by = self._provenance(task)
+                    yield Video(frames, task.sampling.fps, task.name, made_by, task.latents)
+                    task.latents = None
+
+    def decode(self, latents: Float[np.ndarray, "F h w C"]) -> Float[np.ndarray, "T H W 3"]:
+        """Pixels in [-1, 1] of a latent in the transformer's units, such as `Video.latents`."""
+        with self._on_mesh(), self.parts[VAE].hold(self.mesh) as params:
+            return self._autoencoding.decode(params, latents)
 
     def _on_mesh(self) -> Any:
         return contextlib.nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from tavid_jax.viz import media
 
@@ -27,12 +27,14 @@ class Video:
       fps: frames per second.
       name: of its job, without ending.
       provenance: what made it: model, weights, prompt, seed, options. It stands in the file too.
+      latents: what was decoded, in the transformer's units.
     """
 
     frames: UInt8[np.ndarray, "T H W 3"]
     fps: int | float
     name: str
     provenance: Mapping[str, Any]
+    latents: Float[np.ndarray, "F h w C"]
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write it as .mp4, .webp or .gif; the file is whole or not there.

@@ -204,14 +204,21 @@ def _gif(frames: np.ndarray, fps: float, hold_last: float, note: str, quality: i
     return buffer.getvalue()
 
 
-def _mp4(frames: np.ndarray, fps: float, hold_last: float, note: str, quality: int) -> bytes:
+def check_mp4() -> None:
+    """Whether mp4 can be written: to be asked before hours of work. RuntimeError if it cannot."""
     try:
-        import imageio_ffmpeg
+        import imageio_ffmpeg  # noqa: F401
     except ImportError as error:
         raise RuntimeError(
             "mp4 needs the package imageio-ffmpeg: pip install 'tavid_jax[video]', or use "
             "format='webp'"
         ) from error
+
+
+def _mp4(frames: np.ndarray, fps: float, hold_last: float, note: str, quality: int) -> bytes:
+    check_mp4()
+    import imageio_ffmpeg
+
     even = frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
     held = np.repeat(even[-1:], round(hold_last * fps), axis=0)
     crf = int(np.interp(quality, [1, 41, 82, 100], [45, 34, 23, 16]))
