@@ -32,7 +32,7 @@ def euler(
     *,
     shift: float | int | None = None,
     grid: str | None = None,
-    sigmas: Sequence[float] | np.ndarray | None = None,
+    sigmas: Sequence[float | int] | np.ndarray | None = None,
 ) -> Euler:
     """First order; the model is told 1000 sigma, unrounded.
 

@@ -101,7 +101,7 @@ def published(levels: Levels, steps: int, shift: float | int, floored: bool) -> 
     return Sigmas(checked(stored), timesteps.astype(np.float64))
 
 
-def given(sigmas: Sequence[float] | np.ndarray, steps: int, floored: bool) -> Sigmas:
+def given(sigmas: Sequence[float | int] | np.ndarray, steps: int, floored: bool) -> Sigmas:
     """A grid of one's own, already shifted; see `checked`.
 
     Raises:
@@ -139,7 +139,7 @@ def flow_grid(
     steps: int,
     shift: float | int | None,
     grid: str | None,
-    sigmas: Sequence[float] | np.ndarray | None,
+    sigmas: Sequence[float | int] | np.ndarray | None,
     floored: bool,
 ) -> Sigmas:
     """The grid that a sampler's options ask for.

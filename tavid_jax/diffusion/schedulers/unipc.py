@@ -63,7 +63,7 @@ def unipc(
     *,
     shift: float | int | None = None,
     grid: str | None = None,
-    sigmas: Sequence[float] | np.ndarray | None = None,
+    sigmas: Sequence[float | int] | np.ndarray | None = None,
 ) -> UniPC:
     """Second order but for the first and the last step; deterministic.
 
