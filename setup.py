@@ -42,6 +42,7 @@ VIDEO = ["imageio-ffmpeg"]
 NOTEBOOK = ["ipykernel", "nbclient", "nbformat"]
 TENSORBOARD = ["tensorboardX"]
 CONVERT = ["torch>=2.6", "safetensors"]
+INT8 = ["qwix"]
 
 EXTRAS = {
     "tpu": ["jax[tpu]>=0.10.2"],
@@ -51,6 +52,7 @@ EXTRAS = {
     "convert": CONVERT,  # reading .pt checkpoints
     "tensorboard": TENSORBOARD,
     "notebook": NOTEBOOK,
+    "int8": INT8,  # frozen weights kept in 8 bits
     "hub": ["huggingface_hub"],  # checkpoints by name, hf:owner/name
     "aot": ["libtpu"],  # the TPU compiler, for programs of TPUs that are not there
     # What the ports are compared with.
@@ -61,6 +63,7 @@ EXTRAS = {
         "pytest-xdist",
         "ruff",
         *CONVERT,
+        *INT8,
         *NOTEBOOK,
         *TENSORBOARD,
         *VIDEO,

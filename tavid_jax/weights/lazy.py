@@ -55,6 +55,11 @@ def as_lazy(tensor: Any) -> LazyArray:
     """A numpy, JAX, PyTorch or lazy array as a lazy one (of the same dtype)."""
     if isinstance(tensor, LazyArray):
         return tensor
+    if hasattr(tensor, "qvalue"):
+        raise WeightsError(
+            "a parameter is kept in 8 bits: widen all with quantised.dequantise, or take them "
+            "from where they were loaded"
+        )
     if hasattr(tensor, "detach"):  # PyTorch
         return LazyArray(tuple(tensor.shape), _torch_dtype(tensor), lambda: _from_torch(tensor))
     return LazyArray(tuple(tensor.shape), np.dtype(tensor.dtype), lambda: np.asarray(tensor))

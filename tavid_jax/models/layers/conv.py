@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from tavid_jax.models.layers.linear import Params
+from tavid_jax.models.layers.linear import Params, dense
 
 # Zeros (before, after) along each spatial axis.
 Padding = Sequence[tuple[int, int]]
@@ -31,7 +31,7 @@ def conv(
       strides: one for all axes, or one per axis.
       padding: zeros per axis; None for none.
     """
-    kernel = params["kernel"].astype(dtype)
+    kernel = dense(params["kernel"], dtype)
     axes = kernel.ndim - 2
     strides = (strides,) * axes if isinstance(strides, int) else tuple(strides)
     y = jax.lax.conv_general_dilated(

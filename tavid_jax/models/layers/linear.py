@@ -57,7 +57,46 @@ def init_parameters(
     def cast(init: Callable[..., Any]) -> Callable[..., Any]:
         return lambda key: jax.tree.map(lambda leaf: leaf.astype(dtype), init(key))
 
-    return {name: module.param(name, cast(init)) for name, init in initialisers.items()}
+    return {
+        name: _given_in_few_bits(module, name, init) or module.param(name, cast(init))
+        for name, init in initialisers.items()
+    }
+
+
+def _given_in_few_bits(module: nn.Module, name: str, init: Callable[..., Any]) -> Any:
+    """A parameter that has quantised kernels, None for any other.
+
+    Flax would compare its leaves with those of the initialiser, of which there are fewer.
+
+    Raises:
+      ValueError: kernels of another shape than the module's.
+    """
+    given = module.get_variable("params", name)
+    have = jax.tree.leaves_with_path(given, is_leaf=is_quantised)
+    if not any(is_quantised(leaf) for _, leaf in have):
+        return None
+    want = jax.tree.leaves(jax.eval_shape(init, jax.random.key(0)))
+    for (path, leaf), expected in zip(have, want, strict=True):
+        if leaf.shape != expected.shape:
+            raise ValueError(
+                f"{name}{jax.tree_util.keystr(path)} has shape {leaf.shape}, "
+                f"this model's is {expected.shape}"
+            )
+    return given
+
+
+def is_quantised(leaf: Any) -> bool:
+    """Whether a parameter is kept in few bits: a `qwix.QArray` (see weights/quantised.py)."""
+    return hasattr(leaf, "qvalue")
+
+
+def dense(kernel: Any, dtype: DTypeLike) -> Float[Array, "..."]:
+    """A kernel in `dtype`; one that is kept in few bits is widened here, where it is used."""
+    if is_quantised(kernel):
+        import qwix  # an extra: whoever has such a kernel has it
+
+        kernel = qwix.dequantize(kernel)
+    return jnp.asarray(kernel, dtype)
 
 
 def linear(
@@ -71,7 +110,7 @@ def linear(
     Pass `precision="highest"` where x or the result are coordinates: the default precision of
     a float32 product is lower than float32 on some accelerators.
     """
-    kernel = params["kernel"].astype(dtype)
+    kernel = dense(params["kernel"], dtype)
     bias = params["bias"].astype(dtype)
     return jnp.matmul(x.astype(dtype), kernel, precision=precision) + bias
 
@@ -95,14 +134,18 @@ def project(
 
 def matmul(params: Params, x: Float[Array, "*S I"], dtype: DTypeLike) -> Float[Array, "*S O"]:
     """x @ kernel, computed in `dtype`: a projection without a bias."""
-    return jnp.matmul(x.astype(dtype), params["kernel"].astype(dtype))
+    return jnp.matmul(x.astype(dtype), dense(params["kernel"], dtype))
 
 
 def scale_inputs(params: Params, scale: Float[Array, " I"]) -> Params:
     """The map x -> linear(params, scale * x), without touching x."""
-    return {**params, "kernel": scale[:, None] * params["kernel"]}
+    return {**params, "kernel": scale[:, None] * _wide(params["kernel"])}
 
 
 def scale_outputs(params: Params, scale: Float[Array, " O"]) -> Params:
     """The map x -> scale * linear(params, x), without touching its output."""
-    return {"kernel": params["kernel"] * scale, "bias": params["bias"] * scale}
+    return {"kernel": _wide(params["kernel"]) * scale, "bias": params["bias"] * scale}
+
+
+def _wide(kernel: Any) -> Float[Array, "..."]:
+    return dense(kernel, kernel.dtype)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
-from tavid_jax.models.layers.linear import ALL_STREAMS, uniform_fan_in
+from tavid_jax.models.layers.linear import ALL_STREAMS, is_quantised, uniform_fan_in
 from tavid_jax.models.layers.streams import CONDITION, IMAGE, TEXT, VIDEO
 
 # Parameters below this node are stacked over depth.
@@ -205,7 +205,7 @@ def merge(tree: Mapping[str, Any], rules: Sequence[LoraRule]) -> dict[str, Any]:
       rules: those that the adapters were made with.
 
     Raises:
-      ValueError: a rule of one stream; its effect is no matrix of the base.
+      ValueError: a rule of one stream, whose effect is no matrix of the base; a base in 8 bits.
     """
     return _add_products(tree, tree["lora"], rules, 1)
 
@@ -226,6 +226,11 @@ def _add_products(tree, adapters, rules: Sequence[LoraRule], sign: int) -> dict[
                 "merged into the base, keep it beside it"
             )
         for path, kernel in targets(merged, rule).items():  # with what earlier rules added
+            if is_quantised(kernel):
+                raise ValueError(
+                    f"LoRA rule {rule.name!r}: {path} is kept in 8 bits, which would round the "
+                    "adapter away: leave it beside the base, or merge into the wide weights"
+                )
             term = _get(adapters[rule.name], path)
             update = sign * rule.scale * jnp.matmul(term["a"], term["b"], precision="highest")
             wide = kernel.astype(jnp.float32)

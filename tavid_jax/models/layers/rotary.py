@@ -122,7 +122,8 @@ def halved(params: Mapping[str, Any], heads: int) -> dict[str, Any]:
         pairs = x.reshape(*x.shape[:-1], heads, -1, 2)
         return jnp.swapaxes(pairs, -1, -2).reshape(x.shape)
 
-    out = {name: order(leaf) for name, leaf in params.items() if name != "lora"}
+    # A kernel in few bits is two arrays, values and scales, whose last axes are the outputs.
+    out = {name: jax.tree.map(order, leaf) for name, leaf in params.items() if name != "lora"}
     if "lora" in params:
         out["lora"] = {
             stream: {name: {**term, "b": order(term["b"])} for name, term in terms.items()}

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from tavid_jax.models.layers.linear import Params
+from tavid_jax.models.layers.linear import Params, dense
 
 
 def temporal_conv(
@@ -23,7 +23,7 @@ def temporal_conv(
     kernel (K, I, O) with odd K. Outside the clip x is zero ("zeros") or the nearest frame
     ("edge"). L = (T-1)//stride + 1.
     """
-    kernel = params["kernel"].astype(dtype)
+    kernel = dense(params["kernel"], dtype)
     reach = kernel.shape[0] // 2
     mode = {"edge": "edge", "zeros": "constant"}[padding]
     x = jnp.pad(x.astype(dtype), ((0, 0), (reach, reach), (0, 0), (0, 0)), mode=mode)
@@ -44,7 +44,7 @@ def temporal_conv_transpose(
     by K//2 on both sides and the surplus frames cropped, which changes something only if
     stride <= K//2; otherwise the padding is not computed.
     """
-    kernel = params["kernel"].astype(dtype)
+    kernel = dense(params["kernel"], dtype)
     reach = kernel.shape[0] // 2
     pad = reach if stride <= reach else 0
     z = jnp.pad(z.astype(dtype), ((0, 0), (pad, pad), (0, 0), (0, 0)), mode="edge")
