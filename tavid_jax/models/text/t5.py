@@ -180,15 +180,22 @@ class T5Encoder(nn.Module):
         self.tree = init_parameters(self, initialisers(self.config), self.param_dtype)
 
     def __call__(
-        self, tokens: Int[Array, "B L"], mask: Bool[Array, "B L"] | None = None
+        self, tokens: Int[Array, "B L"], mask: Bool[Array, "B M"] | None = None
     ) -> Float[Array, "B L D"]:
         """Features behind the last norm, in `dtype`.
 
         Args:
           tokens: ids of the tokenizer, any length; an id that is not in the vocabulary gives NaN.
-          mask: True at real tokens, which alone are seen; what stands at the others is of no use.
-            None: all are seen.
+          mask: (B, L), True at real tokens, which alone are seen; the features of the others are
+            of no use. None: all are seen.
+
+        Raises:
+          ValueError: a mask of another shape than the ids.
         """
+        if mask is not None and mask.shape != tokens.shape:
+            raise ValueError(
+                f"mask of shape {mask.shape} for ids of shape {tokens.shape}: one entry per id"
+            )
         return encode(
             self.tree,
             tokens,

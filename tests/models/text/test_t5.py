@@ -133,6 +133,12 @@ def test_an_unknown_id_is_loud(small):
     assert np.isnan(got[0]).all()
 
 
+def test_a_mask_of_another_length_is_refused(small):
+    config, params, ids, mask = small
+    with pytest.raises(ValueError, match=r"mask of shape \(2, 39\) for ids of shape \(2, 40\)"):
+        features(T5Encoder(config), params, ids, mask[:, 1:])
+
+
 def test_parameters_have_the_asked_dtype(small):
     config, _, ids, _ = small
     model = T5Encoder(config, param_dtype=jnp.bfloat16)
