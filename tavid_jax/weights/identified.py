@@ -154,13 +154,20 @@ def _config_of_shapes(source: Source, name: str) -> Any:
     configs = [config for config in PRESETS.values() if isinstance(config, kind.config)]
     configs = configs or [kind.config()]
     expected = [_expected(kind, config) for config in configs]
-    fits = [(len(e), -i) for i, e in enumerate(expected) if e.items() <= have.items()]
-    if fits:
-        return configs[-max(fits)[1]]
-    raise WeightsError(
-        f"{source.name} has no config.json, and its shapes are those of no published model; "
-        f"give a config. Presets: {', '.join(PRESETS)}"
-    )
+    fits = [i for i, e in enumerate(expected) if e.items() <= have.items()]
+    if not fits:
+        raise WeightsError(
+            f"{source.name} has no config.json, and its shapes are those of no published model; "
+            f"give a config. Presets: {', '.join(PRESETS)}"
+        )
+    largest = max(len(expected[i]) for i in fits)
+    best = [configs[i] for i in fits if len(expected[i]) == largest]
+    if any(config != best[0] for config in best):
+        raise WeightsError(
+            f"{source.name} has no config.json, and its shapes are those of several published "
+            f"models: give one of {', '.join(preset_of(config) for config in best)} as the config"
+        )
+    return best[0]
 
 
 def _expected(kind: Any, config: Any) -> Mapping[str, tuple[int, ...]]:

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from tavid_jax.models.cogvideox.config import PRESETS as COGVIDEOX_PRESETS
+from tavid_jax.models.cogvideox.vae.config import VAE_PRESETS as COGVIDEOX_VAE_PRESETS
 from tavid_jax.models.text.config import TEXT_PRESETS
 from tavid_jax.models.vision.config import CLIP_PRESETS, VISION_PRESETS
 from tavid_jax.models.wan.config import PRESETS as WAN_PRESETS
 from tavid_jax.models.wan.vae.config import VAE_PRESETS as WAN_VAE_PRESETS
-from tavid_jax.weights import clip, cogvideox, t5, wan, wan_vae
+from tavid_jax.weights import clip, cogvideox, cogvideox_vae, t5, wan, wan_vae
 from tavid_jax.weights.formats import CLASS, CLASSES, Format
 from tavid_jax.weights.problems import WeightsError, raise_all
 from tavid_jax.weights.source import read_json
@@ -19,6 +20,7 @@ from tavid_jax.weights.source import read_json
 PRESETS: dict[str, Any] = {
     **COGVIDEOX_PRESETS,
     **WAN_PRESETS,
+    **COGVIDEOX_VAE_PRESETS,
     **WAN_VAE_PRESETS,
     **CLIP_PRESETS,
     **VISION_PRESETS,
@@ -28,6 +30,7 @@ PRESETS: dict[str, Any] = {
 FORMATS: dict[str, Format] = {
     **cogvideox.FORMATS,
     **wan.FORMATS,
+    **cogvideox_vae.FORMATS,
     **wan_vae.FORMATS,
     **clip.FORMATS,
     **t5.FORMATS,

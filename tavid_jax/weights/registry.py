@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tavid_jax.models.cogvideox.config import CogVideoXConfig
+from tavid_jax.models.cogvideox.vae.config import CogVideoXVAEConfig
 from tavid_jax.models.latte.flow_config import TrackFlowConfig
 from tavid_jax.models.latte.vae import TrackVAEConfig
 from tavid_jax.models.latte.visibility import VisibilityConfig
@@ -15,7 +16,7 @@ from tavid_jax.models.text.config import T5Config
 from tavid_jax.models.vision.config import CLIPConfig, CLIPVisionConfig
 from tavid_jax.models.wan.config import WanConfig
 from tavid_jax.models.wan.vae.config import WanVAEConfig
-from tavid_jax.weights import clip, cogvideox, t5, trajloom, wan, wan_vae
+from tavid_jax.weights import clip, cogvideox, cogvideox_vae, t5, trajloom, wan, wan_vae
 from tavid_jax.weights.problems import WeightsError
 from tavid_jax.weights.streaming import Place, export_table, port_table
 from tavid_jax.weights.table import Table
@@ -75,6 +76,13 @@ CHECKPOINTS: dict[str, Checkpoint] = {
         WanConfig,
         f"high_noise/{_DIFFUSERS_WAN}",
         folders={"high_noise": "transformer", "low_noise": "transformer_2"},
+    ),
+    "cogvideox_vae": Checkpoint(
+        cogvideox_vae.cogvideox_vae_table,
+        cogvideox_vae.cogvideox_vae_shapes,
+        CogVideoXVAEConfig,
+        "decoder.mid_block.resnets.0.norm1.norm_layer.weight",
+        _CONTAINERS,
     ),
     "wan_vae": Checkpoint(
         wan_vae.wan_vae_table,

@@ -6,25 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.models.cogvideox.tiny_vae import CONFIGS, Pair, first_channels, latents, video
+from tests.models.cogvideox.tiny_vae import Pair, first_channels, latents, video
 from tests.models.random_weights import gradient_errors, gradients, relative_error, worst
 
 pytestmark = pytest.mark.parity
 
 TOLERANCE = 1e-5
-
-
-@pytest.fixture(scope="module")
-def pair():
-    """One pair per config and seed, made once."""
-    made = {}
-
-    def get(name: str, seed: int = 0) -> Pair:
-        if (name, seed) not in made:
-            made[name, seed] = Pair(name, seed)
-        return made[name, seed]
-
-    return get
 
 
 def assert_encodes(pair: Pair, x: np.ndarray, chunk: int | None = None) -> None:
@@ -39,7 +26,7 @@ def assert_decodes(pair: Pair, z: np.ndarray, chunk: int | None = None) -> None:
     assert relative_error(got, pair.their_pixels(z)) <= TOLERANCE
 
 
-@pytest.mark.parametrize("frames", [1, 4, 5, 8, 9, 12, 17, 25])
+@pytest.mark.parametrize("frames", [1, 4, 5, 8, 9, 17, 25])
 def test_encode(pair, frames):
     assert_encodes(pair("one block"), video(frames, (16, 24)))
 
@@ -91,8 +78,8 @@ def test_sample_with_given_noise(pair):
 
 
 def test_gradients(pair):
-    """Of every parameter, through encoder, sample and decoder, over several chunks."""
-    pair = pair("two blocks")
+    """Of every parameter, through encoder and decoder, over several chunks."""
+    pair = pair("time by two", 2)
     x, target = video(17, (4, 8)), video(17, (4, 8), 1)
 
     def loss(params):
@@ -109,9 +96,8 @@ def test_gradients(pair):
     assert max(errors.values()) <= 1e-4, worst(errors)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_half_precision_is_close(pair, name):
-    pair = pair(name)
+def test_half_precision_is_close(pair):
+    pair = pair("two blocks")
     half = pair.ours.clone(dtype=jnp.bfloat16)
     variables = {"params": jax.tree.map(lambda a: a.astype(jnp.bfloat16), pair.params)}
     z = latents(pair.config, 5, (2, 3))
@@ -120,7 +106,6 @@ def test_half_precision_is_close(pair, name):
     assert got.dtype == jnp.float32
     error = np.sqrt(np.mean(np.square(got - want)) / np.mean(np.square(want)))
     assert 1e-4 < error < 0.05
-    posterior = jax.jit(lambda v, x: half.apply(v, x, method="encode"))(
-        variables, video(9, (16, 8))
-    )
+    x = jnp.asarray(video(1, (4, 8)))
+    posterior = jax.jit(lambda v: half.apply(v, x, method="encode"))(variables)
     assert posterior.mean.dtype == posterior.logvar.dtype == jnp.float32

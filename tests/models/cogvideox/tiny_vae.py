@@ -17,13 +17,14 @@ from tests.models.random_weights import randomise, state_arrays
 CONFIGS = {
     "one block": CogVideoXVAEConfig((8, 12, 16, 24), 1, 3, groups=4, sample_hw=(96, 80)),
     "two blocks": CogVideoXVAEConfig((6, 4, 8), 2, 5, groups=2, sample_hw=(48, 40)),
-    "time by two": CogVideoXVAEConfig((4, 6, 10), 1, 4, groups=2, stride_t=2, sample_hw=(24, 40)),
+    "time by two": CogVideoXVAEConfig((4, 6, 10), 1, 4, groups=2, stride_t=2, sample_hw=(48, 40)),
+    "two levels": CogVideoXVAEConfig((4, 6), 1, 3, groups=2, stride_t=2, sample_hw=(24, 20)),
 }
 # Shrunk until the epsilon of the norm behind it shows: of norm2 in both halves, of norm_out.
 SHRUNK = (
     r"mid_block\.resnets\.1\.conv1\.",
     r"encoder\.down_blocks\.0\.resnets\.0\.conv1\.",
-    r"decoder\.up_blocks\.1\.resnets\.0\.conv1\.",
+    r"decoder\.up_blocks\.0\.resnets\.0\.conv1\.",
 )
 
 
