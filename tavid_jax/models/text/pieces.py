@@ -2,7 +2,8 @@
 
 Special tokens that are written in a prompt ("</s>", "<extra_id_0>") become their ids with both, as
 with the published tokenizers: they are found first, and the text between them is tokenised piece
-by piece.
+by piece. Where marks combine with what stands before them ("½" and a joiner), the two libraries
+normalise differently; each file is read by its own.
 """
 
 import json
