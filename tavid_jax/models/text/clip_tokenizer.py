@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from absl import logging
 from jaxtyping import Int
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 LENGTH = 77
@@ -23,14 +23,16 @@ class CLIPTokenizer:
     """Lower-cases, splits and numbers texts, with a start and an end token around each.
 
     Attributes:
-      pieces: the `tokenizers.Tokenizer` below.
+      pieces: splits a text and numbers its parts.
       length: of every row of ids.
     """
 
-    pieces: Any
+    pieces: Tokenizer
     length: int = LENGTH
 
     def __post_init__(self):
+        if self.length < 2:
+            raise ValueError(f"length={self.length}: the start and end tokens alone need 2")
         missing = [token for token in (START, END) if self.pieces.token_to_id(token) is None]
         if missing:
             raise ValueError(
@@ -38,13 +40,13 @@ class CLIPTokenizer:
             )
 
     @classmethod
-    def load(cls, folder: str | Path, length: int = LENGTH) -> CLIPTokenizer:
+    def open(cls, folder: str | Path, length: int = LENGTH) -> CLIPTokenizer:
         """From a folder with tokenizer.json, or with vocab.json and merges.txt.
 
         Raises:
-          ValueError: neither is there, a file that cannot be read, or no library `tokenizers`.
+          ValueError: neither is there, a file that cannot be read, or the vocabulary of another
+            kind of model.
         """
-        tokenizers = _library()
         names = ("tokenizer.json", "vocab.json", "merges.txt")
         whole, vocabulary, merges = (Path(folder).expanduser() / name for name in names)
         if not whole.is_file() and not (vocabulary.is_file() and merges.is_file()):
@@ -54,7 +56,7 @@ class CLIPTokenizer:
             )
         try:
             if whole.is_file():
-                pieces = tokenizers.Tokenizer.from_file(str(whole))
+                pieces = Tokenizer.from_file(str(whole))
             else:
                 pieces = _assembled(str(vocabulary), str(merges))
         except Exception as error:  # the library raises nothing more precise
@@ -88,18 +90,8 @@ class CLIPTokenizer:
         return rows
 
 
-def _library() -> Any:
-    try:
-        import tokenizers
-    except ImportError as error:
-        raise ValueError("CLIP's tokenizer needs the library: pip install tokenizers") from error
-    return tokenizers
-
-
-def _assembled(vocabulary: str, merges: str) -> Any:
+def _assembled(vocabulary: str, merges: str) -> Tokenizer:
     """The tokenizer of a vocabulary and a list of merges."""
-    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
-
     entries, pairs = models.BPE.read_file(vocabulary, merges)
     pieces = Tokenizer(
         models.BPE(entries, pairs, unk_token=END, end_of_word_suffix="</w>", fuse_unk=False)

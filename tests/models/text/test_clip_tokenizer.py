@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from tavid_jax.models.text.clip_tokenizer import END, LENGTH, START, CLIPTokenizer
-
-tokenizers = pytest.importorskip("tokenizers")
 
 CORPUS = [
     "a photo of a cat and a dog running over the wet grass",
@@ -32,8 +31,6 @@ TEXTS = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """vocab.json and merges.txt of a byte-pair vocabulary in CLIP's form."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-
     learned = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learned.normalizer = normalizers.Lowercase()
     learned.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -66,7 +63,7 @@ def test_ids_are_those_of_transformers(folder: Path, length: int):
     want = published(folder)(
         TEXTS, padding="max_length", truncation=True, max_length=length, return_tensors="np"
     )["input_ids"]
-    got = CLIPTokenizer.load(folder, length)(TEXTS)
+    got = CLIPTokenizer.open(folder, length)(TEXTS)
     assert got.dtype == np.int32 and got.shape == (len(TEXTS), length)
     np.testing.assert_array_equal(got, want)
 
@@ -74,12 +71,12 @@ def test_ids_are_those_of_transformers(folder: Path, length: int):
 @pytest.mark.parity
 def test_tokenizer_json_gives_the_same(folder: Path, tmp_path: Path):
     published(folder).backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
-    got, want = (CLIPTokenizer.load(place)(TEXTS) for place in (tmp_path, folder))
+    got, want = (CLIPTokenizer.open(place)(TEXTS) for place in (tmp_path, folder))
     np.testing.assert_array_equal(got, want)
 
 
 def test_one_text_starts_and_ends(folder: Path):
-    tokenizer = CLIPTokenizer.load(folder)
+    tokenizer = CLIPTokenizer.open(folder)
     (row,) = tokenizer("a cat")
     start, end = (tokenizer.pieces.token_to_id(token) for token in (START, END))
     assert row[0] == start and row.argmax() == int(np.flatnonzero(row == end)[0])
@@ -87,7 +84,7 @@ def test_one_text_starts_and_ends(folder: Path):
 
 
 def test_a_cut_is_shown(folder: Path, caplog):
-    tokenizer = CLIPTokenizer.load(folder, 6)
+    tokenizer = CLIPTokenizer.open(folder, 6)
     with caplog.at_level("WARNING"):
         (row,) = tokenizer("the cat and the dog!")
     assert "CLIP reads 4 tokens of a text of 6; not read: 'dog!'" in caplog.text
@@ -96,12 +93,18 @@ def test_a_cut_is_shown(folder: Path, caplog):
 
 def test_missing_and_broken_files_are_named(folder: Path, tmp_path: Path):
     with pytest.raises(ValueError, match="holds no CLIP tokenizer.*tokenizer.json, or vocab.json"):
-        CLIPTokenizer.load(tmp_path)
+        CLIPTokenizer.open(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ValueError, match="files cannot be read"):
-        CLIPTokenizer.load(tmp_path)
+        CLIPTokenizer.open(tmp_path)
     (tmp_path / "tokenizer.json").unlink()
     (tmp_path / "vocab.json").write_text('{"a": 0, "<|endoftext|>": 1}')
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")
     with pytest.raises(ValueError, match=r"has no <\|startoftext\|>: it is not that of a CLIP"):
-        CLIPTokenizer.load(tmp_path)
+        CLIPTokenizer.open(tmp_path)
+
+
+def test_a_length_without_room_is_refused(folder: Path):
+    with pytest.raises(ValueError, match="length=1: the start and end tokens alone need 2"):
+        CLIPTokenizer.open(folder, 1)
+    assert CLIPTokenizer.open(folder, 2)("a cat").shape == (1, 2)
