@@ -60,7 +60,7 @@ def test_decode_in_other_chunks(pair, monkeypatch, frames, chunk):
 
 def test_chunks_change_the_numbers(pair):
     """So the tests above can tell which chunks were taken."""
-    pair = pair("two blocks")
+    pair = pair("two levels")
     z = latents(pair.config, 5, (2, 3))
     assert relative_error(pair.run("decode", z, chunk=5), pair.run("decode", z)) > 1e-2
     x = video(17, (12, 8))
@@ -79,8 +79,8 @@ def test_sample_with_given_noise(pair):
 
 def test_gradients(pair):
     """Of every parameter, through encoder and decoder, over several chunks."""
-    pair = pair("time by two", 2)
-    x, target = video(17, (4, 8)), video(17, (4, 8), 1)
+    pair = pair("two levels")
+    x, target = video(17, (4, 6)), video(17, (4, 6), 1)
 
     def loss(params):
         posterior = pair.ours.apply({"params": params}, jnp.asarray(x), method="encode")
