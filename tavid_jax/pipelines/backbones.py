@@ -31,6 +31,8 @@ IMAGE_TOKENS = 257
 MASK_CHANNELS = 4
 # Entry of a precomputed batch: keys and values by stream.
 CACHES = "caches"
+# A batch, or one that `precompute` returned.
+Conditions = dict[str, Any]
 # Pixels per latent position of Wan's autoencoders, where they are not 8.
 STRIDES = {"wan2.2-ti2v-5b": 16}
 
@@ -127,14 +129,14 @@ class CogVideoXBackbone:
             spec["image"] = Spec((height, width, channels), np.float32, VIDEO_AXES[1:])
         return spec
 
-    def precompute(self, params: Params, batch: Arrays) -> Arrays:
+    def precompute(self, params: Params, batch: Arrays) -> Conditions:
         """The batch with all that does not change over sampling steps: for a joint
         attention of text and video there is nothing."""
         del params
         return batch
 
     def predict(
-        self, params: Params, state: Float[Array, "B F H W C"], timestep: Array, batch: Arrays
+        self, params: Params, state: Float[Array, "B F H W C"], timestep: Array, batch: Conditions
     ) -> Float[Array, "B F H W C"]:
         """v of a noisy latent."""
         if self.has_image:
@@ -194,7 +196,7 @@ class WanBackbone:
             spec["clip"] = Spec((tokens, c.image_dim), jnp.bfloat16, TOKEN_AXES)
         return spec
 
-    def precompute(self, params: Params, batch: Arrays) -> Arrays:
+    def precompute(self, params: Params, batch: Arrays) -> Conditions:
         """The batch with keys and values of its text and image in place of their features.
 
         They do not depend on the video or the timestep; a walk with one video token gives them.
@@ -214,7 +216,7 @@ class WanBackbone:
         return rest | {CACHES: walked.caches}
 
     def predict(
-        self, params: Params, state: Float[Array, "B F H W C"], timestep: Array, batch: Arrays
+        self, params: Params, state: Float[Array, "B F H W C"], timestep: Array, batch: Conditions
     ) -> Float[Array, "B F H W C"]:
         """Velocity of a noisy latent; the batch may be a precomputed one."""
         if self.has_image:

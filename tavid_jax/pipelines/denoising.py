@@ -60,7 +60,7 @@ def scales_of(
     given = sampling.guidance
     high, low = given if isinstance(given, tuple) and len(given) == 2 else (given, given)
     high, low = (g[0] if isinstance(g, tuple) else g for g in (high, low))
-    if sampling.dynamic != "none":
+    if sampling.dynamic != "none" and high > 1:
         scales = guidance.dynamic_cfg(high, sampler.timesteps, sampling.dynamic)
     else:
         first = _high_noise_steps(sampler, published)

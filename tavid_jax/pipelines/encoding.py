@@ -49,15 +49,14 @@ def encode_prompts(
       mesh: see `Part.hold`.
     """
     features: dict[str, np.ndarray] = {}
-    run = jax.jit(lambda params, *inputs: part.module.apply({"params": params}, *inputs))
     with part.hold(mesh) as params:
         for prompt in dict.fromkeys(prompts):
             ids, mask = tokenizer(clean(prompt) if wan else prompt, length)
             if wan:
                 ids, mask = cut(ids, mask)
-                out = zero_padded(run(params, ids, mask), mask, length)
+                out = zero_padded(part.apply(params, ids, mask), mask, length)
             else:
-                out = run(params, ids)
+                out = part.apply(params, ids)
             features[prompt] = _on_host(out)[0]
     return features
 
@@ -73,12 +72,11 @@ def encode_clip(
       mesh: see `Part.hold`.
     """
     size = part.config.image_size
-    run = jax.jit(lambda params, x: part.module.apply({"params": params}, x))
     tokens = []
     with part.hold(mesh) as params:
         for group in images:
             read = [wan_preprocess(jnp.asarray(to_pixels(x))[None], size) for x in group]
-            tokens.append(np.concatenate([_on_host(run(params, x))[0] for x in read]))
+            tokens.append(np.concatenate([_on_host(part.apply(params, x))[0] for x in read]))
     return tokens
 
 

@@ -49,11 +49,14 @@ class Job:
     def __post_init__(self):
         if not isinstance(self.prompt, str):
             raise ValueError(f"prompt {self.prompt!r}: give a text")
+        if not isinstance(self.negative_prompt, str | None):
+            raise ValueError(f"negative_prompt {self.negative_prompt!r}: give a text")
         if not isinstance(self.seed, int | np.integer) or not 0 <= self.seed < 2**32:
             raise ValueError(f"seed {self.seed!r}: give a whole number from 0 to 2^32 - 1")
         if self.last_image is not None and self.image is None:
             raise ValueError("last_image without image: give the first frame too")
-        if self.name is not None and Path(self.name).name != self.name:
+        named = self.name is None or (isinstance(self.name, str) and _is_file_name(self.name))
+        if not named:
             raise ValueError(f"name {self.name!r}: give a file name without folders")
 
     @classmethod
@@ -77,6 +80,11 @@ class Job:
             **{name: value for name, value in fields.items() if name in own},
             options={name: value for name, value in fields.items() if name in options},
         )
+
+
+def _is_file_name(text: str) -> bool:
+    """Whether this names a file here, not one in another folder."""
+    return text not in ("", ".", "..") and Path(text).name == text
 
 
 def read_jobs(path: str | os.PathLike) -> list[Job]:

@@ -30,6 +30,10 @@ from tavid_jax.pipelines.pipeline import Pipeline
 from tavid_jax.pipelines.settings import PUBLISHED, Published
 from tavid_jax.weights import PRESETS, WeightsError, load_lora
 
+# Fields that tell nothing about what is computed here: Wan reads no features of the image tower,
+# so checkpoints with and without their projection are the same to it.
+UNREAD = {IMAGE: ("feature_dim",)}
+
 
 def open_pipeline(
     name: str,
@@ -134,6 +138,7 @@ def _open(
         PRESETS[preset],
         make,
         strict=strict,
+        unread=UNREAD.get(part, ()),
         dtype=jnp.float32 if part == VAE else dtype,
         sharding=sharding,
         keep=memory.keep,

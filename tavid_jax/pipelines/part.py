@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,11 @@ class Part:
         """The architecture."""
         return self.opened.config
 
+    @functools.cached_property
+    def apply(self) -> Callable[..., Any]:
+        """(params, *inputs) -> the module's output; compiled once for each shape of inputs."""
+        return jax.jit(lambda params, *inputs: self.module.apply({"params": params}, *inputs))
+
     def device(self) -> Any:
         """A context in which new arrays and programs are where this part lives."""
         if not self.on_cpu:
@@ -87,6 +93,7 @@ class Part:
         if self._kept is not None and self._kept[0] == only:
             kept = self._kept[1]
             return kept if self.keep == "device" else self._placed_tree(kept, mesh)
+        self._kept = None  # the other expert's
         place = self._place(mesh)
         prefix = f"{only}/" if only else ""
         leaves = {
@@ -107,7 +114,7 @@ class Part:
     def _read(self, path: str, leaf: LazyArray, place: Callable[[str, Any], Any]) -> Any:
         array = leaf.read()
         if self.int8 and is_large_kernel(path, array.shape):
-            return jax.tree.map(lambda part: place(path, part), quantise_leaf(array, self.dtype))
+            return jax.tree.map(lambda part: place(path, part), quantise_leaf(array))
         return place(path, array.astype(self.dtype))
 
     def _place(self, mesh: Mesh | None) -> Callable[[str, Any], Any]:
@@ -142,6 +149,7 @@ def open_part(
     make: Callable[[Any], Any],
     *,
     strict: bool,
+    unread: Sequence[str] = (),
     **options: Any,
 ) -> Part:
     """Opens a part's checkpoint and says what is wrong with it; reads no weights.
@@ -152,6 +160,7 @@ def open_part(
       expected: config of the published model.
       make: config -> module.
       strict: whether another config than `expected` is an error.
+      unread: fields of the config that may differ.
       options: of `Part`.
 
     Raises:
@@ -163,13 +172,14 @@ def open_part(
             f"{name}: {source} holds a {type(opened.config).__name__[: -len('Config')]}, "
             f"not a {type(expected).__name__[: -len('Config')]}"
         )
-    if strict and opened.config != expected:
-        lines = [
-            f"{field.name}: {getattr(opened.config, field.name)!r} in the checkpoint, "
-            f"{getattr(expected, field.name)!r} as published"
-            for field in dataclasses.fields(expected)
-            if getattr(opened.config, field.name) != getattr(expected, field.name)
-        ]
+    read = [field.name for field in dataclasses.fields(expected) if field.name not in unread]
+    lines = [
+        f"{field}: {getattr(opened.config, field)!r} in the checkpoint, "
+        f"{getattr(expected, field)!r} as published"
+        for field in read
+        if getattr(opened.config, field) != getattr(expected, field)
+    ]
+    if strict and lines:
         raise WeightsError(
             f"{name}: {source} is not the published model:\n  "
             + "\n  ".join(lines)

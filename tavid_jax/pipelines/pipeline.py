@@ -141,13 +141,17 @@ class Pipeline:
         with self._on_mesh():
             self._encode(tasks)
             self._denoise(batches)
-            with self.parts[VAE].hold(self.mesh) as params:
-                for number, task in enumerate(tasks, 1):
+        with contextlib.ExitStack() as held:
+            with self._on_mesh():
+                params = held.enter_context(self.parts[VAE].hold(self.mesh))
+            for number, task in enumerate(tasks, 1):
+                # Not around the yield: it would be the caller's mesh too.
+                with self._on_mesh():
                     frames = to_bytes(self._autoencoding.decode(params, task.latents))
-                    logging.info("decode %d/%d: %s", number, len(tasks), task.name)
-                    made_by = self._provenance(task)
-                    yield Video(frames, task.sampling.fps, task.name, made_by, task.latents)
-                    task.latents = None
+                logging.info("decode %d/%d: %s", number, len(tasks), task.name)
+                made_by = self._provenance(task)
+                yield Video(frames, task.sampling.fps, task.name, made_by, task.latents)
+                task.latents = None
 
     def decode(self, latents: Float[np.ndarray, "F h w C"]) -> Float[np.ndarray, "T H W 3"]:
         """Pixels in [-1, 1] of a latent in the transformer's units, such as `Video.latents`."""
@@ -161,6 +165,7 @@ class Pipeline:
 
     def _task(self, job: Job, name: str) -> _Task:
         published, sampling = self.published, self.published.sampling.changed(job.options)
+        published.check(sampling)
         images = [image for image in (job.image, job.last_image) if image is not None]
         if len(images) > published.images:
             most = ("no image", "one image", "a first and a last image")[published.images]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -57,19 +57,19 @@ class Sampling:
             value = getattr(self, name)
             if isinstance(value, list):
                 object.__setattr__(self, name, tuple(value))
-        _check("size_hw", self.size_hw, _is_pair(self.size_hw), "give [height, width] in pixels")
+        good = _is_pair(self.size_hw, _is_whole)
+        _check("size_hw", self.size_hw, good, "give [height, width] in pixels")
         for name in ("frames", "steps"):
             value = getattr(self, name)
-            good = isinstance(value, int | np.integer) and value >= 1
-            _check(name, value, good, "give a whole number from 1")
-        _check("fps", self.fps, self.fps > 0, "give frames per second")
+            _check(name, value, _is_whole(value), "give a whole number from 1")
+        _check("fps", self.fps, _is_number(self.fps) and self.fps > 0, "give frames per second")
         scales = self.guidance if isinstance(self.guidance, tuple) else (self.guidance,)
-        good = len(scales) in (1, 2) and all(np.isfinite(s) and s >= 0 for s in scales)
+        good = len(scales) in (1, 2) and all(_is_number(s) and s >= 0 for s in scales)
         _check("guidance", self.guidance, good, "give a scale, or one per expert")
         _check("dynamic", self.dynamic, self.dynamic in DYNAMIC, f"there are {', '.join(DYNAMIC)}")
-        good = len(self.guided) == 2 and 0 <= self.guided[0] <= self.guided[1] <= 1
+        good = _is_pair(self.guided, _is_number) and 0 <= self.guided[0] <= self.guided[1] <= 1
         _check("guided", self.guided, good, "give the lowest and highest noise level, from 0 to 1")
-        good = self.shift is None or self.shift > 0
+        good = self.shift is None or (_is_number(self.shift) and self.shift > 0)
         _check("shift", self.shift, good, "give a number above 0; 1 shifts nothing")
         good = self.posterior in POSTERIORS
         _check("posterior", self.posterior, good, f"there are {', '.join(POSTERIORS)}")
@@ -85,9 +85,16 @@ class Sampling:
         return dataclasses.replace(self, **changes)
 
 
-def _is_pair(value: Any) -> bool:
-    whole = all(isinstance(v, int | np.integer) and v >= 1 for v in value)
-    return isinstance(value, tuple) and len(value) == 2 and whole
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and value >= 1
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and bool(np.isfinite(value))
+
+
+def _is_pair(value: Any, kind: Callable[[Any], bool]) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(map(kind, value))
 
 
 def _check(name: str, value: Any, good: bool, mend: str) -> None:
@@ -128,6 +135,24 @@ class Published:
             return 3.0 if np.prod(sampling.size_hw) <= 480 * 832 else 5.0
         return SHIFTS.get(self.backbone, 5.0)
 
+    def check(self, sampling: Sampling) -> None:
+        """Refuses options that this model does not have.
+
+        Raises:
+          ValueError: a scale of guidance per expert where there is one, Wan's noise levels for
+            CogVideoX, CogVideoX's varying guidance for Wan.
+        """
+        name = self.backbone
+        if isinstance(sampling.guidance, tuple) and len(sampling.guidance) == 2:
+            one = self.boundary is None
+            _check("guidance", sampling.guidance, not one, f"{name} has one expert, give one scale")
+        for option in ("shift", "grid") if self.family == "cogvideox" else ():
+            value = getattr(sampling, option)
+            _check(option, value, value is None, f"it is of Wan's noise levels, not of {name}'s")
+        if self.family == "wan":
+            plain = sampling.dynamic == "none"
+            _check("dynamic", sampling.dynamic, plain, f"it is CogVideoX's, {name} has none")
+
 
 # Where it is not 5.
 SHIFTS = {"wan2.1-flf2v-14b": 16.0, "wan2.2-t2v-a14b": 12.0}
@@ -147,7 +172,7 @@ def _cogvideox(name: str, autoencoder: str, sampling: Sampling, **parts: Any) ->
     return Published(name, "cogvideox", autoencoder, "t5-v1.1-xxl", sampling=sampling, **parts)
 
 
-_CLIP = "clip-vit-h-14"
+_CLIP = "clip-vit-h-14-vision"
 _IMAGE = {"images": 1, "needs_image": True}
 
 PUBLISHED: dict[str, Published] = {

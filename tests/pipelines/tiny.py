@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import (
     AutoencoderKLCogVideoX,
