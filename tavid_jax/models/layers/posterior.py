@@ -1,5 +1,7 @@
 """What an encoder says about a latent: a diagonal Gaussian."""
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -10,10 +12,15 @@ LOGVAR_RANGE = (-30.0, 20.0)
 
 @flax.struct.dataclass
 class Posterior:
-    """Mean and log-variance per latent channel, float32."""
+    """Mean and log-variance per latent channel.
 
-    mean: Float[Array, "B F H W C"]
-    logvar: Float[Array, "B F H W C"]
+    Attributes:
+      mean, logvar: (B, F, H, W, C), float32.
+    """
+
+    # Any: as a pytree it may also hold shapes, shardings or None.
+    mean: Any
+    logvar: Any
 
     @classmethod
     def of_moments(cls, moments: Float[Array, "B F H W M"]) -> "Posterior":
