@@ -88,7 +88,10 @@ class WanVAE(VideoAutoencoder):
             raise ValueError(f"{frames} frames are not 1 + a multiple of {step}: use {nearest}")
         if chunk is not None and chunk < frames and (chunk < 1 or chunk % step):
             nearest = max(1, round(chunk / step)) * step
-            raise ValueError(f"chunks of {chunk} frames: use a multiple of {step} as {nearest}")
+            raise ValueError(
+                f"chunks of {chunk} frames: use a multiple of {step}, such as {nearest}, or at "
+                f"least all {frames}"
+            )
         return _cut(frames, step if chunk is None else chunk)
 
     def decode_cut(self, frames: int, chunk: int | None) -> tuple[int, int]:
