@@ -60,8 +60,16 @@ def torch_class(config: T5Config):
 
 
 def torch_model(config: T5Config, seed: int = 0):
-    """The same, every parameter random."""
-    return randomise(torch_class(config), seed, SHRUNK)
+    """The same, every parameter random; queries as small as T5 makes them.
+
+    Nothing divides the logits by the root of the head's width. With larger ones the softmax turns
+    into a choice, and float32 is no longer good for five digits on either side.
+    """
+    model = randomise(torch_class(config), seed, SHRUNK)
+    for name, tensor in model.state_dict().items():
+        if name.endswith("SelfAttention.q.weight"):
+            tensor.mul_(config.head_dim**-0.5)
+    return model
 
 
 def ported(model, config: T5Config) -> dict:

@@ -30,7 +30,7 @@ CASES = {
 
 
 def torch_features(model, ids, mask):
-    """What transformers computes in float64; in float32 it is itself 1e-5 away from that."""
+    """What transformers computes in float64, from which it is almost 1e-5 away in float32."""
     model.double()
     mask = None if mask is None else torch.from_numpy(mask).long()
     return model(torch.from_numpy(ids).long(), attention_mask=mask).last_hidden_state
