@@ -30,11 +30,6 @@ def read_image(source: ImageSource) -> UInt8[np.ndarray, "H W 3"]:
                 "give RGB pixels (H, W, 3) of uint8"
             )
         return source
-    if not isinstance(source, str | os.PathLike | Image.Image):
-        raise ValueError(
-            f"an image of type {type(source).__name__}: give a file, a numpy array (H, W, 3) of "
-            "uint8 or a picture of Pillow's"
-        )
     name = str(source) if isinstance(source, str | os.PathLike) else "the image"
     try:
         image = source if isinstance(source, Image.Image) else Image.open(Path(source).expanduser())

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class Job:
       noise: the initial noise (F, h, w, C) of N(0, 1) to use instead of the seed's.
 
     Raises:
-      ValueError: no prompt, or a seed that is no number from 0 to 2^32 - 1.
+      ValueError: a value of another kind, by name; a last image without a first.
     """
 
     prompt: str
@@ -47,17 +47,9 @@ class Job:
     noise: np.ndarray | None = None
 
     def __post_init__(self):
-        if not isinstance(self.prompt, str):
-            raise ValueError(f"prompt {self.prompt!r}: give a text")
-        if not isinstance(self.negative_prompt, str | None):
-            raise ValueError(f"negative_prompt {self.negative_prompt!r}: give a text")
-        if not isinstance(self.seed, int | np.integer) or not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed {self.seed!r}: give a whole number from 0 to 2^32 - 1")
+        _check_values(vars(self))
         if self.last_image is not None and self.image is None:
             raise ValueError("last_image without image: give the first frame too")
-        named = self.name is None or (isinstance(self.name, str) and _is_file_name(self.name))
-        if not named:
-            raise ValueError(f"name {self.name!r}: give a file name without folders")
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Job:
@@ -76,15 +68,12 @@ class Job:
                 raise ValueError(f"a job has no field {name!r}{hint} (there are {known})")
         if "prompt" not in fields:
             raise ValueError("a job needs a prompt")
+        mine = {name: value for name, value in fields.items() if name in own}
+        _check_values(mine)
         return cls(
-            **{name: value for name, value in fields.items() if name in own},
+            **mine,
             options={name: value for name, value in fields.items() if name in options},
         )
-
-
-def _is_file_name(text: str) -> bool:
-    """Whether this names a file here, not one in another folder."""
-    return text not in ("", ".", "..") and Path(text).name == text
 
 
 def read_jobs(path: str | os.PathLike) -> list[Job]:
@@ -123,6 +112,40 @@ def read_jobs(path: str | os.PathLike) -> list[Job]:
     if not jobs:
         raise ValueError(f"{path} holds no jobs: write one JSON object per line")
     return jobs
+
+
+def _check_values(fields: Mapping[str, Any]) -> None:
+    for name, value in fields.items():
+        if name in _CHECKS:
+            good, mend = _CHECKS[name]
+            if not good(value):
+                raise ValueError(f"{name} {value!r}: {mend}")
+
+
+def _is_seed(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and 0 <= value < 2**32
+
+
+def _is_image(value: Any) -> bool:
+    return isinstance(value, ImageSource | None)
+
+
+def _is_file_name(value: Any) -> bool:
+    if not isinstance(value, str):
+        return value is None
+    return value not in ("", ".", "..") and Path(value).name == value
+
+
+_IMAGE = "give a file, a numpy array of RGB pixels (H, W, 3), or a picture of Pillow's"
+# Field -> (whether a value is good, how to mend one that is not).
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "prompt": (lambda value: isinstance(value, str), "give a text"),
+    "negative_prompt": (lambda value: isinstance(value, str | None), "give a text"),
+    "image": (_is_image, _IMAGE),
+    "last_image": (_is_image, _IMAGE),
+    "seed": (_is_seed, "give a whole number from 0 to 2^32 - 1"),
+    "name": (_is_file_name, "give a file name without folders"),
+}
 
 
 def _lines(path: Path) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,35 +53,20 @@ class Sampling:
     fit: str | None = None
 
     def __post_init__(self):
-        for name in ("size_hw", "guided", "guidance"):
-            value = getattr(self, name)
-            if isinstance(value, list):
-                object.__setattr__(self, name, tuple(value))
-        good = _is_pair(self.size_hw, _is_whole)
-        _check("size_hw", self.size_hw, good, "give [height, width] in pixels")
-        for name in ("frames", "steps"):
-            value = getattr(self, name)
-            _check(name, value, _is_whole(value), "give a whole number from 1")
-        _check("fps", self.fps, _is_number(self.fps) and self.fps > 0, "give frames per second")
-        scales = self.guidance if isinstance(self.guidance, tuple) else (self.guidance,)
-        good = len(scales) in (1, 2) and all(_is_number(s) and s >= 0 for s in scales)
-        _check("guidance", self.guidance, good, "give a scale, or one per expert")
-        _check("dynamic", self.dynamic, self.dynamic in DYNAMIC, f"there are {', '.join(DYNAMIC)}")
-        good = _is_pair(self.guided, _is_number) and 0 <= self.guided[0] <= self.guided[1] <= 1
-        _check("guided", self.guided, good, "give the lowest and highest noise level, from 0 to 1")
-        good = self.shift is None or (_is_number(self.shift) and self.shift > 0)
-        _check("shift", self.shift, good, "give a number above 0; 1 shifts nothing")
-        good = self.posterior in POSTERIORS
-        _check("posterior", self.posterior, good, f"there are {', '.join(POSTERIORS)}")
-        good = self.fit is None or self.fit in FITS
-        _check("fit", self.fit, good, f"there are {', '.join(FITS)}")
+        _check_values(vars(self))
 
     def changed(self, changes: Mapping[str, Any]) -> Sampling:
-        """With some fields replaced; ValueError for a field that does not exist."""
+        """With some fields replaced; lists, as JSON has them, count as tuples.
+
+        Raises:
+          ValueError: a field that does not exist, or see the class.
+        """
         known = [field.name for field in dataclasses.fields(self)]
         unknown = sorted(set(changes) - set(known))
         if unknown:
             raise ValueError(f"{unknown[0]!r} is no option of sampling; there are {known}")
+        changes = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
+        _check_values(changes)
         return dataclasses.replace(self, **changes)
 
 
@@ -95,6 +80,47 @@ def _is_number(value: Any) -> bool:
 
 def _is_pair(value: Any, kind: Callable[[Any], bool]) -> bool:
     return isinstance(value, tuple) and len(value) == 2 and all(map(kind, value))
+
+
+def _is_scale(value: Any) -> bool:
+    scales = value if isinstance(value, tuple) else (value,)
+    return len(scales) in (1, 2) and all(_is_number(scale) and scale >= 0 for scale in scales)
+
+
+def _is_interval(value: Any) -> bool:
+    return _is_pair(value, _is_number) and 0 <= value[0] <= value[1] <= 1
+
+
+def _one_of(names: Sequence[str]) -> tuple[Callable[[Any], bool], str]:
+    return (lambda value: value in names), f"there are {', '.join(names)}"
+
+
+def _or_none(good: Callable[[Any], bool], mend: str) -> tuple[Callable[[Any], bool], str]:
+    return (lambda value: value is None or good(value)), mend
+
+
+# Field -> (whether a value is good, how to mend one that is not). What a solver is called, and
+# its grids, are told where it is made.
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "size_hw": (lambda value: _is_pair(value, _is_whole), "give [height, width] in pixels"),
+    "frames": (_is_whole, "give a whole number from 1"),
+    "fps": (lambda value: _is_number(value) and value > 0, "give frames per second"),
+    "sampler": (lambda value: isinstance(value, str), "give its name"),
+    "steps": (_is_whole, "give a whole number from 1"),
+    "guidance": (_is_scale, "give a scale from 0, or one per expert"),
+    "dynamic": _one_of(DYNAMIC),
+    "guided": (_is_interval, "give the lowest and highest noise level, from 0 to 1"),
+    "shift": _or_none(lambda v: _is_number(v) and v > 0, "give a number above 0; 1 shifts nothing"),
+    "grid": _or_none(lambda value: isinstance(value, str), "give its name"),
+    "posterior": _one_of(POSTERIORS),
+    "fit": _or_none(*_one_of(FITS)),
+}
+
+
+def _check_values(values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        good, mend = _CHECKS[name]
+        _check(name, value, good(value), mend)
 
 
 def _check(name: str, value: Any, good: bool, mend: str) -> None:

@@ -108,10 +108,7 @@ def wan(
         for name, image in zip(("image", "last_image"), images, strict=False)
     }
     if "image_encoder" in models:
-        size = models["image_encoder"].config.image_size
-        tokens = clip_tokens(
-            models, [wan_preprocess(jnp.asarray(to_pixels(x))[None], size) for x in images]
-        )
+        tokens = clip_tokens(models, images)
         theirs.encode_image = lambda image, device: tokens
     scales = guidance if isinstance(guidance, tuple) else (guidance,)
     fields |= dict(zip(("guidance_scale", "guidance_scale_2"), scales, strict=False))
@@ -125,11 +122,20 @@ def wan(
     return Made(latents, theirs(**fields, output_type="np").frames[0] * 2 - 1)
 
 
-def clip_tokens(models: dict[str, torch.nn.Module], prepared: Sequence[jax.Array]) -> torch.Tensor:
-    """Of the torch tower, one picture after the other: (pictures, tokens, width)."""
-    x = torch.from_numpy(np.concatenate([np.asarray(x) for x in prepared]).transpose(0, 3, 1, 2))
+def clip_tokens(models: dict[str, torch.nn.Module], images: Sequence[np.ndarray]) -> torch.Tensor:
+    """Of the torch tower, from pictures as Wan prepares them: (pictures, tokens, width).
+
+    diffusers joins the pictures' tokens itself where the model has a table of their positions.
+    """
+    tower = models["image_encoder"]
+    size = tower.config.image_size
+    prepared = [np.asarray(wan_preprocess(jnp.asarray(to_pixels(x))[None], size)) for x in images]
+    x = torch.from_numpy(np.concatenate(prepared).transpose(0, 3, 1, 2).copy())
     with torch.no_grad():
-        return models["image_encoder"](x.contiguous(), output_hidden_states=True).hidden_states[-2]
+        tokens = tower(x, output_hidden_states=True).hidden_states[-2]
+    if models["transformer"].config.pos_embed_seq_len is None:
+        return tokens.flatten(0, 1)[None]
+    return tokens
 
 
 def cogvideox(
