@@ -20,11 +20,17 @@ from tavid_jax.weights.streaming import plan_export
 from tavid_jax.weights.table import nest
 
 SHARD_BYTES = 5_000_000_000
-STEM = "diffusion_pytorch_model"
-_NAMINGS = {
-    "original": {"wan_diffusers": "wan", "wan_experts_diffusers": "wan_experts"},
-    "diffusers": {"wan": "wan_diffusers", "wan_experts": "wan_experts_diffusers"},
+# Kinds of the original repositories -> those of diffusers and transformers.
+_PUBLIC = {
+    "wan": "wan_diffusers",
+    "wan_experts": "wan_experts_diffusers",
+    "wan_vae": "wan_vae_diffusers",
+    "umt5": "umt5_transformers",
+    "clip_vision_original": "clip_vision",
 }
+_ORIGINAL = {public: original for original, public in _PUBLIC.items()}
+# Kinds that were published in that one naming.
+_ONLY_PUBLIC = ("cogvideox", "cogvideox_vae", "t5", "clip", "clip_vision_bare")
 
 
 def export_checkpoint(
@@ -43,7 +49,8 @@ def export_checkpoint(
     Args:
       source: an imported folder, or anything that `open_source` opens.
       folder: to be created.
-      naming: "original" or "diffusers" names of a Wan model; None: those it came with.
+      naming: "original" names, of the parts of a Wan model, or those of "diffusers" (and
+        transformers); None: those it came with.
       name, config: for a published source, see `identify`.
       dtype: of all tensors, or "keep".
       shard_bytes: largest size of one file.
@@ -90,11 +97,11 @@ def save(
     total = sum(spec.nbytes for spec in specs.values())
     content = None
     if is_described(config):
-        content = config_to_json(config, "original" if name in _NAMINGS["diffusers"] else name)
+        content = config_to_json(config, "original" if name in _PUBLIC else "diffusers")
     with whole_or_absent(folder, total) as part:
         plans = {}
         for inside, keys in _by_folder(kind, specs).items():
-            plans |= _begin(part / inside, inside, keys, specs, shard_bytes, content)
+            plans |= _begin(part / inside, kind.stem, inside, keys, specs, shard_bytes, content)
         _write(plans, tensors, total, progress)
         files = sorted(p.relative_to(part) for p in part.rglob("*") if p.is_file())
     return [folder / file for file in files]
@@ -103,14 +110,15 @@ def save(
 def _renamed(name: str, naming: str | None) -> str:
     if naming is None:
         return name
-    if naming not in _NAMINGS:
-        raise WeightsError(f"no naming {naming!r}; known: {', '.join(_NAMINGS)}")
-    other = "diffusers" if naming == "original" else "original"
-    if name not in _NAMINGS[naming] and name not in _NAMINGS[other]:
-        if naming == "diffusers" and name == "cogvideox":
-            return name
-        raise WeightsError(f"a checkpoint of kind {name} has no {naming} naming")
-    return _NAMINGS[naming].get(name, name)
+    tables = {"original": _ORIGINAL, "diffusers": _PUBLIC}
+    if naming not in tables:
+        raise WeightsError(f"no naming {naming!r}; known: {', '.join(tables)}")
+    table = tables[naming]
+    if name in table:
+        return table[name]
+    if name in table.values() or (naming == "diffusers" and name in _ONLY_PUBLIC):
+        return name
+    raise WeightsError(f"a checkpoint of kind {name} has no {naming} naming")
 
 
 def _by_folder(kind: Checkpoint, keys: Iterable[str]) -> dict[str, list[str]]:
@@ -129,6 +137,7 @@ def _natural(key: str) -> list[Any]:
 
 def _begin(
     folder: Path,
+    stem: str,
     inside: str,
     keys: list[str],
     specs: Mapping[str, Spec],
@@ -149,14 +158,14 @@ def _begin(
     where, weight_map = {}, {}
     for number, shard in enumerate(shards, 1):
         part = f"-{number:05d}-of-{len(shards):05d}" if len(shards) > 1 else ""
-        file = f"{STEM}{part}.safetensors"
+        file = f"{stem}{part}.safetensors"
         writer = SafetensorsWriter(folder / file, {strip(key): specs[key] for key in shard})
         where |= {key: (writer, strip(key)) for key in shard}
         weight_map |= {strip(key): file for key in shard}
     if len(shards) > 1:
         total = sum(specs[key].nbytes for key in keys)
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        _write_json(folder / f"{STEM}.safetensors.index.json", index)
+        _write_json(folder / f"{stem}.safetensors.index.json", index)
     if content is not None:
         _write_json(folder / "config.json", content)
     return where

@@ -32,6 +32,7 @@ class Checkpoint:
       config: class of the config.
       sign: a key that only checkpoints of this kind have.
       containers: keys under which a saved file may hold the tensors, in order of preference.
+      stem: of the names of the files that are written.
       folders: expert -> folder, where the tensors of a pair lie in folders of their own.
     """
 
@@ -40,10 +41,12 @@ class Checkpoint:
     config: type
     sign: str
     containers: tuple[str, ...] = ()
+    stem: str = "diffusion_pytorch_model"
     folders: Mapping[str, str] | None = None
 
 
 _CONTAINERS = ("state_dict", "model")
+_TRANSFORMERS = "model"
 _ORIGINAL_WAN = "text_embedding.0.weight"
 _DIFFUSERS_WAN = "condition_embedder.text_embedder.linear_1.weight"
 
@@ -104,6 +107,7 @@ CHECKPOINTS: dict[str, Checkpoint] = {
         CLIPConfig,
         "text_model.embeddings.token_embedding.weight",
         _CONTAINERS,
+        _TRANSFORMERS,
     ),
     "clip_vision": Checkpoint(
         clip.vision_table,
@@ -111,6 +115,7 @@ CHECKPOINTS: dict[str, Checkpoint] = {
         CLIPVisionConfig,
         "vision_model.embeddings.class_embedding",
         _CONTAINERS,
+        _TRANSFORMERS,
     ),
     "clip_vision_bare": Checkpoint(
         partial(clip.vision_table, naming="bare"),
@@ -118,6 +123,7 @@ CHECKPOINTS: dict[str, Checkpoint] = {
         CLIPVisionConfig,
         "embeddings.class_embedding",
         _CONTAINERS,
+        _TRANSFORMERS,
     ),
     "clip_vision_original": Checkpoint(
         partial(clip.vision_table, naming="original"),
@@ -139,6 +145,7 @@ CHECKPOINTS: dict[str, Checkpoint] = {
         T5Config,
         "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight",
         _CONTAINERS,
+        _TRANSFORMERS,
     ),
     "t5": Checkpoint(
         t5.t5_table,
@@ -146,6 +153,7 @@ CHECKPOINTS: dict[str, Checkpoint] = {
         T5Config,
         "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
         _CONTAINERS,
+        _TRANSFORMERS,
     ),
     "trajloom_vae": Checkpoint(
         trajloom.vae_table,
