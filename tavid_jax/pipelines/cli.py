@@ -125,7 +125,7 @@ def _guidance(text: str) -> float | tuple[float, float]:
 # Options of a job that the command line sets: name -> (type, what it is).
 _SAMPLING: dict[str, tuple[Any, str]] = {
     "size_hw": (_size, "height x width in pixels, such as 480x832"),
-    "frames": (int, "frames of the video, 4k + 1"),
+    "frames": (int, "frames of the video, 4k + 1 for Wan, 8k + 1 for CogVideoX"),
     "fps": (float, "frames per second of the file"),
     "sampler": (str, "unipc or euler for Wan, ddim or dpm for CogVideoX"),
     "steps": (int, "denoising steps"),

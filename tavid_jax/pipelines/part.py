@@ -53,7 +53,8 @@ class Part:
     int8: bool = False
     on_cpu: bool = False
     added: Params = dataclasses.field(default_factory=dict)
-    _kept: Any = None
+    # Subtree -> weights, or for the host (weights, shardings).
+    _kept: dict[str, Any] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     @property
     def config(self) -> Any:
@@ -90,10 +91,11 @@ class Part:
 
     def _load(self, mesh: Mesh | None, only: str) -> Params:
         started = time.perf_counter()
-        if self._kept is not None and self._kept[0] == only:
-            kept = self._kept[1]
-            return kept if self.keep == "device" else self._placed_tree(kept, mesh)
-        self._kept = None  # the other expert's
+        if only in self._kept:
+            kept = self._kept[only]
+            return kept if self.keep == "device" else jax.tree.map(jax.device_put, *kept)
+        if self.keep == "device":
+            self._kept.clear()  # of two experts, one fits
         place = self._place(mesh)
         prefix = f"{only}/" if only else ""
         leaves = {
@@ -128,18 +130,12 @@ class Part:
 
         return place
 
-    def _placed_tree(self, tree: Params, mesh: Mesh | None) -> Params:
-        host, shardings = tree
-        return jax.tree.map(jax.device_put, host, shardings)
-
     def _release(self, params: Params, only: str) -> None:
         if self.keep == "device":
-            self._kept = (only, params)
-        elif self.keep == "host":
-            if self._kept is None or self._kept[0] != only:
-                host = jax.tree.map(np.asarray, params)
-                shardings = jax.tree.map(lambda leaf: leaf.sharding, params)
-                self._kept = (only, (host, shardings))
+            self._kept[only] = params
+        elif self.keep == "host" and only not in self._kept:
+            shardings = jax.tree.map(lambda leaf: leaf.sharding, params)
+            self._kept[only] = jax.tree.map(np.asarray, params), shardings
 
 
 def open_part(

@@ -19,7 +19,7 @@ class Sampling:
 
     Attributes:
       size_hw: height and width in pixels.
-      frames: of the video, 4k + 1.
+      frames: of the video, 4k + 1 for Wan and 8k + 1 for CogVideoX.
       fps: of the file that is written; also what the model was trained at.
       sampler: "unipc" or "euler" for Wan, "ddim" or "dpm" for CogVideoX.
       steps: evaluations of the backbone (times the branches of guidance).
@@ -166,12 +166,17 @@ class Published:
 
         Raises:
           ValueError: a scale of guidance per expert where there is one, Wan's noise levels for
-            CogVideoX, CogVideoX's varying guidance for Wan.
+            CogVideoX, CogVideoX's varying guidance for Wan; a number of frames that CogVideoX's
+            autoencoder would make more of.
         """
         name = self.backbone
         if isinstance(sampling.guidance, tuple) and len(sampling.guidance) == 2:
             one = self.boundary is None
             _check("guidance", sampling.guidance, not one, f"{name} has one expert, give one scale")
+        if self.family == "cogvideox":
+            rest = (sampling.frames - 1) % 8
+            near = max(1, sampling.frames - rest + (8 if rest > 4 else 0))
+            _check("frames", sampling.frames, rest == 0, f"{name} makes 8k + 1, use {near}")
         for option in ("shift", "grid") if self.family == "cogvideox" else ():
             value = getattr(sampling, option)
             _check(option, value, value is None, f"it is of Wan's noise levels, not of {name}'s")
