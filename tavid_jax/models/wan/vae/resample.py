@@ -5,10 +5,11 @@ from jax import random
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tavid_jax.models.layers.conv import Padding, causal_conv, conv
+from tavid_jax.models.layers.conv import conv
 from tavid_jax.models.layers.linear import Params
+from tavid_jax.models.layers.rows import by_rows
 from tavid_jax.models.wan.vae.config import Stage
-from tavid_jax.models.wan.vae.layers import Past, init_conv, no_frames
+from tavid_jax.models.wan.vae.layers import Past, conv3d, init_conv, no_frames
 
 _TIME = (3, 1, 1)  # taps of a convolution over time alone
 
@@ -38,17 +39,29 @@ def down(
 
     The first frame of a video passes the convolution over time by: 1 + 2m frames become 1 + m.
     """
-    x = _each_frame(params["conv"], x, dtype, stride=2, padding=((0, 1), (0, 1)))
+    x = _each_frame(params["conv"], x, dtype, stride=2, before=0)
     if "time_conv" not in params:
         return x, {}
     last = x[:, -1:]
     if past is not None:
         seen = jnp.concatenate([past, x], axis=1)
-        return conv(params["time_conv"], seen, dtype, strides=(2, 1, 1)), last
+        return _halve_frames(params["time_conv"], seen, dtype), last
     if x.shape[1] == 1:
         return x, last
-    rest = conv(params["time_conv"], x, dtype, strides=(2, 1, 1))
+    rest = _halve_frames(params["time_conv"], x, dtype)
     return jnp.concatenate([x[:, :1], rest], axis=1), last
+
+
+def _halve_frames(
+    params: Params, x: Float[Array, "B T H W I"], dtype: DTypeLike
+) -> Float[Array, "B F H W O"]:
+    """1 + 2m frames to m."""
+
+    def one_share(params: Params, x: Array, missing: tuple[int, int]) -> Array:
+        del missing  # it looks at no other rows
+        return conv(params, x, dtype, strides=(2, 1, 1))
+
+    return by_rows(one_share, params, x)
 
 
 def up(
@@ -59,7 +72,7 @@ def up(
     if "time_conv" in params:
         x, kept = _double_frames(params["time_conv"], x, past, dtype)
     x = jnp.repeat(jnp.repeat(x, 2, axis=2), 2, axis=3)
-    return _each_frame(params["conv"], x, dtype, padding=((1, 1), (1, 1))), kept
+    return _each_frame(params["conv"], x, dtype, before=1), kept
 
 
 def _double_frames(
@@ -74,7 +87,7 @@ def _double_frames(
         first, x, past = x[:, :1], x[:, 1:], no_frames(x, _TIME[0] - 1)
     if x.shape[1] == 0:
         return first, past
-    y, past = causal_conv(params, x, past, dtype)
+    y, past = conv3d(params, x, past, dtype)
     b, frames, h, w, c = x.shape
     pairs = jnp.moveaxis(y.reshape(b, frames, h, w, 2, c), 4, 2)
     return jnp.concatenate([first, pairs.reshape(b, 2 * frames, h, w, c)], axis=1), past
@@ -85,13 +98,17 @@ def _each_frame(
     x: Float[Array, "B T H W I"],
     dtype: DTypeLike,
     *,
+    before: int,
     stride: int = 1,
-    padding: Padding,
 ) -> Float[Array, "B T h w O"]:
-    """A convolution over rows and columns."""
-    frames = x.reshape(-1, *x.shape[2:])
-    y = conv(params, frames, dtype, strides=stride, padding=padding)
-    return y.reshape(*x.shape[:2], *y.shape[1:])
+    """A 3x3 convolution; zeros: one row and column behind the picture, `before` in front of it."""
+
+    def one_share(params: Params, x: Array, missing: tuple[int, int]) -> Array:
+        frames = x.reshape(-1, *x.shape[2:])
+        y = conv(params, frames, dtype, strides=stride, padding=(missing, (before, 1)))
+        return y.reshape(*x.shape[:2], *y.shape[1:])
+
+    return by_rows(one_share, params, x, above=before, below=1, step=stride)
 
 
 def average_down(x: Float[Array, "B T H W I"], stage: Stage) -> Float[Array, "B F h w O"]:
