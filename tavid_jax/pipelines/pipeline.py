@@ -174,6 +174,9 @@ class Pipeline:
             raise ValueError(f"{published.backbone} makes videos from an image: give one")
         if published.backbone == "wan2.1-flf2v-14b" and len(images) < 2:
             raise ValueError(f"{published.backbone} needs a first and a last image")
+        if images and sampling.frames == 1:
+            least = 9 if published.family == "cogvideox" else 5
+            raise ValueError(f"frames 1: the image would be all of it, use at least {least}")
         backbone = self._backbone(sampling, bool(images))
         self._check_noise(job, backbone)
         sampler_of(backbone, published, sampling)  # an unknown solver is told now
