@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from tavid_jax.models.layers import conv_cpu
+from tavid_jax.models.layers.conv_cpu import NAMES
 from tavid_jax.models.layers.linear import Params, dense
+from tavid_jax.parallel.sharding import auto_axes, target_platform
 
 # Zeros (before, after) along each spatial axis.
 Padding = Sequence[tuple[int, int]]
-_NAMES = {2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
 
 
 def conv(
@@ -32,16 +34,21 @@ def conv(
       padding: zeros per axis; None for none.
     """
     kernel = dense(params["kernel"], dtype)
+    x = x.astype(dtype)
     axes = kernel.ndim - 2
     strides = (strides,) * axes if isinstance(strides, int) else tuple(strides)
-    y = jax.lax.conv_general_dilated(
-        x.astype(dtype),
-        kernel,
-        window_strides=strides,
-        padding=((0, 0),) * axes if padding is None else tuple(padding),
-        dimension_numbers=_NAMES[axes],
-    )
+    padding = ((0, 0),) * axes if padding is None else tuple((i, j) for i, j in padding)
+    if _by_blocks(x):
+        y = conv_cpu.convolve(x, kernel, strides, padding)
+    else:
+        y = lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=NAMES[axes])
     return y + params["bias"].astype(dtype)
+
+
+def _by_blocks(x: Array) -> bool:
+    """Whether x is convolved by our own program: on CPUs, in float32, not divided by a mesh."""
+    alone = max(auto_axes().values(), default=1) == 1
+    return alone and x.dtype == jnp.float32 and target_platform() == "cpu"
 
 
 def causal_conv(
