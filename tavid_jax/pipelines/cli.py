@@ -28,6 +28,8 @@ from tavid_jax.pipelines.opening import find, open_pipeline
 from tavid_jax.pipelines.settings import DYNAMIC, PUBLISHED
 from tavid_jax.viz.media import check_mp4
 
+DTYPES = ("bfloat16", "float16", "float32")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Makes the videos; returns the exit code."""
@@ -62,7 +64,7 @@ def _run(args: argparse.Namespace) -> int:
         lora=args.lora,
         dtype=args.dtype,
         memory=_memory(args),
-        mesh={name: int(size) for name, size in map(_pair, args.mesh)} or None,
+        mesh=dict(map(_axis, args.mesh)) or None,
         negative_prompt=_negative(args),
         strict=not args.any_size,
     )
@@ -110,6 +112,13 @@ def _pair(text: str) -> tuple[str, str]:
     if not (name and equals and value):
         raise ValueError(f"{text!r}: write NAME=VALUE")
     return name, value
+
+
+def _axis(text: str) -> tuple[str, int]:
+    name, size = _pair(text)
+    if not size.isdecimal():
+        raise ValueError(f"{text!r}: give a whole number of devices")
+    return name, int(size)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -167,7 +176,7 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     running.add_argument(
         "--batch-size", type=int, default=1, help="videos of equal options made at once"
     )
-    running.add_argument("--dtype", help="default: bfloat16, on a CPU float32")
+    running.add_argument("--dtype", choices=DTYPES, help="default: bfloat16, on a CPU float32")
     running.add_argument(
         "--mesh",
         nargs="+",

@@ -1,5 +1,7 @@
 """Many videos: seeds, batches, orders, options of their own; and nothing compiled twice."""
 
+import logging
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -105,6 +107,15 @@ def test_an_own_negative_prompt_counts_and_an_empty_one_is_empty(pipeline, alone
         "",
         NEGATIVE,
     )
+
+
+def test_what_is_cut_off_a_long_prompt_is_told(pipeline, alone, caplog):
+    long = "a red ball rolls to the left " * 3 + "and then it stops"
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        video = pipeline.sample(long, seed=0, **OPTIONS)
+    assert "the model reads 12; this was cut off:" in caplog.text
+    assert caplog.text.rstrip().endswith("and then it stops")
+    assert video.provenance["prompt"] == long
 
 
 def test_guidance_in_an_interval_of_noise_levels_is_that_of_a_loop_by_hand(opened):

@@ -1,5 +1,6 @@
 """Models, folders and jobs that cannot work: each is told in one sentence, before anything runs."""
 
+import functools
 import json
 import re
 import shutil
@@ -51,7 +52,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def opened(folder):
-    return lambda name: open_pipeline(name, folder(name), strict=False)
+    return functools.cache(lambda name: open_pipeline(name, folder(name), strict=False))
 
 
 def sentence(raised) -> str:
