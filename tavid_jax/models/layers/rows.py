@@ -13,13 +13,58 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Shaped
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Shaped
 
 from tavid_jax.models.layers.attention.sharded import map_devices
+from tavid_jax.models.layers.conv import causal_conv, conv
+from tavid_jax.models.layers.linear import Params
 from tavid_jax.parallel.sharding import auto_axes, partition
 
 CONTEXT = "context"
 _ROWS = 2  # axis of (B, T, H, W, C)
+
+
+def spread_causal_conv(
+    params: Params,
+    x: Float[Array, "B T H W I"],
+    past: Float[Array, "B P H W I"],
+    dtype: DTypeLike,
+) -> tuple[Float[Array, "B T H W O"], Float[Array, "B P H W I"]]:
+    """`conv.causal_conv`, its work divided over the active mesh."""
+    margin = params["kernel"].shape[1] // 2
+
+    def one_share(
+        params: Params, x: Array, past: Array, missing: tuple[int, int]
+    ) -> tuple[Array, Array]:
+        y, past = causal_conv(params, x, past, dtype)
+        if missing == (margin, margin):  # zeros, which the convolution has thought there
+            return y, past
+        own = slice(margin, y.shape[_ROWS] - margin)  # behind neighbours' rows are theirs
+        return y[:, :, own], past[:, :, own]
+
+    return by_rows(one_share, params, x, past, above=margin, below=margin)
+
+
+def spread_frame_conv(
+    params: Params, x: Float[Array, "B T H W I"], dtype: DTypeLike, *, before: int, stride: int = 1
+) -> Float[Array, "B T h w O"]:
+    """A 3x3 convolution of each frame, its work divided over the active mesh.
+
+    Args:
+      params: kernel (3, 3, I, O) and bias (O,).
+      x: frames.
+      dtype: of the product.
+      before: rows and columns of zeros in front of the picture; one is behind it.
+      stride: along rows and columns.
+    """
+
+    def one_share(params: Params, x: Array, missing: tuple[int, int]) -> Array:
+        frames = x.reshape(-1, *x.shape[2:])
+        y = conv(params, frames, dtype, strides=stride, padding=(missing, (before, 1)))
+        return y.reshape(*x.shape[:2], *y.shape[1:])
+
+    return by_rows(one_share, params, x, above=before, below=1, step=stride)
 
 
 def by_rows(

@@ -7,6 +7,7 @@ import pytest
 from tavid_jax.models.cogvideox.vae.autoencoder import CogVideoXVAE, param_shapes
 from tavid_jax.models.cogvideox.vae.config import CogVideoXVAEConfig
 from tavid_jax.parallel.mesh import make_mesh
+from tavid_jax.parallel.sharding import PathTable, shardings_for
 
 VAE = CogVideoXVAE(CogVideoXVAEConfig((4, 6, 10), 1, 3, groups=2, stride_t=2))
 
@@ -29,9 +30,11 @@ def run(method: str, x: jax.Array, axes: dict[str, int]) -> tuple[jax.Array, jax
         out = VAE.apply({"params": params}, x, method=method)
         return out.mean if method == "encode" else out
 
-    tree = params()
+    tree, mesh = params(), make_mesh(axes)
     want = jax.jit(moments_or_pixels)(tree, x)
-    with jax.set_mesh(make_mesh(axes)):
+    # Kernels are stored in parts too, along whatever dimension the devices divide.
+    tree = jax.device_put(tree, shardings_for(tree, mesh, PathTable(min_size=8)))
+    with jax.set_mesh(mesh):
         got = jax.jit(moments_or_pixels)(tree, x)
     return want, got
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tavid_jax.models.layers.conv import causal_conv, conv
 from tavid_jax.models.layers.linear import Params, linear, uniform_fan_in
+from tavid_jax.models.layers.rows import spread_causal_conv, spread_frame_conv
 from tavid_jax.parallel.sharding import constrain
 
 # (parameters of a norm, features) -> normalised features, float32
@@ -54,11 +54,11 @@ def causal(
     past: Float[Array, "B P H W I"] | None,
     dtype: DTypeLike,
 ) -> tuple[Float[Array, "B T H W O"], Float[Array, "B P H W I"]]:
-    """`causal_conv`; in front of the first chunk (past None) its first frame is repeated."""
+    """A causal convolution; in front of the first chunk (past None) its first frame is repeated."""
     x = x.astype(dtype)
     if past is None:
         past = jnp.repeat(x[:, :1], params["kernel"].shape[0] - 1, axis=1)
-    return causal_conv(params, x, past, dtype)
+    return spread_causal_conv(params, x, past, dtype)
 
 
 def resnet(
@@ -98,8 +98,7 @@ def downsample(
         alone = x.shape[1] % 2
         pairs = x[:, alone:].reshape(x.shape[0], x.shape[1] // 2, 2, *x.shape[2:])
         x = jnp.concatenate([x[:, :alone], jnp.mean(pairs, axis=2)], axis=1)
-    padding = ((0, 1), (0, 1))
-    return laid_out(_per_frame(params, x, dtype, strides=2, padding=padding))
+    return laid_out(spread_frame_conv(params, x, dtype, before=0, stride=2))
 
 
 def upsample(
@@ -110,7 +109,7 @@ def upsample(
     if double_time:
         frames = 2 * frames - frames % 2
     x = stretch(x, frames, 2)
-    return laid_out(_per_frame(params, x, dtype, padding=((1, 1), (1, 1))))
+    return laid_out(spread_frame_conv(params, x, dtype, before=1))
 
 
 def stretch(x: Float[Array, "B F h w C"], frames: int, ratio: int) -> Float[Array, "B T H W C"]:
@@ -127,10 +126,3 @@ def stretch(x: Float[Array, "B F h w C"], frames: int, ratio: int) -> Float[Arra
 def laid_out(x: Float[Array, "B T H W C"]) -> Float[Array, "B T H W C"]:
     """x over the mesh: samples over "batch", the picture in strips over "rows"."""
     return constrain(x, "batch", None, "rows", None, None)
-
-
-def _per_frame(
-    params: Params, x: Float[Array, "B T H W I"], dtype: DTypeLike, **options: Any
-) -> Float[Array, "B T h w O"]:
-    y = conv(params, x.reshape(-1, *x.shape[2:]), dtype, **options)
-    return y.reshape(*x.shape[:2], *y.shape[1:])

@@ -16,11 +16,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from tavid_jax.models.layers.attention import Part, Query, attention
-from tavid_jax.models.layers.conv import causal_conv
 from tavid_jax.models.layers.linear import Params, linear, torch_linear, uniform_fan_in
 from tavid_jax.models.layers.mlp import silu
 from tavid_jax.models.layers.norms import init_norm
-from tavid_jax.models.layers.rows import by_rows
+from tavid_jax.models.layers.rows import spread_causal_conv
 from tavid_jax.models.wan.vae.config import Stage
 from tavid_jax.parallel.sharding import constrain, context_ways
 
@@ -60,18 +59,8 @@ def conv3d(
     params: Params, x: Float[Array, "B T H W I"], past: Past, dtype: DTypeLike
 ) -> tuple[Float[Array, "B T H W O"], Past]:
     """Causal convolution; zeros lie before the first frame. Keeps as many frames as it needs."""
-    taps, rows, _ = params["kernel"].shape[:3]
-    past = no_frames(x, taps - 1) if past is None else past
-    margin = rows // 2
-
-    def one_share(params: Params, x: Array, past: Array, missing: tuple[int, int]) -> Any:
-        y, past = causal_conv(params, x, past, dtype)
-        if missing == (margin, margin):  # zeros, which the convolution has thought there
-            return y, past
-        own = slice(margin, y.shape[2] - margin)  # behind neighbours' rows are theirs
-        return y[:, :, own], past[:, :, own]
-
-    return by_rows(one_share, params, x, past, above=margin, below=margin)
+    past = no_frames(x, params["kernel"].shape[0] - 1) if past is None else past
+    return spread_causal_conv(params, x, past, dtype)
 
 
 def no_frames(x: Float[Array, "B T H W C"], count: int) -> Float[Array, "B P H W C"]:

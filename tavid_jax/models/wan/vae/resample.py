@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from tavid_jax.models.layers.conv import conv
 from tavid_jax.models.layers.linear import Params
-from tavid_jax.models.layers.rows import by_rows
+from tavid_jax.models.layers.rows import by_rows, spread_frame_conv
 from tavid_jax.models.wan.vae.config import Stage
 from tavid_jax.models.wan.vae.layers import Past, conv3d, init_conv, no_frames
 
@@ -39,7 +39,7 @@ def down(
 
     The first frame of a video passes the convolution over time by: 1 + 2m frames become 1 + m.
     """
-    x = _each_frame(params["conv"], x, dtype, stride=2, before=0)
+    x = spread_frame_conv(params["conv"], x, dtype, before=0, stride=2)
     if "time_conv" not in params:
         return x, {}
     last = x[:, -1:]
@@ -72,7 +72,7 @@ def up(
     if "time_conv" in params:
         x, kept = _double_frames(params["time_conv"], x, past, dtype)
     x = jnp.repeat(jnp.repeat(x, 2, axis=2), 2, axis=3)
-    return _each_frame(params["conv"], x, dtype, before=1), kept
+    return spread_frame_conv(params["conv"], x, dtype, before=1), kept
 
 
 def _double_frames(
@@ -91,24 +91,6 @@ def _double_frames(
     b, frames, h, w, c = x.shape
     pairs = jnp.moveaxis(y.reshape(b, frames, h, w, 2, c), 4, 2)
     return jnp.concatenate([first, pairs.reshape(b, 2 * frames, h, w, c)], axis=1), past
-
-
-def _each_frame(
-    params: Params,
-    x: Float[Array, "B T H W I"],
-    dtype: DTypeLike,
-    *,
-    before: int,
-    stride: int = 1,
-) -> Float[Array, "B T h w O"]:
-    """A 3x3 convolution; zeros: one row and column behind the picture, `before` in front of it."""
-
-    def one_share(params: Params, x: Array, missing: tuple[int, int]) -> Array:
-        frames = x.reshape(-1, *x.shape[2:])
-        y = conv(params, frames, dtype, strides=stride, padding=(missing, (before, 1)))
-        return y.reshape(*x.shape[:2], *y.shape[1:])
-
-    return by_rows(one_share, params, x, above=before, below=1, step=stride)
 
 
 def average_down(x: Float[Array, "B T H W I"], stage: Stage) -> Float[Array, "B F h w O"]:
