@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,6 +13,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
 
+from tavid_jax.models.layers.autoencoder import VideoAutoencoder
+from tavid_jax.models.layers.posterior import Posterior
 from tavid_jax.models.layers.tiling import Tiles
 from tavid_jax.models.text.cleaning import clean
 from tavid_jax.models.text.lengths import cut, zero_padded
@@ -80,9 +83,30 @@ def encode_clip(
     return tokens
 
 
+# Compiled once for each autoencoder and size, whatever pipeline asks.
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _encode(
+    module: VideoAutoencoder, chunk: int | None, tiles: Tiles | None, params: Any, video: jax.Array
+) -> Posterior:
+    how = {"chunk": chunk, "tiles": tiles, "method": type(module).encode}
+    return module.apply({"params": params}, video, **how)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _decode(
+    module: VideoAutoencoder,
+    chunk: int | None,
+    tiles: Tiles | None,
+    params: Any,
+    latents: jax.Array,
+) -> jax.Array:
+    how = {"chunk": chunk, "tiles": tiles, "method": type(module).decode}
+    return module.apply({"params": params}, module.denormalise(latents), **how)
+
+
 @dataclasses.dataclass(frozen=True)
 class Autoencoding:
-    """The autoencoder's programs; jitted once for each size.
+    """The autoencoder at work.
 
     Attributes:
       part: the autoencoder.
@@ -92,11 +116,6 @@ class Autoencoding:
     part: Part
     memory: Memory
 
-    def __post_init__(self):
-        # Programs are kept by what `jax.jit` is given: one wrapper for the life of this object.
-        object.__setattr__(self, "_encode", jax.jit(self._encoded))
-        object.__setattr__(self, "_decode", jax.jit(self._decoded))
-
     @property
     def tiles(self) -> Tiles | None:
         """Of the pictures."""
@@ -104,32 +123,13 @@ class Autoencoding:
 
     def encode(self, params: Any, video: Float[np.ndarray, "T H W 3"]) -> Any:
         """The posterior of one video (with a batch axis)."""
-        return self._encode(params, jnp.asarray(video)[None])
+        how = self.part.module, self.memory.chunk, self.tiles
+        return _encode(*how, params, jnp.asarray(video)[None])
 
     def decode(self, params: Any, latents: Float[np.ndarray, "F h w C"]) -> np.ndarray:
         """Pixels (T, H, W, 3) in [-1, 1] of a latent in the transformer's units."""
-        return _on_host(self._decode(params, jnp.asarray(latents)[None]))[0]
-
-    def _encoded(self, params: Any, video: jax.Array) -> Any:
-        apply, module = self.part.module.apply, self.part.module
-        return apply(
-            {"params": params},
-            video,
-            chunk=self.memory.chunk,
-            tiles=self.tiles,
-            method=type(module).encode,
-        )
-
-    def _decoded(self, params: Any, latents: jax.Array) -> jax.Array:
-        apply, module = self.part.module.apply, self.part.module
-        latents = module.denormalise(latents)
-        return apply(
-            {"params": params},
-            latents,
-            chunk=self.memory.chunk,
-            tiles=self.tiles,
-            method=type(module).decode,
-        )
+        how = self.part.module, self.memory.chunk, self.tiles
+        return _on_host(_decode(*how, params, jnp.asarray(latents)[None]))[0]
 
     def first_frame(self, params: Any, image: Image) -> Float[np.ndarray, "1 h w C"]:
         """A picture alone as the clean first latent frame: Wan 2.2 TI2V."""

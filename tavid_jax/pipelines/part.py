@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -26,6 +25,11 @@ from tavid_jax.weights.quantised import is_large_kernel, quantise_leaf
 from tavid_jax.weights.table import nest
 
 Params = dict[str, Any]
+
+
+@functools.partial(jax.jit, static_argnums=(0,))
+def _apply(module: Any, params: Params, *inputs: Any) -> jax.Array:
+    return module.apply({"params": params}, *inputs)
 
 
 @dataclasses.dataclass
@@ -61,10 +65,9 @@ class Part:
         """The architecture."""
         return self.opened.config
 
-    @functools.cached_property
-    def apply(self) -> Callable[..., Any]:
-        """(params, *inputs) -> the module's output; compiled once for each shape of inputs."""
-        return jax.jit(lambda params, *inputs: self.module.apply({"params": params}, *inputs))
+    def apply(self, params: Params, *inputs: Any) -> jax.Array:
+        """The module's output; compiled once for each shape of inputs, whatever pipeline asks."""
+        return _apply(self.module, params, *inputs)
 
     def device(self) -> Any:
         """A context in which new arrays and programs are where this part lives."""
@@ -75,6 +78,9 @@ class Part:
     @contextlib.contextmanager
     def hold(self, mesh: Mesh | None = None, only: str = "") -> Iterator[Params]:
         """The weights, for as long as the context lasts.
+
+        Their memory is free again when the caller's name for them is gone too: let the context be
+        the last thing that a function does.
 
         Args:
           mesh: to lay them out on.
@@ -87,7 +93,6 @@ class Part:
             finally:
                 self._release(params, only)
                 del params
-                gc.collect()
 
     def _load(self, mesh: Mesh | None, only: str) -> Params:
         started = time.perf_counter()
