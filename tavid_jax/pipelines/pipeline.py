@@ -60,7 +60,7 @@ class _Task:
     @property
     def program(self) -> tuple[Any, ...]:
         """Tasks of equal values share one compiled program."""
-        return self.sampling, self.backbone.given_frames
+        return self.sampling, self.backbone.given_frames, len(self.images)
 
 
 @dataclasses.dataclass(eq=False)
@@ -282,16 +282,19 @@ class Pipeline:
             batch.state = self._noise(batch)
         for expert in experts:
             mine = [b for b in batches if any(s.expert == expert for s in b.segments)]
-            if not mine:
-                continue
-            with self.parts[TRANSFORMER].hold(self.mesh, expert) as params:
-                for batch in mine:
-                    self._walk(params, batch, expert)
+            if mine:
+                self._serve(mine, expert)
         for batch in batches:
             for task, latents in zip(batch.tasks, np.asarray(batch.state.x), strict=True):
                 task.latents = latents[-self._decoded_frames(task) :]
             batch.state = None
         self._told.show(self._done, last=True)
+
+    def _serve(self, batches: list[_Batch], expert: str) -> None:
+        """One expert's steps; on return nothing refers to its weights, so the next one has room."""
+        with self.parts[TRANSFORMER].hold(self.mesh, expert) as params:
+            for batch in batches:
+                self._walk(params, batch, expert)
 
     def _walk(self, params: Any, batch: _Batch, expert: str) -> None:
         """The segments of one expert."""
