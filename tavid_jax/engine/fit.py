@@ -16,9 +16,11 @@ from tavid_jax.engine.program import Program, abstract_batch
 from tavid_jax.parallel.ahead import GIB, Report, compile_for, topology_mesh
 from tavid_jax.parallel.flops import Count, count
 from tavid_jax.parallel.mesh import BATCH_AXES
-from tavid_jax.parallel.sharding import batch_sharding, paths
+from tavid_jax.parallel.sharding import batch_sharding, compiling_for, paths
 
 TRAIN = "train"
+# A platform without kernels of its own.
+NO_CHIP = "none"
 WHAT = (TRAIN, "sample", "encode", "decode")
 
 
@@ -131,7 +133,8 @@ class _Step:
     def count(self) -> Count:
         """Operations; traced without a mesh and for no chip, so that they are the model's own."""
         bare = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self.arguments)
-        return count(self.pure, *bare)
+        with compiling_for(NO_CHIP):
+            return count(self.pure, *bare)
 
 
 def fit(

@@ -12,6 +12,7 @@ from tavid_jax.engine.fit import fit, short, size
 from tavid_jax.engine.method import Method, Phase, Spec
 from tavid_jax.engine.placement import abstract_params, split_trainable
 from tavid_jax.engine.program import Program
+from tavid_jax.models.layers.conv import conv
 from tavid_jax.parallel.ahead import GIB
 from tavid_jax.parallel.mesh import make_mesh
 from tests.engine import toy
@@ -156,6 +157,26 @@ def test_bad_questions(changes: dict, options: dict, message: str):
 def test_a_method_without_a_sampling_step_is_named():
     with pytest.raises(ValueError, match="has no phase 'sample': none has; use --what=train"):
         fit(config(), toy.ToySystem(), "cpu:1", what="sample")
+
+
+class Convolver(Adapter):
+    def phases(self):
+        shape = {"x": Spec((1, 64, 64, 96), np.float32, (None, "rows", None, None))}
+        return {"decode": Phase(self.convolve, self.init_kernel, shape)}
+
+    def init_kernel(self, rng):
+        return {"kernel": jnp.zeros((3, 3, 96, 96)), "bias": jnp.zeros((96,))}
+
+    def convolve(self, params, batch, rng):
+        return {"x": conv(params, batch["x"][:, 0], jnp.float32, padding=((1, 1), (1, 1)))}
+
+
+def test_operations_are_those_of_the_model_not_of_a_chip():
+    """CPUs convolve by a way that multiplies less; the count does not say so."""
+    answer = fit(config(), toy.ToySystem(fit=Convolver()), "cpu:1", what="decode")
+    borders = (64 * 3 - 2) ** 2 / (64 * 3) ** 2
+    products = 2 * 9 * 96 * 96 * 64 * 64
+    assert borders * products <= answer.count.flops <= 1.01 * products
 
 
 def test_table_says_what_is_missing():
