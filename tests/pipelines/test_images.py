@@ -34,6 +34,19 @@ def test_refuses_what_is_no_picture(tmp_path):
         read_image(np.zeros((4, 5), np.uint8))
 
 
+def test_photographs_are_turned(tmp_path):
+    image, exif = ramp(9, 7), Image.Exif()
+    exif[0x0112] = 6  # the camera stood on its right side
+    Image.fromarray(image).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.rot90(image, -1))
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_refuses_more_than_8_bits(dtype):
+    with pytest.raises(ValueError, match="the image has more than 8 bits per pixel"):
+        read_image(Image.fromarray(np.ones((4, 5), dtype)))
+
+
 @pytest.mark.parametrize("kind", ["channel", "palette"])
 def test_refuses_transparency(tmp_path, kind):
     image = Image.fromarray(ramp(4, 5)).convert("RGBA" if kind == "channel" else "P")

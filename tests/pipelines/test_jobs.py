@@ -39,6 +39,13 @@ def test_fields_of_a_job_and_of_sampling_stand_side_by_side(written, tmp_path):
     assert (first.negative_prompt, first.image) == (None, None)
 
 
+def test_what_editors_and_writers_of_json_leave_in_a_file(tmp_path):
+    """The byte order mark and line ends of Windows; separators that JSON need not escape."""
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(b'\xef\xbb\xbf{"prompt": "a"}\r\n\r\n{"prompt": "b\xe2\x80\xa8c\xc2\x85"}\r\n')
+    assert [job.prompt for job in read_jobs(file)] == ["a", "b\u2028c\x85"]
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [

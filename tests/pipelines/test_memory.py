@@ -141,8 +141,8 @@ def test_branches_of_guidance_one_after_the_other_give_the_same(opened, plain):
     assert relative_error(video.latents, plain.latents) < 1e-5
 
 
-def test_eight_bits_cost_little_and_save_three_quarters(opened, plain):
-    """Measured: the latents of random weights move by a twentieth of their size at most."""
+def test_eight_bits_cost_little_and_save_memory(opened, plain):
+    """Measured on these random weights: the latents move by 0.5% of their size."""
     pytest.importorskip("qwix")
     pipeline = opened(int8=("transformer", "text_encoder"))
     for name in ("transformer", "text_encoder"):
@@ -151,7 +151,7 @@ def test_eight_bits_cost_little_and_save_three_quarters(opened, plain):
         assert blocks[1] < 0.5 * blocks[0]  # biases, norms and scales weigh here
     video = pipeline.sample(PROMPT, seed=1, **OPTIONS)
     difference = np.linalg.norm(video.latents - plain.latents) / np.linalg.norm(plain.latents)
-    assert 1e-4 < difference < 0.05
+    assert 1e-4 < difference < 0.01
     assert video.provenance["int8"] == ["transformer", "text_encoder"]
     assert video.provenance["config"] != plain.provenance["config"]
 

@@ -140,11 +140,33 @@ def test_what_ends_a_run_leaves_whole_files_only(folder, jobs, tmp_path, monkeyp
         ([MODEL, "x", "--prompt", "a", "--part", "vae"], "'vae': write NAME=VALUE"),
         ([MODEL, "x", "--prompt", "a", "--mesh", "fsdp=two"], "'fsdp=two': give a whole number"),
         ([MODEL, "x", "--prompt", "a", "--negative-prompt-file", "gone.txt"], "gone.txt"),
+        ([MODEL, "x", "--prompt", "a", "--out", "file/new"], "file is no folder, choose another"),
     ],
 )
 def test_bad_arguments_end_with_one_line(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x").mkdir()
+    (tmp_path / "file").touch()
     assert main(arguments) == 1
     printed = capsys.readouterr().err
     assert printed.startswith("error: ") and message in printed and "Traceback" not in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--size-hw", "big"], "'big': give height x width, such as 480x832"),
+        (["--size-hw", "480x832x3"], "'480x832x3': give height x width"),
+        (["--guidance", "4,"], "'4,': give a scale, or HIGH,LOW"),
+    ],
+)
+def test_values_of_another_form_are_shown_how(arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([MODEL, "x", "--prompt", "a", *arguments])
+    assert message in capsys.readouterr().err
+
+
+def test_a_third_scale_of_guidance_is_not_dropped(folder, capsys):
+    given = [MODEL, str(folder), *SMALL, "--prompt", "a", "--guidance", "4,3,2"]
+    assert main(given) == 1
+    assert "guidance (4.0, 3.0, 2.0): give a scale from 0" in capsys.readouterr().err
