@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -51,6 +52,7 @@ def _run(args: argparse.Namespace) -> int:
     check_mp4()
     jobs = _jobs(args)
     out = Path(args.out)
+    _check_folder(out)
     taken = [job.name for job in jobs if (out / f"{job.name}.mp4").exists()]
     if taken and not args.overwrite:
         raise ValueError(
@@ -72,6 +74,15 @@ def _run(args: argparse.Namespace) -> int:
         path = video.save(out / f"{video.name}.mp4")
         logging.info("%s after %.0f s", path, time.perf_counter() - started)
     return 0
+
+
+def _check_folder(out: Path) -> None:
+    """Whether videos can be written there: to be asked before hours of work. Makes nothing."""
+    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ValueError(f"--out {out}: {there} is no folder, choose another")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"--out {out}: {there} cannot be written to, choose another")
 
 
 def _jobs(args: argparse.Namespace) -> list[Job]:
@@ -104,7 +115,7 @@ def _memory(args: argparse.Namespace) -> Memory:
 def _negative(args: argparse.Namespace) -> str:
     if args.negative_prompt_file is None:
         return args.negative_prompt
-    return Path(args.negative_prompt_file).read_text(encoding="utf-8").strip()
+    return Path(args.negative_prompt_file).read_text(encoding="utf-8-sig").strip()
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -122,13 +133,18 @@ def _axis(text: str) -> tuple[str, int]:
 
 
 def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    return int(height), int(width)
+    parts = text.split("x")
+    if len(parts) != 2 or not all(part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r}: give height x width, such as 480x832")
+    return int(parts[0]), int(parts[1])
 
 
-def _guidance(text: str) -> float | tuple[float, float]:
-    scales = [float(part) for part in text.split(",")]
-    return scales[0] if len(scales) == 1 else (scales[0], scales[1])
+def _guidance(text: str) -> float | tuple[float, ...]:
+    try:
+        scales = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a scale, or HIGH,LOW") from error
+    return scales[0] if len(scales) == 1 else scales
 
 
 # Options of a job that the command line sets: name -> (type, what it is).

@@ -60,7 +60,7 @@ def find_parts(
         raise WeightsError(
             f"{source} lacks parts of the model; it holds {inside}. Missing\n  "
             + "\n  ".join(lost)
-            + "\nComplete the folder, or say where they lie (parts={'vae': ...})"
+            + "\nComplete the folder, or say where they lie (parts={'vae': ...}, --part vae=...)"
         )
     return found | {part: given[part] for part in needed if part in given}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tavid_jax.pipelines.jobs import ImageSource
 
@@ -18,10 +18,11 @@ def read_image(source: ImageSource) -> UInt8[np.ndarray, "H W 3"]:
 
     Args:
       source: a file of any format that Pillow opens, an array (H, W, 3) of uint8, or a picture.
+        Photographs are turned as their camera notes.
 
     Raises:
-      ValueError: not there, unreadable, of another type, or with transparency, which no video
-        model knows: lay it on a background first.
+      ValueError: not there, unreadable, of another type, of more than 8 bits, or with
+        transparency, which no video model knows: lay it on a background first.
     """
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
@@ -41,7 +42,12 @@ def read_image(source: ImageSource) -> UInt8[np.ndarray, "H W 3"]:
             f"{name} has an alpha channel: lay it on a background and save it without "
             "transparency (for example as a JPEG)"
         )
-    return np.asarray(image.convert("RGB"))
+    if image.mode[0] in "IF":  # Pillow would cut off what is above 255
+        raise ValueError(
+            f"{name} has more than 8 bits per pixel ({image.mode}): scale it to 0..255 and save "
+            "it with 8"
+        )
+    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
 
 def fit_image(

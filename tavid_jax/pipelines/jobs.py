@@ -150,6 +150,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        # Windows editors begin with a mark. Only line feeds end lines: texts may hold the others.
+        return path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: jobs cannot be read ({error})") from error

@@ -184,6 +184,6 @@ def open_part(
         raise WeightsError(
             f"{name}: {source} is not the published model:\n  "
             + "\n  ".join(lines)
-            + "\nGive the model's own name, or strict=False to use it as it is"
+            + "\nGive the model's own name, or strict=False (--any-size) to use it as it is"
         )
     return Part(name, opened, make(opened.config), **options)

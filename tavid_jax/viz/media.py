@@ -9,6 +9,7 @@ import io
 import json
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -229,7 +230,10 @@ def _mp4(frames: np.ndarray, fps: float, hold_last: float, note: str, quality: i
             path, (even.shape[2], even.shape[1]), fps=fps, codec="libx264", quality=None,
             macro_block_size=1, output_params=options, pix_fmt_in="rgb24",
         )  # fmt: skip
-        writer.send(None)
+        with warnings.catch_warnings():
+            # JAX warns of every fork; behind this one comes nothing but ffmpeg.
+            warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
+            writer.send(None)
         for frame in np.concatenate([even, held]):
             writer.send(np.ascontiguousarray(frame))
         writer.close()

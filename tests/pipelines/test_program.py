@@ -47,7 +47,7 @@ def test_files_tell_what_made_them(video, tmp_path, ending):
     assert (told["seed"], told["model"]) == (5, MODEL)
     assert set(told["weights"]) == {"transformer", "vae", "text_encoder"}
     assert told["sampling"]["shift"] == 3 and told["sampling"]["size_hw"] == [32, 64]
-    assert len(told["config"]) == 12
+    assert len(told["config"]) == 12 and told["images"] == []
     assert list(path.parent.iterdir()) == [path]
 
 
