@@ -60,7 +60,9 @@ class _Task:
     @property
     def program(self) -> tuple[Any, ...]:
         """Tasks of equal values share one compiled program."""
-        return self.sampling, self.backbone.given_frames, len(self.images)
+        # What only encoding or the file reads does not count.
+        read = dataclasses.replace(self.sampling, fps=1, fit=None, posterior="sample")
+        return read, self.backbone.given_frames, len(self.images)
 
 
 @dataclasses.dataclass(eq=False)
@@ -366,6 +368,7 @@ class Pipeline:
             "seed": int(task.job.seed),
             "prompt": task.job.prompt,
             "negative_prompt": self._negative(task),
+            "images": [hashlib.sha256(x.tobytes()).hexdigest()[:12] for x in task.images],
             **made_with,
         }
 
