@@ -33,8 +33,10 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
     "pipelines": (
         "data.video",
         "diffusion",
+        "engine.interrupt",
         "engine.log",
         "engine.method",
+        "engine.preemption",
         "engine.telemetry",
         "models",
         "parallel",

@@ -23,12 +23,14 @@ from typing import Any
 from absl import logging
 
 from tavid_jax.engine.log import set_up_logging
+from tavid_jax.engine.preemption import INTERRUPT_EXIT_CODE
 from tavid_jax.pipelines.jobs import Job, read_jobs
 from tavid_jax.pipelines.memory import KEEP, SMALLEST, Memory
 from tavid_jax.pipelines.opening import find, open_pipeline
 from tavid_jax.pipelines.settings import DYNAMIC, PUBLISHED
 from tavid_jax.viz.media import check_mp4
 
+INTERRUPTED = "interrupted; videos that were written are whole"
 DTYPES = ("bfloat16", "float16", "float32")
 
 
@@ -43,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; videos that were written are whole", file=sys.stderr)
-        return 130
+        print(INTERRUPTED, file=sys.stderr)
+        return INTERRUPT_EXIT_CODE
 
 
 def _run(args: argparse.Namespace) -> int:
