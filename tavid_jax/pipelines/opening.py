@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from tavid_jax.models.cogvideox.transformer import CogVideoX
+from tavid_jax.models.layers.attention import IMPLEMENTATIONS
 from tavid_jax.models.text.sharding import SHARDING as TEXT_SHARDING
 from tavid_jax.models.text.t5 import T5Encoder
 from tavid_jax.models.text.tokenizer import Tokenizer
@@ -66,12 +67,14 @@ def open_pipeline(
       strict: whether a checkpoint of other sizes than the published ones is refused.
 
     Raises:
-      ValueError: an unknown name, or a mesh that does not fit the devices.
+      ValueError: an unknown name, type or attention, or a mesh that does not fit the devices.
       WeightsError: parts that are missing or do not fit.
     """
     published = find(name)
     memory = Memory() if memory is None else memory
-    dtype = _default_dtype() if dtype is None else dtype
+    dtype = _dtype(dtype)
+    if attention not in IMPLEMENTATIONS:
+        raise ValueError(f"attention {attention!r}: there are {', '.join(IMPLEMENTATIONS)}")
     needed = [TRANSFORMER, VAE, TEXT, TOKENIZER]
     needed += [IMAGE] if published.image_encoder else []
     where = find_parts(path, needed, parts)
@@ -102,8 +105,16 @@ def find(name: str) -> Published:
     return PUBLISHED[name]
 
 
-def _default_dtype() -> DTypeLike:
-    return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+def _dtype(given: DTypeLike | None) -> DTypeLike:
+    if given is None:
+        return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    try:
+        known = jnp.issubdtype(jnp.dtype(given), jnp.floating)
+    except TypeError:
+        known = False
+    if not known:
+        raise ValueError(f"dtype {given!r}: give one of floats, such as bfloat16 or float32")
+    return given
 
 
 def _open(

@@ -214,3 +214,16 @@ def test_the_bad_one_of_many_jobs_is_named_before_anything_is_made(opened):
         opened(T2V).run(jobs)  # not a step of it is taken
     with pytest.raises(ValueError, match="batch_size 0 must be at least 1"):
         opened(T2V).run(jobs[:1], batch_size=0)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"dtype": "float33"}, "dtype 'float33': give one of floats"),
+        ({"dtype": "int8"}, "dtype 'int8': give one of floats"),
+        ({"attention": "fast"}, "attention 'fast': there are auto, xla"),
+    ],
+)
+def test_options_that_nothing_knows(folder, option, message):
+    with pytest.raises(ValueError, match=message):
+        open_pipeline(T2V, folder(T2V), strict=False, **option)
