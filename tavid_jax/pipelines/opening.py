@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
 from tavid_jax.models.cogvideox.transformer import CogVideoX
@@ -91,7 +92,7 @@ def open_pipeline(
         opened,
         Tokenizer.open(where[TOKENIZER]),
         memory,
-        None if mesh is None else make_mesh(dict(mesh)),
+        None if mesh is None else _mesh(mesh),
         negative_prompt,
     )
 
@@ -103,6 +104,13 @@ def find(name: str) -> Published:
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"no model {name!r}; {hint}There are {', '.join(PUBLISHED)}")
     return PUBLISHED[name]
+
+
+def _mesh(axes: Mapping[str, int]) -> Mesh:
+    try:
+        return make_mesh(dict(axes))
+    except ValueError as error:  # which speaks of the flags of training
+        raise ValueError(str(error).replace("--config.mesh.", "mesh axis ")) from error
 
 
 def _dtype(given: DTypeLike | None) -> DTypeLike:

@@ -222,6 +222,7 @@ def test_the_bad_one_of_many_jobs_is_named_before_anything_is_made(opened):
         ({"dtype": "float33"}, "dtype 'float33': give one of floats"),
         ({"dtype": "int8"}, "dtype 'int8': give one of floats"),
         ({"attention": "fast"}, "attention 'fast': there are auto, xla"),
+        ({"mesh": {"fsdp": 3}}, "3 devices but 1 are there: set mesh axis fsdp=1$"),
     ],
 )
 def test_options_that_nothing_knows(folder, option, message):
