@@ -27,7 +27,7 @@ from tavid_jax.engine.preemption import INTERRUPT_EXIT_CODE
 from tavid_jax.pipelines.jobs import Job, read_jobs
 from tavid_jax.pipelines.memory import KEEP, SMALLEST, Memory
 from tavid_jax.pipelines.opening import find, open_pipeline
-from tavid_jax.pipelines.settings import DYNAMIC, PUBLISHED
+from tavid_jax.pipelines.settings import DYNAMIC, FITS, PUBLISHED
 from tavid_jax.viz.media import check_mp4
 
 INTERRUPTED = "interrupted; videos that were written are whole"
@@ -159,7 +159,7 @@ _SAMPLING: dict[str, tuple[Any, str]] = {
     "guidance": (_guidance, "scale of guidance; HIGH,LOW for two experts"),
     "dynamic": (str, f"CogVideoX's varying guidance: {', '.join(DYNAMIC)}"),
     "shift": (float, "of Wan's noise levels"),
-    "fit": (str, "how an image becomes the video's size: cover or stretch"),
+    "fit": (str, f"how an image becomes the video's size: {', '.join(FITS)}"),
 }
 
 

@@ -25,7 +25,7 @@ from tavid_jax.pipelines.backbones import Backbone, CogVideoXBackbone, Geometry,
 from tavid_jax.pipelines.denoising import Denoiser, Segment, sampler_of, scales_of, segments_of
 from tavid_jax.pipelines.encoding import Autoencoding, encode_clip, encode_prompts
 from tavid_jax.pipelines.folder import IMAGE, TEXT, TRANSFORMER, VAE
-from tavid_jax.pipelines.images import fit_image, read_image, to_bytes
+from tavid_jax.pipelines.images import fit_image, read_image, size_of_area, to_bytes
 from tavid_jax.pipelines.jobs import Job
 from tavid_jax.pipelines.memory import Memory
 from tavid_jax.pipelines.part import Part
@@ -179,11 +179,24 @@ class Pipeline:
         if images and sampling.frames == 1:
             least = 9 if published.family == "cogvideox" else 5
             raise ValueError(f"frames 1: the image would be all of it, use at least {least}")
+        read = tuple(read_image(image) for image in images)
+        if read and sampling.fit in ("area", "area_published"):
+            sampling = self._by_area(sampling, read[0].shape[:2])
         backbone = self._backbone(sampling, bool(images))
         self._check_noise(job, backbone)
         sampler_of(backbone, published, sampling)  # an unknown solver is told now
-        read = tuple(read_image(image) for image in images)
         return _Task(job, name, sampling, backbone, read)
+
+    def _by_area(self, sampling: Sampling, image_hw: tuple[int, int]) -> Sampling:
+        """Of a size with the image's aspect ratio."""
+        multiple = self.parts[VAE].config.stride_hw * self.parts[TRANSFORMER].config.patch_size[1]
+        published = sampling.fit == "area_published"
+        height, width = sampling.size_hw
+        size_hw = size_of_area(image_hw, height * width, multiple, published=published)
+        # What was published resizes each axis on its own; the ratio is nearly the image's.
+        return dataclasses.replace(
+            sampling, size_hw=size_hw, fit="stretch" if published else "cover"
+        )
 
     def _backbone(self, sampling: Sampling, has_image: bool) -> Backbone:
         model, geometry = (

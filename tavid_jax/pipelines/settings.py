@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 DYNAMIC = ("none", "timestep", "index")
-FITS = ("cover", "stretch")
+FITS = ("cover", "stretch", "area", "area_published")
 POSTERIORS = ("sample", "mode")
 
 
@@ -32,8 +32,10 @@ class Sampling:
       shift: of Wan's noise levels; None is what was published for the size.
       grid: Wan's noise levels: "diffusers", or None for those of the original code.
       posterior: how CogVideoX's image becomes a latent: "sample" (as published) or "mode".
-      fit: how an image becomes size_hw: "cover" keeps its aspect ratio and cuts off what stands
-        out, "stretch" does neither. None is "cover".
+      fit: how an image becomes size_hw. "cover" keeps its aspect ratio and cuts off what stands
+        out, "stretch" does neither. "area": the video gets the image's aspect ratio and about as
+        many pixels as size_hw has; "area_published": the same, rounded as Wan's code does it
+        (see `images.size_of_area`). None is "cover".
 
     Raises:
       ValueError: a value out of range, by name.

@@ -69,3 +69,13 @@ def test_pairs_of_experts(tmp_path, name, guidance, high, shift):
         (high, True, "high_noise"),
         (STEPS - high, guidance[1] > 1, "low_noise"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("fit", "size_hw"), [("area", (96, 160)), ("area_published", (96, 160)), ("cover", (128, 128))]
+)
+def test_a_video_of_the_pictures_aspect_ratio(ti2v, fit, size_hw):
+    """Sides are multiples of 32: sixteen pixels a position, two positions a patch."""
+    options = dict(size_hw=(128, 128), frames=5, steps=1, guidance=1.0, fit=fit)
+    video = ti2v[0].sample("a ball", image=picture((60, 100), 5), **options)
+    assert video.frames.shape == (5, *size_hw, 3)
