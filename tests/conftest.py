@@ -142,3 +142,10 @@ def key_reuse_checked():
     """
     with jax.debug_key_reuse(True):
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_are_dropped():
+    """Behind each file: thousands of compiled programs exhaust a process's memory maps."""
+    yield
+    jax.clear_caches()
