@@ -1,19 +1,25 @@
 """Convolutions over space and time, channels last."""
 
+import math
 from collections.abc import Sequence
 
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from tavid_jax.models.layers import conv_cpu
 from tavid_jax.models.layers.conv_cpu import NAMES
-from tavid_jax.models.layers.linear import Params, dense
+from tavid_jax.models.layers.linear import Params, dense, uniform_fan_in
 from tavid_jax.parallel.sharding import auto_axes, target_platform
 
 # Zeros (before, after) along each spatial axis.
 Padding = Sequence[tuple[int, int]]
+
+
+def init_conv(key: PRNGKeyArray, taps: Sequence[int], n_in: int, n_out: int) -> Params:
+    """Kernel (*taps, n_in, n_out) and bias (n_out,), as PyTorch initialises them."""
+    return uniform_fan_in(key, (*taps, n_in, n_out), fan_in=math.prod(taps) * n_in)
 
 
 def conv(

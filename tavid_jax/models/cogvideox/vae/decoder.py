@@ -6,6 +6,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from tavid_jax.models.cogvideox.vae import layers
 from tavid_jax.models.cogvideox.vae.config import CogVideoXVAEConfig
+from tavid_jax.models.layers.conv import init_conv
 from tavid_jax.models.layers.linear import Params, linear
 from tavid_jax.models.layers.norms import group_norm, init_norm
 
@@ -27,7 +28,7 @@ def init_decoder(key: PRNGKeyArray, config: CogVideoXVAEConfig) -> Params:
         level = _init_level(keys[index], (before, *((config.resnets + 1) * (width,))), latents)
         if index:
             up_key = jax.random.fold_in(keys[index], 0)
-            level["up"] = layers.init_conv(up_key, (3, 3), width, width)
+            level["up"] = init_conv(up_key, (3, 3), width, width)
         params[f"level{index}"] = level
         before = width
     return params | {
@@ -54,8 +55,8 @@ def init_spatial_norm(key: PRNGKeyArray, width: int, latents: int) -> Params:
     scale_key, shift_key = jax.random.split(key)
     return {
         "norm": init_norm(width),
-        "scale": layers.init_conv(scale_key, (), latents, width),
-        "shift": layers.init_conv(shift_key, (), latents, width),
+        "scale": init_conv(scale_key, (), latents, width),
+        "shift": init_conv(shift_key, (), latents, width),
     }
 
 

@@ -6,6 +6,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from tavid_jax.models.cogvideox.vae import layers
 from tavid_jax.models.cogvideox.vae.config import CogVideoXVAEConfig
+from tavid_jax.models.layers.conv import init_conv
 from tavid_jax.models.layers.linear import Params
 from tavid_jax.models.layers.norms import group_norm, init_norm
 
@@ -21,7 +22,7 @@ def init_encoder(key: PRNGKeyArray, config: CogVideoXVAEConfig) -> Params:
         params[f"level{index}"] = _init_level(level_key, widths)
         if index + 1 < len(config.widths):
             down_key = jax.random.fold_in(level_key, 0)
-            params[f"level{index}"]["down"] = layers.init_conv(down_key, (3, 3), width, width)
+            params[f"level{index}"]["down"] = init_conv(down_key, (3, 3), width, width)
         before = width
     return params | {
         "mid": _init_level(middle, (bottom, bottom, bottom)),

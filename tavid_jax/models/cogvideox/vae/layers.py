@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tavid_jax.models.layers.linear import Params, linear, uniform_fan_in
+from tavid_jax.models.layers.conv import init_conv
+from tavid_jax.models.layers.linear import Params, linear
 from tavid_jax.models.layers.rows import spread_causal_conv, spread_frame_conv
 from tavid_jax.parallel.sharding import constrain
 
@@ -16,14 +17,6 @@ from tavid_jax.parallel.sharding import constrain
 Norm = Callable[[Params, Array], Array]
 # Frames before the chunk, per causal convolution: a nested dict like that of the parameters.
 Past = Mapping[str, Any]
-
-
-def init_conv(key: PRNGKeyArray, taps: tuple[int, ...], n_in: int, n_out: int) -> Params:
-    """Kernel (*taps, I, O) and bias (O,), as PyTorch initialises them."""
-    fan_in = n_in
-    for tap in taps:
-        fan_in *= tap
-    return uniform_fan_in(key, (*taps, n_in, n_out), fan_in)
 
 
 def init_causal(key: PRNGKeyArray, n_in: int, n_out: int) -> Params:

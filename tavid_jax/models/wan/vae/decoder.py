@@ -6,6 +6,7 @@ import jax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from tavid_jax.models.layers.conv import init_conv
 from tavid_jax.models.layers.linear import Params
 from tavid_jax.models.wan.vae.config import Stage, WanVAEConfig
 from tavid_jax.models.wan.vae.layers import (
@@ -15,7 +16,6 @@ from tavid_jax.models.wan.vae.layers import (
     conv3d,
     head,
     init_blocks,
-    init_conv,
     init_head,
     init_middle,
     middle,

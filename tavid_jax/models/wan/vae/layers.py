@@ -6,7 +6,6 @@ and every layer then does what the published models do at the start of a video. 
 whole video, a layer gives what it gives chunk by chunk.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,7 +15,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from tavid_jax.models.layers.attention import Part, Query, attention
-from tavid_jax.models.layers.linear import Params, linear, torch_linear, uniform_fan_in
+from tavid_jax.models.layers.conv import init_conv
+from tavid_jax.models.layers.linear import Params, linear, torch_linear
 from tavid_jax.models.layers.mlp import silu
 from tavid_jax.models.layers.norms import init_norm
 from tavid_jax.models.layers.rows import spread_causal_conv
@@ -48,11 +48,6 @@ def chain(
 def spread(x: Float[Array, "B T H W C"]) -> Float[Array, "B T H W C"]:
     """Frames laid out over the mesh: examples and rows are divided."""
     return constrain(x, "batch", None, "rows", None, None)
-
-
-def init_conv(key: PRNGKeyArray, taps: tuple[int, ...], n_in: int, n_out: int) -> Params:
-    """Kernel (*taps, n_in, n_out) and bias (n_out,), as PyTorch starts them."""
-    return uniform_fan_in(key, (*taps, n_in, n_out), fan_in=math.prod(taps) * n_in)
 
 
 def conv3d(

@@ -5,11 +5,11 @@ from jax import random
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tavid_jax.models.layers.conv import conv
+from tavid_jax.models.layers.conv import conv, init_conv
 from tavid_jax.models.layers.linear import Params
 from tavid_jax.models.layers.rows import by_rows, spread_frame_conv
 from tavid_jax.models.wan.vae.config import Stage
-from tavid_jax.models.wan.vae.layers import Past, conv3d, init_conv, no_frames
+from tavid_jax.models.wan.vae.layers import Past, conv3d, no_frames
 
 _TIME = (3, 1, 1)  # taps of a convolution over time alone
 
