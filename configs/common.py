@@ -30,18 +30,27 @@ VOLATILE = (
 
 
 def optimizer(**changes: Any) -> ConfigDict:
-    """Optimizer of a train stage; `lr` rises over `warmup` steps and ends at `lr * final`."""
+    """Optimizer of a train stage; `lr` rises over `warmup` steps and ends at `lr * final`.
+
+    Muon takes the weights named "kernel", layer by layer, and leaves all others to Adam.
+    """
     config = ConfigDict(
         dict(
             name="adamw",  # adam | adamw | muon | sgd
             lr=1e-4,
-            schedule="constant",  # constant | cosine | linear
+            schedule="constant",  # constant | cosine | linear | trapezoid
             warmup=0,
-            final=0.0,  # of lr, for cosine and linear
+            final=0.0,  # of lr, for all but constant
+            decay=0.25,  # trapezoid: the share of all steps, at the end, in which lr goes down
             b1=0.9,
             b2=0.999,
             eps=1e-8,
-            weight_decay=0.0,
+            weight_decay=0.0,  # times lr; under Muon that of its matrices alone
+            beta=0.95,  # Muon: its momentum; b1 and b2 are Adam's for the rest
+            muon_steps=5,  # Muon: Newton-Schulz iterations
+            consistent_rms=0.0,  # Muon: update size in units of lr, 0.2 is Adam's; 0 = by shape
+            muon_also=(),  # Muon: paths (regular expressions) it takes besides kernels
+            muon_not=(),  # Muon: paths of kernels that Adam takes, such as ".*/out_proj/kernel"
             clip=1.0,  # global norm; 0 = off
         )
     )

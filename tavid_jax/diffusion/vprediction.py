@@ -36,6 +36,12 @@ def zero_snr_alphas(
     return roots**2
 
 
+def alpha_at(timestep: Float[Array, "*B"], snr_shift: float | int = 1.0) -> Float[Array, "*B"]:
+    """a_t at timesteps 0 .. 999, the nearest step of the table, float32."""
+    table = jnp.asarray(zero_snr_alphas(snr_shift), jnp.float32)
+    return table[jnp.round(timestep).astype(jnp.int32)]
+
+
 def uniform_steps(keys: Key[Array, " B"], num_steps: int = NUM_STEPS) -> Int[Array, " B"]:
     """One training step 0 .. num_steps - 1 per example, each from its own key."""
     draw = jax.vmap(lambda key: jax.random.randint(key, (), 0, num_steps))

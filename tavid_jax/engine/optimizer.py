@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import optax
 from optax.contrib import MuonDimensionNumbers
 
-SCHEDULES = ("constant", "cosine", "linear")
+SCHEDULES = ("constant", "cosine", "linear", "trapezoid")
 OPTIMIZERS = ("adam", "adamw", "muon", "sgd")
 
 
 def make_schedule(config: Any, steps: int) -> optax.Schedule:
     """Warm-up to `lr` over `warmup` steps, then constant, or down to `lr * final` at `steps`.
 
-    The first step has lr/warmup, not 0: it should not be wasted.
+    The first step has lr/warmup, not 0: it should not be wasted. "trapezoid" stays at `lr` and goes
+    down in a line over the last `decay` of all steps.
 
-    Raises ValueError for an unknown schedule or a warm-up longer than the stage.
+    Raises ValueError for an unknown schedule, a warm-up longer than the stage, or one that leaves
+    the trapezoid no room for its decay.
     """
     if config.schedule not in SCHEDULES:
         raise ValueError(f"optimizer.schedule {config.schedule!r} is none of {SCHEDULES}")
@@ -28,11 +33,24 @@ def make_schedule(config: Any, steps: int) -> optax.Schedule:
         "constant": lambda: optax.constant_schedule(config.lr),
         "cosine": lambda: optax.cosine_decay_schedule(config.lr, rest, alpha=config.final),
         "linear": lambda: optax.linear_schedule(config.lr, config.lr * config.final, rest),
+        "trapezoid": lambda: _trapezoid(config, steps),
     }[config.schedule]()
     if config.warmup == 0:
         return decay
     warmup = optax.linear_schedule(config.lr / config.warmup, config.lr, max(config.warmup - 1, 1))
     return optax.join_schedules([warmup, decay], [config.warmup])
+
+
+def _trapezoid(config: Any, steps: int) -> optax.Schedule:
+    """From the end of the warm-up on: constant, then linear."""
+    down = round(config.decay * steps)
+    flat = steps - config.warmup - down
+    if not 0 < config.decay <= 1 or flat < 0:
+        raise ValueError(
+            f"optimizer.decay {config.decay} of {steps} steps and a warm-up of {config.warmup} do "
+            "not fit: decay is the share of the steps that go down, above 0"
+        )
+    return optax.linear_schedule(config.lr, config.lr * config.final, max(down, 1), flat)
 
 
 def make_optimizer(config: Any, steps: int) -> optax.GradientTransformation:
@@ -50,27 +68,46 @@ def make_optimizer(config: Any, steps: int) -> optax.GradientTransformation:
         "muon": lambda: optax.contrib.muon(
             schedule,
             weight_decay=config.weight_decay,
+            ns_steps=config.muon_steps,
+            beta=config.beta,
+            consistent_rms=config.consistent_rms or None,
             adam_b1=config.b1,
             adam_b2=config.b2,
             eps=config.eps,
-            muon_weight_dimension_numbers=matrix_axes,
+            muon_weight_dimension_numbers=functools.partial(
+                matrix_axes, also=tuple(config.muon_also), never=tuple(config.muon_not)
+            ),
         ),
         "sgd": lambda: optax.sgd(schedule, momentum=config.b1),
     }[config.name]()
     return optax.chain(optax.clip_by_global_norm(config.clip), core) if config.clip else core
 
 
-def matrix_axes(params: Any) -> Any:
+def matrix_axes(params: Any, also: Sequence[str] = (), never: Sequence[str] = ()) -> Any:
     """Which weights Muon takes as matrices: those named "kernel", by their last two axes.
 
-    Leading axes (layers stacked by a scan over depth) are separate matrices. Everything else, of
-    whatever rank (stacked biases have two axes but are no matrices), gets None, that is Adam.
+    Leading axes (layers stacked by a scan over depth, taps of a convolution) are separate matrices.
+    Everything else, of whatever rank (stacked biases have two axes but are no matrices), gets None,
+    that is Adam: embeddings, tables of positions, and the factors "a" and "b" of adapters, which
+    are published with Adam's learning rates; an orthogonal update of each factor does not make
+    that of their product orthogonal.
+
+    Args:
+      params: weights, or their gradients.
+      also: regular expressions of whole paths ("text/tokens/embedding") that are matrices too.
+      never: of kernels that are left to Adam; stronger than `also`.
     """
 
     def axes(path: Any, leaf: Any) -> MuonDimensionNumbers | None:
-        name = jax.tree_util.keystr(path[-1:], simple=True)
-        if name != "kernel" or leaf.ndim < 2:
+        whole = jax.tree_util.keystr(path, simple=True, separator="/")
+        name = whole.rpartition("/")[2]
+        chosen = (name == "kernel" or _matches(also, whole)) and not _matches(never, whole)
+        if not chosen or leaf.ndim < 2:
             return None
         return MuonDimensionNumbers(reduction_axis=leaf.ndim - 2, output_axis=leaf.ndim - 1)
 
     return jax.tree_util.tree_map_with_path(axes, params)
+
+
+def _matches(patterns: Sequence[str], path: str) -> bool:
+    return any(re.fullmatch(pattern, path) for pattern in patterns)

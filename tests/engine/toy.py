@@ -192,6 +192,12 @@ def optimizer(**changes: Any) -> dict[str, Any]:
             eps=1e-8,
             weight_decay=0.0,
             clip=1.0,
+            decay=0.25,
+            beta=0.95,
+            muon_steps=5,
+            consistent_rms=0.0,
+            muon_also=(),
+            muon_not=(),
         )
         | changes
     )

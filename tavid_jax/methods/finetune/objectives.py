@@ -9,9 +9,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from tavid_jax.diffusion import vprediction
+from tavid_jax.diffusion import prediction, vprediction
 from tavid_jax.diffusion.paths import over_time, per_clip_normal
 from tavid_jax.pipelines.backbones import Backbone, CogVideoXBackbone
+
+
+#: Factors of the squared error: "none" is 1, "low_noise" for data prediction 1 / (s + 0.2), s the
+#: share of noise.
+WEIGHTINGS = ("none", "low_noise")
 
 
 class Noised(NamedTuple):
@@ -19,13 +24,16 @@ class Noised(NamedTuple):
 
     Attributes:
       state: the noisy latent that the backbone reads.
-      target: what it should predict.
+      target: what it should predict, float32: the velocity, or for data prediction the clean
+        latent.
       timestep: 0 to 1000, what it is told about the level.
+      weight: of its squared error, as a factor; weights are not divided by their sum.
     """
 
     state: Float[Array, "B F H W C"]
     target: Float[Array, "B F H W C"]
     timestep: Float[Array, " B"]
+    weight: Float[Array, " B"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,20 +42,37 @@ class VPrediction:
 
     Attributes:
       snr_shift: shift of the signal-to-noise ratio; 3 for the 2B model, 1 for the others.
+      predicts: "velocity", v as published, or "data", the clean latent.
+      weighting: see `WEIGHTINGS`.
+
+    Raises:
+      ValueError: a prediction or a weighting that there is not.
     """
 
-    snr_shift: float = 1.0
+    snr_shift: float | int = 1.0
+    predicts: str = "velocity"
+    weighting: str = "none"
+
+    def __post_init__(self):
+        prediction.check_predicts(self.predicts)
+        check_weighting(self.weighting, self.predicts)
 
     def noised(self, latents: Float[Array, "B F H W C"], keys: Key[Array, " B"]) -> Noised:
-        """A step drawn uniformly, noise, and v as target."""
+        """A step drawn uniformly, noise, and v or the data as target."""
         step_keys, noise_keys = _two(keys)
         steps = vprediction.uniform_steps(step_keys)
-        table = jnp.asarray(vprediction.zero_snr_alphas(self.snr_shift), jnp.float32)
+        timestep = steps.astype(jnp.float32)
+        alpha = vprediction.alpha_at(timestep, self.snr_shift)
         noise = per_clip_normal(noise_keys, latents.shape[1:])
+        if self.predicts == "data":
+            target = latents.astype(jnp.float32)
+        else:
+            target = vprediction.velocity_target(latents, noise, alpha)
         return Noised(
-            state=vprediction.add_noise(latents, noise, table[steps]),
-            target=vprediction.velocity_target(latents, noise, table[steps]),
-            timestep=steps.astype(jnp.float32),
+            state=vprediction.add_noise(latents, noise, alpha),
+            target=target,
+            timestep=timestep,
+            weight=weight_at(jnp.sqrt(1.0 - alpha), self.weighting),
         )
 
 
@@ -59,15 +84,22 @@ class FlowMatching:
       shift: s > 1 moves uniformly drawn levels towards noise, sigma = s u / (1 + (s - 1) u).
       levels: (lowest, highest) sigma, after the shift; within them levels keep their shares. The
         experts of Wan 2.2 A14B learn one side of their boundary each.
+      predicts: "velocity", as published, or "data", the clean latent.
+      weighting: see `WEIGHTINGS`.
 
     Raises:
-      ValueError: a shift that is not positive, or levels that are no part of [0, 1].
+      ValueError: a shift that is not positive, levels that are no part of [0, 1], a prediction or a
+        weighting that there is not.
     """
 
     shift: float | int = 5.0
     levels: tuple[float | int, float | int] = (0.0, 1.0)
+    predicts: str = "velocity"
+    weighting: str = "none"
 
     def __post_init__(self):
+        prediction.check_predicts(self.predicts)
+        check_weighting(self.weighting, self.predicts)
         if not self.shift > 0:
             raise ValueError(f"model.shift {self.shift} must be above 0; 1 shifts nothing")
         if len(self.levels) != 2 or not 0 <= self.levels[0] < self.levels[1] <= 1:
@@ -76,7 +108,7 @@ class FlowMatching:
             )
 
     def noised(self, latents: Float[Array, "B F H W C"], keys: Key[Array, " B"]) -> Noised:
-        """A level drawn uniformly and shifted, noise, and the velocity as target."""
+        """A level drawn uniformly and shifted, noise, and velocity or data as target."""
         level_keys, noise_keys = _two(keys)
         sigma = jax.vmap(self._level)(level_keys)
         noise = per_clip_normal(noise_keys, latents.shape[1:])
@@ -84,8 +116,9 @@ class FlowMatching:
         latents = latents.astype(jnp.float32)
         return Noised(
             state=(1.0 - share) * latents + share * noise,
-            target=noise - latents,
+            target=latents if self.predicts == "data" else noise - latents,
             timestep=1000.0 * sigma,
+            weight=weight_at(sigma, self.weighting),
         )
 
     def _level(self, key: Key[Array, ""]) -> Float[Array, ""]:
@@ -104,7 +137,7 @@ def objective_of(backbone: Backbone, flow: FlowMatching) -> Objective:
 
     Args:
       backbone: CogVideoX has its own noise schedule, Wan takes `flow`.
-      flow: noise levels of Wan.
+      flow: noise levels of Wan; prediction and weighting of both.
 
     Raises:
       ValueError: levels for a backbone that draws steps.
@@ -113,7 +146,20 @@ def objective_of(backbone: Backbone, flow: FlowMatching) -> Objective:
         return flow
     if flow.levels != (0, 1):
         raise ValueError("model.levels are Wan's: CogVideoX draws one of its 1000 steps")
-    return VPrediction(backbone.snr_shift)
+    return VPrediction(backbone.snr_shift, flow.predicts, flow.weighting)
+
+
+def check_weighting(weighting: str, predicts: str) -> None:
+    """Refuses a weighting that does not suit what is predicted."""
+    if weighting not in WEIGHTINGS:
+        raise ValueError(f"model.weighting {weighting!r} is none of {', '.join(WEIGHTINGS)}")
+    if weighting == "low_noise" and predicts != "data":
+        raise ValueError("model.weighting 'low_noise' is that of model.predicts 'data'")
+
+
+def weight_at(share: Float[Array, " B"], weighting: str) -> Float[Array, " B"]:
+    """Factor of the squared error at a share of noise."""
+    return 1.0 / (share + 0.2) if weighting == "low_noise" else jnp.ones_like(share)
 
 
 def _two(keys: Key[Array, " B"]) -> tuple[Key[Array, " B"], Key[Array, " B"]]:
