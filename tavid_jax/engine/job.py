@@ -11,6 +11,13 @@ from tavid_jax.engine.inputs import Inputs, StageFolder
 from tavid_jax.engine.method import Params
 from tavid_jax.engine.preemption import Preemption
 
+PRETRAINED = "pretrained/"
+
+
+def pretrained_key(what: str) -> str:
+    """Name in provenance of the fingerprint of outside weights."""
+    return f"{PRETRAINED}{what}"
+
 
 @dataclasses.dataclass
 class StageJob:

@@ -8,7 +8,7 @@ knows how to judge, sample and draw the result. The engine sees nothing else of 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -28,6 +28,18 @@ class Spec(NamedTuple):
     shape: tuple[int, ...]
     dtype: Any
     axes: tuple[str | None, ...]
+
+
+@runtime_checkable
+class Stored(Protocol):
+    """A parameter that lies outside of the run: its shape is known, its values are read."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the values."""
+
+    def read(self) -> np.ndarray:
+        """The values, of any floating dtype; nothing is cached."""
 
 
 class Phase(NamedTuple):
@@ -50,7 +62,7 @@ class Method:
     """One trainable thing. Subclasses override what they need; `loss` and `init` are required."""
 
     #: regexes over whole "a/b/c" parameter paths: what this method trains and hands on; every
-    #: other parameter must come from an earlier stage
+    #: other parameter must come from an earlier stage or from outside (`pretrained`)
     trainable_paths: tuple[str, ...] = ()
     #: of these, what stays as initialised (fixed embeddings and the like)
     frozen_paths: tuple[str, ...] = ()
@@ -75,6 +87,18 @@ class Method:
     def init(self, rng: jax.Array) -> Params:
         """All parameters, trained and frozen, in one tree. Works under `jax.eval_shape`."""
         raise TypeError(f"{type(self).__name__} defines no init")
+
+    def pretrained(self) -> Mapping[str, Stored]:
+        """{path: parameter} of those that come from outside, such as published weights.
+
+        They are read one at a time, cast to the types of `init`, and take the place of what it
+        would make; results of the stages in `init_from` override them.
+        """
+        return {}
+
+    def sources(self) -> Mapping[str, str]:
+        """{what: fingerprint} of all that `pretrained` reads; part of the run's provenance."""
+        return {}
 
     def encode(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
         """Frozen encoders: raw batch -> encoded batch. Cacheable. `rng`: one key per example."""

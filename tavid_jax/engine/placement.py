@@ -1,16 +1,18 @@
-"""Parameters onto the mesh: initialised there, then overlaid with what earlier stages learned."""
+"""Parameters onto the mesh: initialised there, read from outside, or learned by earlier stages."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from absl import logging
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from tavid_jax.engine import trees
-from tavid_jax.engine.method import Method, Params
+from tavid_jax.engine.method import Method, Params, Stored
 from tavid_jax.parallel.sharding import PathTable, shardings_for
 
 
@@ -47,31 +49,118 @@ def abstract_params(method: Method, mesh: Mesh) -> Params:
     return placed(shapes, mesh, method.sharding)
 
 
-def initialise(method: Method, rng: jax.Array, mesh: Mesh, earlier: Mapping[str, Params]) -> Params:
+def initialise(
+    method: Method,
+    rng: jax.Array,
+    mesh: Mesh,
+    earlier: Mapping[str, Params],
+    *,
+    frozen_only: bool = False,
+) -> Params:
     """All parameters of a method, placed by its path table.
+
+    What earlier stages learned comes before what the method reads from outside, and that before
+    what it initialises: nothing is initialised, or read, that another one replaces. Outside
+    parameters are read one at a time, each straight into its place.
 
     Args:
       earlier: results of the stages to start from, by stage name, later ones overriding.
+      frozen_only: leave out what is trained, because a checkpoint holds it.
 
     Raises:
-      InitError: an earlier result of another shape, or a frozen part that no stage provides.
+      InitError: an earlier result or an outside parameter of another shape, an outside one that
+        the method does not have, or a frozen part that nobody provides.
       ValueError: a pattern of `trainable_paths` that matches nothing.
     """
-    shapes = abstract_params(method, mesh)
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, shapes)
-    loaded = _collect(trees.flatten(shapes), earlier)
-    for path in trees.flatten(trees.partition(shapes, method.trainable_paths)[1]):
-        if path not in loaded:
+    tree = abstract_params(method, mesh)
+    shapes = trees.flatten(tree)
+    loaded = _collect(shapes, earlier)
+    outside = _outside(method, shapes)
+    frozen = trees.flatten(split_trainable(method, tree)[1])
+    for path in trees.flatten(trees.partition(tree, method.trainable_paths)[1]):
+        if path not in loaded and path not in outside:
             raise InitError(
                 f"{path} is frozen in {type(method).__name__} but none of the stages in init_from "
-                f"({', '.join(earlier) or 'none'}) provides it; add the stage that does"
+                f"({', '.join(earlier) or 'none'}) provides it, and no pretrained weights do; "
+                "add the stage that does, or name a checkpoint that holds it"
             )
-    with jax.set_mesh(mesh):
-        params = jax.jit(method.init, out_shardings=shardings)(rng)
-    flat, places = trees.flatten(params), trees.flatten(shardings)
+    kept = frozen if frozen_only else shapes
+    flat = _initialised(method, rng, mesh, shapes, {*loaded, *outside})
+    flat = {path: array for path, array in flat.items() if path in kept}
     for path, value in loaded.items():
-        flat[path] = jax.device_put(value, places[path])
-    return trees.unflatten(flat)
+        if path in kept:
+            flat[path] = jax.device_put(value, shapes[path].sharding)
+    read = {p: leaf for p, leaf in outside.items() if p in kept and p not in loaded}
+    return trees.unflatten(flat | _read_all(read, shapes))
+
+
+def _initialised(
+    method: Method, rng: jax.Array, mesh: Mesh, shapes: Mapping[str, Any], provided: set[str]
+) -> dict[str, jax.Array]:
+    """What nobody provides, trained or not: a resumed run compiles what the first start did."""
+    wanted = [path for path in shapes if path not in provided]
+    if not wanted:
+        return {}
+    places = {path: shapes[path].sharding for path in wanted}
+    with jax.set_mesh(mesh):
+        return jax.jit(fresh(method, wanted), out_shardings=places)(rng)
+
+
+def fresh(method: Method, wanted: Collection[str]) -> Callable[[jax.Array], dict[str, jax.Array]]:
+    """A function of a key that makes these parameters alone, as {path: array}.
+
+    Compiled, it holds nothing of the others.
+    """
+
+    def init(rng: jax.Array) -> dict[str, jax.Array]:
+        flat = trees.flatten(method.init(rng))
+        return {path: flat[path] for path in wanted}
+
+    return init
+
+
+def _outside(method: Method, shapes: Mapping[str, Any]) -> dict[str, Stored]:
+    """What the method reads from outside, if it fits."""
+    found = dict(method.pretrained())
+    for path, leaf in found.items():
+        if path not in shapes:
+            raise InitError(
+                f"{path} is among the pretrained weights but {type(method).__name__} has no such "
+                "parameter; give it the model options of those weights"
+            )
+        if tuple(leaf.shape) != tuple(shapes[path].shape):
+            raise InitError(
+                f"{path} has shape {list(leaf.shape)} in the pretrained weights, this stage "
+                f"expects {list(shapes[path].shape)}; set the model options to those of the "
+                "checkpoint, or name another checkpoint"
+            )
+    return found
+
+
+def _read_all(leaves: Mapping[str, Stored], shapes: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """Reads leaf by leaf, so that the host never holds two of them."""
+    if not leaves:
+        return {}
+    started, read = time.perf_counter(), {}
+    for path, leaf in leaves.items():
+        read[path] = jax.block_until_ready(_put(leaf.read(), shapes[path]))
+    size = sum(array.nbytes for array in read.values())
+    seconds = time.perf_counter() - started
+    logging.info(
+        "%d pretrained parameters, %.2f GB, read in %.1f s", len(read), size / 1e9, seconds
+    )
+    return read
+
+
+def _put(array: np.ndarray, like: jax.ShapeDtypeStruct) -> jax.Array:
+    """Every device gets its own piece, which alone is cast."""
+    place: NamedSharding = like.sharding
+
+    def piece(index: tuple[slice, ...]) -> np.ndarray:
+        # A copy: what is read may be a view of the file.
+        return np.array(array[index], dtype=like.dtype)
+
+    return jax.make_array_from_callback(like.shape, place, piece)
 
 
 def _collect(shapes: dict[str, Any], earlier: Mapping[str, Params]) -> dict[str, Any]:

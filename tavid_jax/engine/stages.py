@@ -15,6 +15,7 @@ from tavid_jax.engine import telemetry, trees
 from tavid_jax.engine.checkpoint import CheckpointError, load_result, save_result
 from tavid_jax.engine.compute import Computation
 from tavid_jax.engine.inputs import Inputs, StageFolder
+from tavid_jax.engine.job import PRETRAINED, pretrained_key
 from tavid_jax.engine.method import Params, Results, System
 from tavid_jax.engine.preemption import Preemption
 from tavid_jax.engine.train import Training
@@ -114,12 +115,14 @@ def _run_stage(
     stage = config.stages[name]
     folder = StageFolder(workdir.stage(name))
     folder.path.mkdir(parents=True, exist_ok=True)
+    method = system.method(name)
     provenance = {"config": workdir.fingerprint, "seed": config.seed, "stage": name}
+    provenance |= {pretrained_key(what): mark for what, mark in method.sources().items()}
     started = time.perf_counter()
     runner = KINDS[stage.kind](
         name=name,
         stage=stage,
-        method=system.method(name),
+        method=method,
         inputs=inputs,
         folder=folder,
         mesh=mesh,
@@ -172,6 +175,7 @@ def open_results(config: Any, workdir: Path, fingerprint: str) -> Results:
         provenance={
             "config": fingerprint,
             "seed": str(config.seed),
+            **{k: v for r in records.values() for k, v in r.items() if k.startswith(PRETRAINED)},
             **{f"weights/{name}": record["weights"] for name, record in records.items()},
             "jax": jax.__version__,
         },

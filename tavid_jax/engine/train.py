@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 from absl import logging
 
 from tavid_jax.engine import telemetry, trees
-from tavid_jax.engine.checkpoint import Checkpoints, save_result
-from tavid_jax.engine.job import StageJob
+from tavid_jax.engine.checkpoint import CheckpointError, Checkpoints, save_result
+from tavid_jax.engine.job import StageJob, pretrained_key
 from tavid_jax.engine.method import Params
 from tavid_jax.engine.monitor import Monitor, profile_window
-from tavid_jax.engine.placement import initialise, result_of, split_trainable
+from tavid_jax.engine.placement import (
+    abstract_params,
+    initialise,
+    result_of,
+    split_trainable,
+)
 from tavid_jax.engine.program import Program
 from tavid_jax.engine.state import TrainState
 from tavid_jax.engine.validation import Validation
@@ -46,18 +51,34 @@ class Training(StageJob):
     def _start(self, checkpoints: Checkpoints) -> tuple[TrainState, Params, telemetry.Clock]:
         """The state to go on from: the newest checkpoint, or the beginning."""
         base = jax.random.key(self.seed)
-        params = initialise(self.method, jax.random.fold_in(base, 0), self.mesh, self.earlier)
-        trainable, frozen = split_trainable(self.method, params)
-        like = self.program.abstract_state(trainable)
+        trained, _ = split_trainable(self.method, abstract_params(self.method, self.mesh))
+        like = self.program.abstract_state(trained)
         restored = checkpoints.restore_latest(like)
-        if restored is None:
-            places = jax.tree.map(lambda leaf: leaf.sharding, like)
-            build = jax.jit(self.program.build, out_shardings=places)
-            state = build(trainable, jax.random.fold_in(base, 1))
-            return state, frozen, telemetry.Clock()
-        state, meta = restored
-        logging.info("%s: resumed at step %d", self.name, meta["data_step"])
-        return state, frozen, telemetry.Clock(meta["seconds"])
+        resumed = restored is not None
+        if resumed:
+            self._check_sources(restored[1]["provenance"])
+        key = jax.random.fold_in(base, 0)
+        params = initialise(self.method, key, self.mesh, self.earlier, frozen_only=resumed)
+        if resumed:
+            state, meta = restored
+            logging.info("%s: resumed at step %d", self.name, meta["data_step"])
+            return state, params, telemetry.Clock(meta["seconds"])
+        trainable, frozen = split_trainable(self.method, params)
+        places = jax.tree.map(lambda leaf: leaf.sharding, like)
+        build = jax.jit(self.program.build, out_shardings=places)
+        state = build(trainable, jax.random.fold_in(base, 1))
+        return state, frozen, telemetry.Clock()
+
+    def _check_sources(self, begun_with: Mapping[str, Any]) -> None:
+        """A run goes on from the weights that it began with, or not at all."""
+        for what, fingerprint in self.method.sources().items():
+            before = begun_with.get(pretrained_key(what))
+            if before != fingerprint:
+                raise CheckpointError(
+                    f"{self.folder.checkpoints} was begun with other pretrained weights of the "
+                    f"{what} ({before}, now {fingerprint}); give it those, or choose another "
+                    "--workdir"
+                )
 
     def _weights(self, state: TrainState) -> Params:
         """What the stage is judged by and hands on: the moving average where there is one."""
