@@ -31,6 +31,11 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
         "viz",
     ),
     "pipelines": (
+        "data.clip",
+        "data.folder",
+        "data.plan",
+        "data.records",
+        "data.shards",
         "data.video",
         "diffusion",
         "engine.interrupt",

@@ -134,6 +134,21 @@ def read_captions(path: str | os.PathLike) -> dict[str, str]:
     return captions
 
 
+def find_caption(video: str | os.PathLike) -> str:
+    """The text of `<video stem>.txt` beside the video; "" if absent.
+
+    Raises:
+      ClipError: a file that is no text.
+    """
+    path = Path(video).parent / f"{stem(video)}.txt"
+    if not path.is_file():
+        return ""
+    try:
+        return path.read_text(encoding="utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ClipError(f"{path}: the caption cannot be read ({error})") from error
+
+
 def find_tracks(
     video: str | os.PathLike, folder: str | os.PathLike | None, suffixes: Sequence[str]
 ) -> str | None:
@@ -143,6 +158,11 @@ def find_tracks(
         if path.is_file():
             return str(path)
     return None
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first few of a list, for an error."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def _split(paths: Paths) -> list[str]:

@@ -7,7 +7,8 @@ import dataclasses
 import os
 import threading
 from collections.abc import Sequence
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from absl import logging
@@ -17,8 +18,14 @@ from tavid_jax.data import files
 from tavid_jax.data.clip import Clip, ClipError
 from tavid_jax.data.official import OFFICIAL_SIZE_HW, read_tracks
 from tavid_jax.data.tracker import DISTracker, Tracker
-from tavid_jax.data.video import Resize, resample
-from tavid_jax.data.window import FolderConfig, read_window, usable_frames, window_video
+from tavid_jax.data.video import Resize, image_files, resample
+from tavid_jax.data.window import (
+    FolderConfig,
+    read_window,
+    usable_frames,
+    window_name,
+    window_video,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +55,7 @@ class ClipFolder:
       files: the usable videos.
       windows: which frames of which file item i is.
       skipped: (path, reason) of every video left out.
+      unused: captions of no video, by the name that they were given for.
     """
 
     name = "clips"
@@ -58,11 +66,13 @@ class ClipFolder:
         clip_files: Sequence[files.ClipFile],
         windows: Sequence[Window],
         skipped: Sequence[tuple[str, str]] = (),
+        unused: Sequence[str] = (),
     ):
         self.config = config
         self.files = tuple(clip_files)
         self.windows = tuple(windows)
         self.skipped = list(skipped)
+        self.unused = tuple(unused)
         self._start_memory()
 
     def __len__(self) -> int:
@@ -87,6 +97,52 @@ class ClipFolder:
             while held > self.config.keep_mb * 2**20:
                 held -= _nbytes(self._memory.popitem(last=False)[1])
         return clip
+
+    def entries(self) -> list[dict[str, Any]]:
+        """What is known of every clip before it is decoded: id, caption, where it starts, and how
+        long and large its file is. Equal entries are equal clips, wherever their files lie."""
+        return [
+            {
+                "id": window_name(file, window.start),
+                "caption": file.caption,
+                "start": window.start,
+                "frames": file.info.num_frames,
+                "bytes": _file_bytes(file.path),
+            }
+            for window in self.windows
+            for file in (self.files[window.file],)
+        ]
+
+    def facts(self) -> dict[str, Any]:
+        """How videos become clips, without their tracks."""
+        return {name: getattr(self.config, name) for name in ("fps", "hop", "resize")}
+
+    def captioned(self) -> ClipFolder:
+        """The clips that have a caption.
+
+        Raises:
+          ClipError: none has.
+        """
+        windows = [w for w in self.windows if self.files[w.file].caption]
+        if not windows:
+            raise ClipError(f"none of {len(self.files)} videos has a caption")
+        return ClipFolder(self.config, self.files, windows, self.skipped)
+
+    def check_captions(self) -> None:
+        """Every video has a caption, and every caption a video, be it one that was skipped.
+
+        Raises:
+          ClipError: naming the first few that have none.
+        """
+        without = [file.path for file in self.files if not file.caption]
+        told = [
+            f"{len(without)} videos have no caption ({files.some(without)})" if without else "",
+            f"{len(self.unused)} captions have no video ({files.some(self.unused)})"
+            if self.unused
+            else "",
+        ]
+        if any(told):
+            raise ClipError("; ".join(filter(None, told)))
 
     def clip_frames(self, index: int, size: int | tuple[int, int]) -> UInt8[np.ndarray, "T h w 3"]:
         """The same frames, cut the same way, at another size, for drawing.
@@ -134,7 +190,8 @@ class ClipFolder:
                 f"no clip has the {2 * length} frames{self._rate()} needed for a window in "
                 "training and one held out; give longer clips or fewer frames a window"
             )
-        return tuple(ClipFolder(self.config, self.files, w, self.skipped) for w in (train, held))
+        rest = self.skipped, self.unused
+        return tuple(ClipFolder(self.config, self.files, w, *rest) for w in (train, held))
 
     def _rate(self) -> str:
         return f" (at {self.config.fps:g} fps)" if self.config.fps else ""
@@ -158,7 +215,7 @@ def open_clips(
     *,
     size_hw: tuple[int, int],
     num_frames: int,
-    stride: int,
+    stride: int = 0,
     origin: Literal["topleft", "center"] = "topleft",
     fps: float | int | None = None,
     cache_dir: str | os.PathLike | None = None,
@@ -172,6 +229,7 @@ def open_clips(
     captions: str | os.PathLike | None = None,
     cache_frames_mb: float | int = 8.0,
     keep_mb: float | int = 256.0,
+    track: bool = True,
 ) -> ClipFolder:
     """Opens videos as a source of windows with tracks. Frames are decoded and tracked lazily.
 
@@ -192,9 +250,12 @@ def open_clips(
       tracks_size_hw: frame size of track files that do not hold `size_hw`. Their pixels span the
         whole, uncut frame.
       axis_order: order of coordinates in track files.
-      captions: CSV with columns text, and videoid or video_path.
+      captions: CSV with columns text, and videoid or video_path; a video that it does not name
+        has the text of `<video stem>.txt` beside it.
       cache_frames_mb: frames of a window are kept in the cache up to this size.
       keep_mb: memory for the clips used last.
+      track: whether clips have tracks; without, no tracker runs, no track file is read, `stride`
+        and `origin` mean nothing, and nothing but the lengths of videos is cached.
 
     Raises:
       ClipError: a path names nothing, or no video is usable (lists the reasons).
@@ -213,14 +274,16 @@ def open_clips(
         cache_dir=None if cache_dir is None else os.fspath(cache_dir),
         cache_frames_mb=cache_frames_mb,
         keep_mb=keep_mb,
+        track=track,
     )
     words = files.read_captions(captions) if captions else {}
     found = files.find_videos(paths)
     infos, skipped = files.probe_all(found, cache_dir=cache_dir)
     usable = []
     for info, name in zip(infos, files.names([info.path for info in infos]), strict=True):
-        track_file = files.find_tracks(info.path, tracks, track_suffixes)
-        file = files.ClipFile(info, name, words.get(files.stem(info.path), ""), track_file)
+        track_file = files.find_tracks(info.path, tracks, track_suffixes) if track else None
+        caption = words.get(files.stem(info.path)) or files.find_caption(info.path)
+        file = files.ClipFile(info, name, caption, track_file)
         try:
             usable.append(_limit(file, config))
         except ClipError as error:
@@ -234,11 +297,20 @@ def open_clips(
     for index, file in enumerate(usable):
         windows += cut_windows(index, file, 0, len(usable_frames(file, config.fps)), config)
     logging.info("%d windows of %d videos, %d skipped", len(windows), len(usable), len(skipped))
-    return ClipFolder(config, usable, windows, skipped)
+    stems = {files.stem(path) for path in found}
+    return ClipFolder(
+        config, usable, windows, skipped, [name for name in words if name not in stems]
+    )
 
 
 def _nbytes(clip: Clip) -> int:
-    return clip.video.nbytes + clip.tracks.nbytes + clip.visibility.nbytes
+    arrays = (clip.video, clip.tracks, clip.visibility)
+    return sum(array.nbytes for array in arrays if array is not None)
+
+
+def _file_bytes(path: str) -> int:
+    parts = image_files(path) if os.path.isdir(path) else [Path(path)]
+    return sum(part.stat().st_size for part in parts)
 
 
 def _limit(file: files.ClipFile, config: FolderConfig) -> files.ClipFile:
@@ -251,7 +323,7 @@ def _limit(file: files.ClipFile, config: FolderConfig) -> files.ClipFile:
         seen = stored.visibility & np.isfinite(stored.tracks).all(axis=-1)
         blind = frozenset(np.flatnonzero(~seen[:, :frames].any(axis=0)).tolist())
         file = dataclasses.replace(file, blind=blind)
-    elif config.tracker is None:
+    elif config.track and config.tracker is None:
         raise ClipError(f"{info.path}: has no track file, and no tracker is given")
     count = len(resample(info.num_frames, info.fps, config.fps))
     if count < config.num_frames:

@@ -209,7 +209,8 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def _dtype(name: str) -> np.dtype:
+def dtype_named(name: str) -> np.dtype:
+    """A type by the name that numpy and ml_dtypes give it, such as "bfloat16"."""
     if name in _EXTENDED:
         import ml_dtypes
 
@@ -221,5 +222,5 @@ def _value(record: bytes, start: int, entry: dict) -> Any:
     if "value" in entry:
         return entry["value"]
     count = int(np.prod(entry["shape"], dtype=np.int64))
-    array = np.frombuffer(record, _dtype(entry["dtype"]), count, offset=start + entry["at"])
+    array = np.frombuffer(record, dtype_named(entry["dtype"]), count, offset=start + entry["at"])
     return array.reshape(entry["shape"])

@@ -26,7 +26,7 @@ class FolderConfig:
 
     size_hw: tuple[int, int]
     num_frames: int
-    stride: int
+    stride: int = 0
     origin: Literal["topleft", "center"] = "topleft"
     fps: float | int | None = None
     hop: int | None = None
@@ -37,6 +37,7 @@ class FolderConfig:
     cache_dir: str | None = None
     cache_frames_mb: float | int = 8.0
     keep_mb: float | int = 256.0
+    track: bool = True
 
     def __post_init__(self):
         if self.num_frames < 1 or (self.hop is not None and self.hop < 1):
@@ -48,7 +49,8 @@ class FolderConfig:
                 f"keep_mb and cache_frames_mb must not be negative, got {self.keep_mb} and "
                 f"{self.cache_frames_mb}"
             )
-        query_points(self.size_hw, self.stride, self.origin)  # raises if the stride does not fit
+        if self.track:  # raises if the stride does not fit
+            query_points(self.size_hw, self.stride, self.origin)
 
 
 def usable_frames(file: ClipFile, fps: float | int | None) -> Int[np.ndarray, " T"]:
@@ -59,28 +61,44 @@ def usable_frames(file: ClipFile, fps: float | int | None) -> Int[np.ndarray, " 
 def read_window(file: ClipFile, start: int, config: FolderConfig) -> Clip:
     """The clip of `config.num_frames` frames from `start` on, counted at the output rate.
 
-    Tracks (and small frames) come from the cache if it has them.
+    Tracks (and small frames) come from the cache if it has them. Without `config.track` there are
+    frames alone.
 
     Raises:
       VideoError, ClipError: the file has changed or its tracks cannot be used.
     """
     frames = usable_frames(file, config.fps)[start : start + config.num_frames]
+    if not config.track:
+        return check_clip(_untracked(file, start, window_video(file, frames, config), config))
     arrays = cache.cached(
         config.cache_dir, _key(file, frames, config), lambda: _make(file, frames, config)
     )
-    clip = Clip(
-        id=f"{file.name}@{start:05d}",
-        size_hw=config.size_hw,
-        fps=config.fps or file.info.fps,
-        video=arrays["video"] if "video" in arrays else window_video(file, frames, config),
+    video = arrays["video"] if "video" in arrays else window_video(file, frames, config)
+    clip = _untracked(file, start, video, config).replace(
         tracks=arrays["tracks"],
         visibility=arrays["visibility"],
         grid_hw=grid_shape(config.size_hw, config.stride),
         query_xy=query_points(config.size_hw, config.stride, config.origin),
+    )
+    return check_clip(clip)
+
+
+def window_name(file: ClipFile, start: int) -> str:
+    """Of the clip that starts at a frame."""
+    return f"{file.name}@{start:05d}"
+
+
+def _untracked(
+    file: ClipFile, start: int, video: UInt8[np.ndarray, "T H W 3"], config: FolderConfig
+) -> Clip:
+    return Clip(
+        id=window_name(file, start),
+        size_hw=config.size_hw,
+        fps=config.fps or file.info.fps,
+        video=video,
         caption=file.caption,
         source=file.path,
     )
-    return check_clip(clip)
 
 
 def window_video(
