@@ -1,9 +1,8 @@
-"""Fine-tuning of a published video model with low-rank adapters.
+"""Fine-tuning of text- and image-to-video models, and two tiny models trained from nothing.
 
-    python launch/fit.py --config=configs/finetune.py --topology=v5e:2x4
+    python -m tavid_jax.main --config=configs/finetune.py                     # the demo, in minutes
+    python -m tavid_jax.main --config=configs/finetune.py:tiny_wan            # a base from nothing
     python launch/fit.py --config=configs/finetune.py:wan2_1_14b_lora --topology=v5p:4x4x4
-    python launch/fit.py --config=configs/finetune.py:wan2_1_14b_lora --topology=v5e:8x8 \
-        --config.mesh.context=4 --batch_per_chip=1
 
 Numbers of CogVideoX are those of the public image-to-video fine-tuning script that TAViD builds
 on; those of Wan are the released FlexTraj-Wan trainer's. "Ours" marks what was chosen here.
@@ -23,14 +22,102 @@ def get_config(preset: str | None = None) -> ConfigDict:
     presets = {
         "cogvideox_5b_i2v_lora": cogvideox_5b_i2v_lora,
         "wan2_1_14b_lora": wan2_1_14b_lora,
+        "tiny_wan": tiny_wan,
+        "tiny_cogvideox": tiny_cogvideox,
     }
     return choose(presets, preset)
+
+
+def tiny_wan() -> ConfigDict:
+    """Text-to-video from nothing on 24x24 scenes of one or two moving objects.
+
+    1.7 million parameters, pixels folded into channels, the clean video predicted. Ours throughout.
+    """
+    config = common("tiny_wan", "wan2.1-t2v-1.3b")
+    config.title = "A tiny text-to-video Wan, trained from nothing"
+    config.data.update(size_hw=(24, 24), frames=9)
+    config.data.scene = dict(moving_objects())
+    config.data.splits = dict(train=dict(combinations="seen"), test=dict(combinations="unseen"))
+    config.data.scenes = dict(train=30000, test=200)
+    small_model(config, text_length=16)
+    channels = 4 * 2 * 2 * 3
+    config.model.changes.update(
+        num_heads=4,
+        head_dim=32,
+        ffn_dim=512,
+        num_layers=4,
+        freq_dim=64,
+        in_channels=channels,
+        out_channels=channels,
+    )
+    config.model.shift = 4.0
+    config.stages = dict(finetune=small_stage(steps=4000))
+    config.order = ("finetune",)
+    return config
+
+
+def tiny_cogvideox() -> ConfigDict:
+    """Image-to-video from nothing: an actor goes to one of two look-alikes. Ours throughout."""
+    config = common("tiny_cogvideox", "cogvideox-5b-i2v")
+    config.title = "A tiny image-to-video CogVideoX, trained from nothing"
+    config.data.update(size_hw=(24, 24), frames=9)
+    config.data.scene = dict(reaching())
+    config.data.splits = dict(train=dict(), test=dict())
+    config.data.scenes = dict(train=30000, test=200)
+    small_model(config, text_length=16)
+    channels = 4 * 2 * 2 * 3
+    config.model.changes.update(
+        num_heads=3,
+        head_dim=32,
+        num_layers=4,
+        time_embed_dim=96,
+        in_channels=2 * channels,
+        out_channels=channels,
+        sample_hw=(12, 12),
+        sample_frames=9,
+    )
+    config.stages = dict(finetune=small_stage(steps=6000))
+    config.order = ("finetune",)
+    return config
+
+
+def small_model(config: ConfigDict, text_length: int) -> None:
+    """What the tiny models share: pixels as latents, a text encoder that learns too."""
+    config.model.update(predicts="data", dtype="float32", scan=False, remat="none")
+    config.model.changes.update(text_dim=128, text_length=text_length)
+    config.autoencoder.name = "space-to-depth"
+    config.text.train = True
+    config.text.changes.update(
+        vocab_size=256, dim=128, num_heads=4, head_dim=32, ffn_dim=256, num_layers=2
+    )
+    config.learn.text_dropout = 0.1
+
+
+def small_stage(steps: int) -> ConfigDict:
+    return train_stage(
+        "finetune",
+        steps=steps,
+        batch_size=16,
+        optimizer=optimizer(
+            name="muon",
+            lr=3e-3,
+            schedule="trapezoid",
+            warmup=100,
+            final=0.02,
+            b2=0.95,
+            weight_decay=0.01,
+            consistent_rms=0.2,
+            muon_steps=4,
+        ),
+        log_every=50,
+        checkpoint_every=500,
+    )
 
 
 def cogvideox_5b_i2v_lora() -> ConfigDict:
     """CogVideoX-5B image-to-video, rank 128 on the attention of all 42 blocks."""
     config = common("cogvideox_5b_i2v_lora", "cogvideox-5b-i2v")
-    config.data = dict(size_hw=(480, 720), frames=49)
+    config.data.update(size_hw=(480, 720), frames=49)
     config.model.lora = (dict(path=ATTENTION, rank=128, alpha=128),)
     config.stages.finetune.optimizer.update(b2=0.95, weight_decay=1e-3, warmup=400)
     config.stages.finetune.optimizer.schedule = "cosine"
@@ -40,7 +127,7 @@ def cogvideox_5b_i2v_lora() -> ConfigDict:
 def wan2_1_14b_lora() -> ConfigDict:
     """Wan2.1-T2V-14B, rank 128 on self- and cross-attention of all 40 blocks."""
     config = common("wan2_1_14b_lora", "wan2.1-t2v-14b")
-    config.data = dict(size_hw=(480, 832), frames=81)
+    config.data.update(size_hw=(480, 832), frames=81)
     config.model.lora = (dict(path="blocks/(attn|cross)/(q|k|v|o)", rank=128, alpha=128),)
     config.stages.finetune.batch_size = 64  # ours: one per chip of a v5p:4x4x4
     config.stages.finetune.optimizer.update(b2=0.95, weight_decay=1e-2)
@@ -51,12 +138,35 @@ def common(preset: str, backbone: str) -> ConfigDict:
     """Everything but the sizes."""
     config = base("finetune", preset)
     config.title = f"Fine-tuning of {backbone}"
+    config.checkpoint = ""  # folder of the published model, "hf:owner/name", or a packaged base
     config.clips = ""
-    config.train_clips = ""
+    config.train_clips = ""  # folders, globs or files of videos to train on, comma-separated
+    config.cache = ""  # folder that `python -m tavid_jax.pipelines.encode` made of them
+    config.data = dict(
+        size_hw=(0, 0),
+        frames=0,
+        windows=1,  # of so many frames in a clip
+        scene=ConfigDict(),  # of synthetic scenes: fields of SceneConfig
+        splits=dict(train=ConfigDict(), test=ConfigDict()),  # the same, of one split
+        scenes=dict(train=0, test=0),
+        clips=dict(
+            fps=0.0,  # frame rate that clips are read at; 0 = their own
+            hop=0,  # frames between windows of a clip; 0 = windows do not overlap
+            train_hop=0,
+            holdout=0.0,  # of every training clip's frames, for judging
+            captions="",  # CSV with columns videoid, text
+            tracks="",
+        ),
+        augment=dict(flip=0.0, reverse=0.0, crop=0.0),  # captions may name directions
+        threads=2,
+        workers=0,
+    )
     config.model = dict(
         backbone=backbone,
         changes=ConfigDict(),  # fields of the published config to replace
         lora=(),  # rules; none trains all weights
+        predicts="velocity",  # what the network's output is: velocity | data (the clean latent)
+        weighting="none",  # of the squared error: none | low_noise (data prediction)
         shift=5.0,  # of Wan's noise levels
         levels=(0.0, 1.0),  # lowest and highest of them, after the shift: for one expert of two
         first_frame=False,  # Wan: whether the first latent frame is given, clean (2.2 TI2V)
@@ -65,7 +175,22 @@ def common(preset: str, backbone: str) -> ConfigDict:
         remat="full",
         attention="auto",
     )
-    config.autoencoder = dict(dtype="float32", tiles=False)
+    config.text = dict(
+        changes=ConfigDict(),  # fields of the text encoder's published config to replace
+        train=False,  # whether it learns with the backbone
+    )
+    config.autoencoder = dict(
+        name="",  # "" = the backbone's; "space-to-depth" = pixels as they are
+        changes=ConfigDict(),
+        dtype="float32",
+        tiles=False,
+    )
+    config.learn = dict(
+        text_dropout=0.0,  # share of examples with the empty caption
+        image_dropout=0.0,  # CogVideoX image-to-video: share without their image
+        image_noise=False,  # and whether the image is blurred by noise of random strength
+        posterior="mode",  # how raw clips become latents: mode | sample
+    )
     config.stages = dict(
         encode=compute_stage("encode", cache=True),  # videos and captions -> latents and features
         finetune=train_stage(
@@ -80,3 +205,11 @@ def common(preset: str, backbone: str) -> ConfigDict:
     )
     config.order = ("encode", "finetune")
     return config
+
+
+def moving_objects() -> dict:
+    return {}
+
+
+def reaching() -> dict:
+    return dict(interaction=True)

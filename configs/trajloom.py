@@ -122,7 +122,10 @@ def common(preset: str) -> ConfigDict:
         size_hw=(64, 64),
         stride=8,  # one track per 8x8 cell
         origin="center",  # ours: top-left queries leave the frame at the smallest pan
-        frames=17,  # of the history, and of the future
+        frames=17,  # of a window
+        windows=2,  # history and future
+        scene=ConfigDict(),  # of synthetic scenes: fields of SceneConfig
+        splits=dict(train=ConfigDict(), test=ConfigDict()),  # the same, of one split
         scenes=dict(train=8000, test=200),
         clips=dict(
             fps=12.0,  # frame rate that real clips are read at; 0 = their own

@@ -43,8 +43,8 @@ class ConfiguredInputs:
 
     @property
     def window(self) -> int:
-        """Frames of a clip: history and future."""
-        return 2 * self.config.data.frames
+        """Frames of a clip: of one window, or of history and future."""
+        return self.config.data.windows * self.config.data.frames
 
     def open(self, name: str) -> Any:
         """The source of that name. Raises ValueError listing the names there are."""
@@ -95,12 +95,9 @@ class ConfiguredInputs:
 
     def _synthetic(self, split: str) -> Any:
         data = self.config.data
-        scenes = SceneConfig(
-            size_hw=tuple(data.size_hw),
-            num_frames=self.window,
-            stride=data.stride,
-            origin=data.origin,
-        )
+        fields = {name: data[name] for name in ("size_hw", "stride", "origin") if name in data}
+        fields |= {"num_frames": self.window, **data.scene, **data.splits[split]}
+        scenes = SceneConfig.from_dict(fields)
         return open_synthetic(
             self._data_dir, scenes, split, data.scenes[split], progress=self._progress
         )

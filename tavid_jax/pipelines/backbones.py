@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from tavid_jax.diffusion import vprediction
+from tavid_jax.diffusion.prediction import v_of_data, velocity_of_data
 from tavid_jax.engine.method import Arrays, Params, Spec
 from tavid_jax.models.cogvideox.config import PRESETS as COGVIDEOX
 from tavid_jax.models.cogvideox.sharding import SHARDING as COGVIDEOX_SHARDING
@@ -33,8 +35,8 @@ MASK_CHANNELS = 4
 CACHES = "caches"
 # A batch, or one that `precompute` returned.
 Conditions = dict[str, Any]
-# Pixels per latent position of Wan's autoencoders, where they are not 8.
-STRIDES = {"wan2.2-ti2v-5b": 16}
+# What the network's output is read as, see `CogVideoXBackbone.predicts`.
+VELOCITY, DATA = PREDICTS = ("velocity", "data")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,10 +86,18 @@ class CogVideoXBackbone:
 
     A batch holds "video" latents, "text" features, and for image-to-video "image", the latent of
     the first frame; its channels stand beside the noisy ones in latent frame 0, zeros elsewhere.
+
+    Attributes:
+      model, geometry: the transformer, and the size of its videos.
+      stride: pixels per latent position, along height and width.
+      predicts: what the network's output is: "velocity", as published, or "data", the clean
+        latent, which small models of raw pixels learn far better. Samplers read v either way.
     """
 
     model: CogVideoX
     geometry: Geometry
+    stride: int = 8
+    predicts: str = VELOCITY
     sharding: PathTable = COGVIDEOX_SHARDING
     given_frames: int = 0  # the image is given in channels
 
@@ -113,9 +123,9 @@ class CogVideoXBackbone:
           ValueError: another size than that of the table of positions.
         """
         c = self.model.config
-        frames, height, width = self.geometry.latent(8, c.patch_size)
+        frames, height, width = self.geometry.latent(self.stride, c.patch_size)
         if c.learned_positions and (height, width) != c.sample_hw:
-            rows, columns = (8 * size for size in c.sample_hw)
+            rows, columns = (self.stride * size for size in c.sample_hw)
             raise ValueError(
                 f"size_hw {self.geometry.size_hw}: this model's table of positions is for "
                 f"({rows}, {columns}), use that size"
@@ -139,6 +149,16 @@ class CogVideoXBackbone:
         self, params: Params, state: Float[Array, "B F H W C"], timestep: Array, batch: Conditions
     ) -> Float[Array, "B F H W C"]:
         """v of a noisy latent."""
+        out = self.output(params, state, timestep, batch)
+        if self.predicts == VELOCITY:
+            return out
+        alphas = jnp.asarray(vprediction.zero_snr_alphas(self.snr_shift), jnp.float32)
+        return v_of_data(state, out, alphas[jnp.round(timestep).astype(jnp.int32)])
+
+    def output(
+        self, params: Params, state: Float[Array, "B F H W C"], timestep: Array, batch: Conditions
+    ) -> Float[Array, "B F H W C"]:
+        """What the network says of a noisy latent, see `predicts`."""
         if self.has_image:
             image = batch["image"][:, None].astype(state.dtype)
             image = jnp.pad(image, ((0, 0), (0, state.shape[1] - 1), (0, 0), (0, 0), (0, 0)))
@@ -157,6 +177,7 @@ class WanBackbone:
     Attributes:
       model, geometry: the transformer, and the size of its videos.
       stride: pixels per latent position, along height and width.
+      predicts: as in `CogVideoXBackbone`.
       given_frames: how many latent frames at the start stay clean, at timestep 0: Wan 2.2 TI2V
         reads its image so. "video" holds them; they are neither noised nor predicted.
     """
@@ -164,6 +185,7 @@ class WanBackbone:
     model: Wan
     geometry: Geometry
     stride: int = 8
+    predicts: str = VELOCITY
     given_frames: int = 0
     sharding: PathTable = WAN_SHARDING
     fixed: tuple[str, ...] = ()
@@ -219,6 +241,15 @@ class WanBackbone:
         self, params: Params, state: Float[Array, "B F H W C"], timestep: Array, batch: Conditions
     ) -> Float[Array, "B F H W C"]:
         """Velocity of a noisy latent; the batch may be a precomputed one."""
+        out = self.output(params, state, timestep, batch)
+        if self.predicts == VELOCITY:
+            return out
+        return velocity_of_data(state, out, timestep.astype(jnp.float32) / 1000.0)
+
+    def output(
+        self, params: Params, state: Float[Array, "B F H W C"], timestep: Array, batch: Conditions
+    ) -> Float[Array, "B F H W C"]:
+        """What the network says of a noisy latent, see `predicts`; the batch as in `predict`."""
         if self.has_image:
             mask = batch["given"][:, :, None, None].astype(state.dtype)
             mask = jnp.broadcast_to(mask, (*state.shape[:-1], MASK_CHANNELS))
@@ -245,6 +276,9 @@ def make_backbone(
     geometry: Geometry,
     changes: dict[str, Any],
     first_frame: bool,
+    *,
+    stride: int,
+    predicts: str = VELOCITY,
     **running: Any,
 ) -> Backbone:
     """The backbone of a published name.
@@ -254,22 +288,27 @@ def make_backbone(
       geometry: pixel size of the videos.
       changes: fields of the preset to replace, for small models of the same kind.
       first_frame: whether the first latent frame is given, clean; for Wan 2.2 TI2V.
+      stride: pixels per latent position of the autoencoder.
+      predicts: see `CogVideoXBackbone.predicts`.
       running: attributes of the module: dtypes, lora, scan, remat, attention.
 
     Raises:
       ValueError: a name, a field or an option that does not exist for it; sizes that do not fit.
     """
+    if predicts not in PREDICTS:
+        raise ValueError(f"model.predicts {predicts!r} is none of {', '.join(PREDICTS)}")
     if name in COGVIDEOX:
         if first_frame:
             raise ValueError(f"model.first_frame is Wan's: {name} has one timestep per video")
         backbone = CogVideoXBackbone(
-            CogVideoX(_changed(COGVIDEOX[name], changes), **running), geometry
+            CogVideoX(_changed(COGVIDEOX[name], changes), **running), geometry, stride, predicts
         )
     elif name in WAN:
         backbone = WanBackbone(
             Wan(_changed(WAN[name], changes), **running),
             geometry,
-            stride=STRIDES.get(name, 8),
+            stride=stride,
+            predicts=predicts,
             given_frames=int(first_frame),
         )
     else:

@@ -2,25 +2,75 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
+from tavid_jax.data.clip import Clip, ClipError
 from tavid_jax.diffusion import losses
+from tavid_jax.diffusion.paths import over_time, per_clip_normal
 from tavid_jax.engine.method import Arrays, Method, Params, Phase, Ratio, Spec
 from tavid_jax.methods.finetune.objectives import Objective
+from tavid_jax.methods.finetune.words import MASK, TOKENS, Words
 from tavid_jax.models.layers.autoencoder import VideoAutoencoder
+from tavid_jax.models.layers.posterior import Posterior
 from tavid_jax.models.layers.tiling import Tiles
 from tavid_jax.pipelines.autoencoders import sharding_of
-from tavid_jax.pipelines.backbones import Backbone
+from tavid_jax.pipelines.backbones import Backbone, CogVideoXBackbone
 
-# Node of the backbone in the parameter tree.
-BACKBONE = "backbone"
+# Nodes of the parameter tree.
+BACKBONE, TEXT, CODER, NULL_TEXT = "backbone", "text_encoder", "autoencoder", "null_text"
+# What a training step's keys are folded with, for each use besides noise and its level.
+TEXT_DROPOUT, IMAGE_DROPOUT, LATENT, IMAGE_LEVEL, IMAGE_NOISE, IMAGE_LATENT = range(2, 8)
+# The published trainers of CogVideoX image-to-video blur the image by noise of a random strength,
+# exp(N(mean, std)) in units of pixels in [-1, 1].
+NOISE_MEAN, NOISE_STD = -3.0, 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Conditioning:
+    """What happens to the conditions of training examples.
+
+    Attributes:
+      text_dropout: share of the examples that get the empty caption.
+      image_dropout: share whose image latent is zero (CogVideoX image-to-video).
+      image_noise: whether the image is blurred by noise before it is encoded (the same models).
+      posterior: "mode" or "sample": how raw clips become latents.
+
+    Raises:
+      ValueError: a value out of range.
+    """
+
+    text_dropout: float | int = 0.0
+    image_dropout: float | int = 0.0
+    image_noise: bool = False
+    posterior: str = "mode"
+
+    def __post_init__(self):
+        for name in ("text_dropout", "image_dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"learn.{name} {getattr(self, name)} must lie in [0, 1]")
+        if self.posterior not in ("mode", "sample"):
+            raise ValueError(f"learn.posterior {self.posterior!r} is none of mode, sample")
 
 
 class Finetune(Method):
-    """Trains the adapters of a backbone that has low-rank rules, otherwise all its weights."""
+    """Trains the adapters of a backbone that has low-rank rules, otherwise all its weights.
+
+    Reads encoded examples from a cache, or, with `words`, clips: frozen encoders then run in the
+    step. A text encoder may be trained with the backbone.
+
+    Args:
+      backbone, objective, autoencoder: what is trained, by what, on the latents of what.
+      tiles: of the autoencoder.
+      words: the text encoder, for clips; None reads a cache.
+      trains_text: whether the text encoder learns too.
+      conditioning: dropouts and the like.
+    """
 
     def __init__(
         self,
@@ -28,23 +78,121 @@ class Finetune(Method):
         objective: Objective,
         autoencoder: VideoAutoencoder,
         tiles: Tiles | None = None,
+        words: Words | None = None,
+        trains_text: bool = False,
+        conditioning: Conditioning = Conditioning(),
     ):
         self.backbone, self.objective = backbone, objective
         self.autoencoder, self.tiles = autoencoder, tiles
+        self.words, self.trains_text = words, trains_text
+        self.conditioning = conditioning
         self.sharding = backbone.sharding
         adapts = bool(backbone.model.lora)
-        self.trainable_paths = (f"{BACKBONE}/lora/.*" if adapts else f"{BACKBONE}/.*",)
+        trained = [f"{BACKBONE}/lora/.*" if adapts else f"{BACKBONE}/.*"]
+        self.trainable_paths = (*trained, *([f"{TEXT}/.*"] if trains_text else []))
         if not adapts:
             self.frozen_paths = tuple(f"{BACKBONE}/{path}" for path in backbone.fixed)
 
+    # ---- examples ----------------------------------------------------------------------------
+
+    def raw_spec(self) -> dict[str, Spec]:
+        """Frames as bytes, and the caption's ids."""
+        if self.words is None:
+            return super().raw_spec()
+        geometry = self.backbone.geometry
+        axes = (None, None, None, None)
+        video = Spec((geometry.frames, *geometry.size_hw, 3), np.uint8, axes)
+        return {"video": video, **self.words.spec()}
+
+    def prepare(self, clip: Clip, rng: np.random.Generator) -> dict[str, Any]:
+        """Frames and ids of a clip.
+
+        Raises:
+          ClipError: a clip without frames, or of another size or length.
+        """
+        if self.words is None:
+            return super().prepare(clip, rng)
+        video = clip.video
+        wanted = self.raw_spec()["video"].shape
+        if video is None or video.shape != wanted:
+            found = "no frames" if video is None else f"frames of shape {video.shape}"
+            raise ClipError(f"clip {clip.id!r}: has {found}, training reads {wanted}")
+        return {"id": clip.id, "video": video, **self.words.read(clip.caption)}
+
     def encoded_spec(self) -> dict[str, Spec]:
-        """Latents and features, see the backbones."""
-        return self.backbone.spec()
+        """Latents and features, see the backbones; the ids of a text encoder that is trained."""
+        spec = dict(self.backbone.spec())
+        if self.trains_text:
+            del spec["text"]
+            spec |= self.words.spec()
+        return spec
+
+    def encode(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
+        """Clips -> what a cache holds, by the frozen encoders."""
+        pixels = batch["video"].astype(jnp.float32) / 127.5 - 1.0
+        tokens, mask = batch[TOKENS], batch[MASK]
+        if self.conditioning.text_dropout:
+            drop = self._drawn(rng, TEXT_DROPOUT, self.conditioning.text_dropout)
+            tokens, mask = self.words.without(drop, tokens, mask)
+        encoded = {"video": self._latents(params, pixels, _folded(rng, LATENT))}
+        if self.trains_text:
+            encoded |= {TOKENS: tokens, MASK: mask}
+        else:
+            encoded["text"] = self.words.features(params[TEXT], tokens, mask)
+        if isinstance(self.backbone, CogVideoXBackbone) and self.backbone.has_image:
+            encoded["image"] = self._image(params, pixels[:, :1], rng)
+        return encoded
+
+    def _latents(
+        self, params: Params, pixels: Float[Array, "B T H W 3"], keys: jax.Array
+    ) -> Float[Array, "B F h w C"]:
+        latents = self.autoencoder.normalise(self._posterior(params, pixels, keys))
+        missing = self.backbone.spec()["video"].shape[0] - latents.shape[1]
+        # Where two latent frames are one token, the first one fills up.
+        return jnp.concatenate([*[latents[:, :1]] * missing, latents], axis=1)
+
+    def _posterior(
+        self, params: Params, pixels: Float[Array, "B T H W 3"], keys: jax.Array
+    ) -> Float[Array, "B F h w C"]:
+        """A latent in the autoencoder's own units."""
+        posterior: Posterior = self.autoencoder.apply(
+            {"params": params.get(CODER, {})},
+            pixels,
+            tiles=self.tiles,
+            method=type(self.autoencoder).encode,
+        )
+        if self.conditioning.posterior == "mode":
+            return posterior.mode()
+        return posterior.sample(per_clip_normal(keys, posterior.mean.shape[1:]))
+
+    def _image(
+        self, params: Params, first: Float[Array, "B 1 H W 3"], rng: jax.Array
+    ) -> Float[Array, "B h w C"]:
+        """The first frame as the latent that stands beside the noisy one."""
+        if self.conditioning.image_noise:
+            level = per_clip_normal(_folded(rng, IMAGE_LEVEL), ())
+            strength = over_time(jnp.exp(NOISE_MEAN + NOISE_STD * level), first.ndim)
+            noise = per_clip_normal(_folded(rng, IMAGE_NOISE), first.shape[1:])
+            first = first + strength * noise
+        latent = self._posterior(params, first, _folded(rng, IMAGE_LATENT))
+        return (latent * self.autoencoder.config.image_scale)[:, 0]
+
+    # ---- training ----------------------------------------------------------------------------
 
     def init(self, rng: jax.Array) -> Params:
+        """The backbone, and the encoders that the step runs."""
         # Any call of the module makes all of its parameters; this one computes next to nothing.
         variables = self.backbone.model.init(rng, jnp.zeros((1,)), method="embed_time")
-        return {BACKBONE: variables["params"]}
+        params = {BACKBONE: variables["params"]}
+        if self.words is not None:
+            tokens = jnp.zeros((1, 1), jnp.int32)
+            params[TEXT] = self.words.module.init(jax.random.fold_in(rng, 1), tokens)["params"]
+            coder = self._init_coder(jax.random.fold_in(rng, 2))
+            params |= {CODER: coder} if coder else {}
+        elif self.conditioning.text_dropout:
+            text = self.backbone.spec()["text"]
+            params[NULL_TEXT] = jnp.zeros(text.shape, text.dtype)
+        return params
 
     def loss(
         self, params: Params, batch: Arrays, rng: jax.Array, step: jax.Array
@@ -54,13 +202,34 @@ class Finetune(Method):
         Latent frames that are given have no share in it.
         """
         del step
-        video = batch["video"]
+        batch, video = self._conditions(params, batch, rng), batch["video"]
         noised = self.objective.noised(video, rng)
         state = self._with_given(noised.state, video)
-        predicted = self.backbone.predict(params[BACKBONE], state, noised.timestep, batch)
-        squared = jnp.square(predicted - noised.target)[:, self.backbone.given_frames :]
-        ratio = losses.over_clips(losses.clip_sums(squared) / squared[0].size)
+        out = self.backbone.output(params[BACKBONE], state, noised.timestep, batch)
+        squared = jnp.square(out.astype(jnp.float32) - noised.target)
+        squared = squared[:, self.backbone.given_frames :]
+        means = losses.clip_sums(squared) / squared[0].size
+        ratio = losses.over_clips(noised.weight * means)
         return ratio, {"denoising": ratio}
+
+    def _conditions(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
+        """The batch with features for ids, and without the conditions that are dropped."""
+        drops, batch = self.conditioning, dict(batch)
+        if self.trains_text:
+            tokens, mask = batch.pop(TOKENS), batch.pop(MASK)
+            batch["text"] = self.words.features(params[TEXT], tokens, mask)
+        elif self.words is None and drops.text_dropout:
+            drop = self._drawn(rng, TEXT_DROPOUT, drops.text_dropout)
+            batch["text"] = jnp.where(drop[:, None, None], params[NULL_TEXT], batch["text"])
+        if drops.image_dropout and "image" in batch:
+            kept = ~self._drawn(rng, IMAGE_DROPOUT, drops.image_dropout)
+            batch["image"] = batch["image"] * over_time(kept.astype(jnp.float32), 4)
+        return batch
+
+    def _drawn(self, rng: jax.Array, use: int, share: float | int) -> Array:
+        return jax.vmap(lambda key: jax.random.bernoulli(key, share))(_folded(rng, use))
+
+    # ---- phases ------------------------------------------------------------------------------
 
     def phases(self) -> dict[str, Phase]:
         """One denoising step; the autoencoder's whole work on a video, either way."""
@@ -79,7 +248,7 @@ class Finetune(Method):
     def _init_coder(self, rng: jax.Array) -> Params:
         kind, spatial = type(self.autoencoder), self.autoencoder.config.stride_hw
         video = jnp.zeros((1, 1, spatial, spatial, 3))
-        return self.autoencoder.init(rng, video, method=kind.encode)["params"]
+        return self.autoencoder.init(rng, video, method=kind.encode).get("params", {})
 
     def encode_video(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
         """Pixels in [-1, 1] -> latents in the backbone's units (the posterior's mode)."""
@@ -98,7 +267,7 @@ class Finetune(Method):
 
     def sample_spec(self) -> dict[str, Spec]:
         """A noisy latent with its conditions, twice the text, and the numbers of the step."""
-        spec = dict(self.encoded_spec())
+        spec = dict(self.backbone.spec())
         text = spec["text"]
         number = Spec((), np.float32, ())
         numbers = dict.fromkeys(("timestep", "guidance", "keep", "move"), number)
@@ -126,6 +295,10 @@ class Finetune(Method):
         """The first frames as they are given, all others of `state`."""
         count = self.backbone.given_frames
         return state.at[:, :count].set(given[:, :count]) if count else state
+
+
+def _folded(keys: jax.Array, use: int) -> jax.Array:
+    return jax.vmap(lambda key: jax.random.fold_in(key, use))(keys)
 
 
 def _pairs(first: Shaped[Array, "B *x"], second: Shaped[Array, "B *x"]) -> Shaped[Array, "P *x"]:
