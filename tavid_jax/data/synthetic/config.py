@@ -5,11 +5,30 @@ import functools
 import hashlib
 import json
 
-from tavid_jax.data.synthetic import looks, motions, shapes
+from tavid_jax.data.synthetic import combinations, looks, motions, shapes
 
 # Version of the generator: part of every hash, so that data written by older code is
 # never taken for data of today's code.
 GENERATOR_VERSION = 1
+
+# What an actor may do to its target.
+DEEDS = ("pushes", "tips", "lifts", "touches")
+
+# Fields that came after the first data sets: at their defaults they are left out of the hash.
+_LATER = (
+    "counts",
+    "company",
+    "stretch",
+    "placings",
+    "combinations",
+    "unsaid",
+    "caption_style",
+    "deeds",
+    "contact",
+    "gap",
+    "gait",
+    "says_target",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +62,19 @@ class SceneConfig:
       actors: shapes of actors.
       targets: shapes of targets.
       lookalikes: least and greatest number of look-alikes beside the target.
+      counts: probability of one, two, ... sprites; () leaves the number to `presence`.
+      company: least and greatest radius beside other sprites; () is `radius`.
+      stretch: least and greatest ratio of width to height that shapes are stretched to.
+      placings: draws of the paths of which the one with least overlap is taken.
+      combinations: "all" (colour, shape, motion) triples, only "seen" or only "unseen" ones; see
+        `combinations.is_held_out`.
+      unsaid: share of scenes on free paths (`drift`), whose short captions name no motion.
+      caption_style: "full" sentences, or "short": "a red disc moves left and a pink hoop ...".
+      deeds: what actors do to targets, drawn uniformly; see `DEEDS`.
+      contact: least and greatest time of the contact, as a share of the clip.
+      gap: least free distance between actor and targets at frame 0.
+      gait: height of the actor's steps; 0 lets it glide.
+      says_target: share of short captions of interactions with the word "target".
       render: False leaves the video and the segment map out of clips (tracks only: faster).
     """
 
@@ -69,6 +101,18 @@ class SceneConfig:
     actors: tuple[str, ...] = ("person", "dog", "bird", "fish", "disc")
     targets: tuple[str, ...] = ("box", "star", "ring", "triangle", "heart")
     lookalikes: tuple[int, int] = (1, 2)
+    counts: tuple[float, ...] = ()
+    company: tuple[float, ...] = ()
+    stretch: tuple[float, float] = (0.7, 1.4)
+    placings: int = 1
+    combinations: str = "all"
+    unsaid: float = 0.0
+    caption_style: str = "full"
+    deeds: tuple[str, ...] = DEEDS
+    contact: tuple[float, float] = (0.45, 0.7)
+    gap: float = 2.0
+    gait: float = 1.0
+    says_target: float = 0.0
     render: bool = True
 
     def __post_init__(self):
@@ -107,7 +151,7 @@ class SceneConfig:
 def _like(default, value):
     """`value` with the types of `default`, as far as they only differ in how they were written."""
     if isinstance(default, tuple) and isinstance(value, list | tuple):
-        return tuple(_like(default[0], item) for item in value)
+        return tuple(_like(default[0] if default else 0.0, item) for item in value)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     return value
@@ -115,7 +159,11 @@ def _like(default, value):
 
 @functools.lru_cache(maxsize=64)
 def _digest(config: SceneConfig) -> str:
-    text = json.dumps([GENERATOR_VERSION, dataclasses.asdict(config)], sort_keys=True)
+    fields = dataclasses.asdict(config)
+    for field in dataclasses.fields(config):
+        if field.name in _LATER and fields[field.name] == field.default:
+            del fields[field.name]
+    text = json.dumps([GENERATOR_VERSION, fields], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -131,8 +179,9 @@ def _check(config: SceneConfig) -> None:
         ("actors", shapes.SHAPES),
         ("targets", shapes.SHAPES),
         ("colours", looks.PALETTE),
-        ("textures", looks.TEXTURES),
-        ("backgrounds", looks.BACKGROUNDS),
+        ("textures", (*looks.TEXTURES, looks.FLAT)),
+        ("backgrounds", (*looks.BACKGROUNDS, looks.GREY)),
+        ("deeds", DEEDS),
     ):
         unknown = [name for name in getattr(config, field) if name not in known]
         if unknown or not getattr(config, field):
@@ -147,15 +196,45 @@ def _check(config: SceneConfig) -> None:
         fail("origin", "must be 'center' or 'topleft'")
     if config.max_objects < 0 or config.max_objects > 200:
         fail("max_objects", "must lie in 0..200")
-    for field in ("presence", "camera"):
+    for field in ("presence", "camera", "unsaid", "says_target"):
         if not 0.0 <= getattr(config, field) <= 1.0:
             fail(field, "a probability must lie in [0, 1]")
     if not 0.0 < config.radius[0] <= config.radius[1]:
         fail("radius", "must be (least, greatest) with 0 < least <= greatest")
-    for field in ("pan", "zoom", "roll", "shake"):
+    for field in ("pan", "zoom", "roll", "shake", "gap", "gait"):
         if getattr(config, field) < 0.0:
             fail(field, "an amplitude must not be negative")
     if config.tempo <= 0.0 or config.fps <= 0.0:
         fail("tempo" if config.tempo <= 0.0 else "fps", "must be positive")
+    if min(config.counts, default=0.0) < 0.0 or len(config.counts) > config.max_objects:
+        fail("counts", f"give at most max_objects={config.max_objects} probabilities")
+    if config.counts and abs(sum(config.counts) - 1.0) > 1e-6:
+        fail("counts", "the probabilities must sum to 1")
+    if config.company and not (len(config.company) == 2 and 0.0 < config.company[0]):
+        fail("company", "must be () or two positive radii (least, greatest)")
+    if config.company and config.company[0] > config.company[1]:
+        fail("company", "must be () or two positive radii (least, greatest)")
+    if not 0.0 < config.stretch[0] <= config.stretch[1]:
+        fail("stretch", "must be (least, greatest) with 0 < least <= greatest")
+    if config.placings < 1:
+        fail("placings", "at least one draw is needed")
+    if config.caption_style not in ("full", "short"):
+        fail("caption_style", "must be 'full' or 'short'")
+    if not 0.0 < config.contact[0] <= config.contact[1] <= 1.0:
+        fail("contact", "must be (least, greatest) within 0..1")
+    _check_combinations(config, fail)
     if not 0 <= config.lookalikes[0] <= config.lookalikes[1] <= 6:
         fail("lookalikes", "must be (least, greatest) within 0..6")
+
+
+def _check_combinations(config: SceneConfig, fail) -> None:
+    if config.combinations not in combinations.CHOICES:
+        fail("combinations", f"must be one of {combinations.CHOICES}")
+    if config.combinations == "unseen" and config.unsaid > 0.0:
+        fail("unsaid", "must be 0 with combinations='unseen': a free path is no unseen motion")
+    names = (config.colours, config.shapes, config.kinds)
+    if (
+        not config.interaction
+        and not combinations.pairs(config.combinations, *map(len, names))[1].all()
+    ):
+        fail("combinations", "some colour has no such (shape, motion); give more shapes or kinds")

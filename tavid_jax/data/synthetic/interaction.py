@@ -12,7 +12,6 @@ from tavid_jax.data.synthetic.dice import Dice, uniforms
 from tavid_jax.data.synthetic.motions import Poses
 from tavid_jax.data.synthetic.scene import Scene, sample_cameras, sample_scene
 
-DEEDS = ("pushes", "tips", "lifts", "touches")
 _TRIES = 40  # layouts tried before everything is made a little smaller
 _SHRINK = 0.93
 
@@ -46,8 +45,8 @@ def _cast(config: SceneConfig, dice: Dice) -> _Cast:
         target=target,
         target_look=look[0],
         count=1 + fewest + int(dice.choice(most - fewest + 1)),
-        deed=DEEDS[int(dice.choice(len(DEEDS)))],
-        contact_at=max(1.0, float(dice.uniform(0.45, 0.7)) * (config.num_frames - 1)),
+        deed=config.deeds[int(dice.choice(len(config.deeds)))],
+        contact_at=max(1.0, float(dice.uniform(*config.contact)) * (config.num_frames - 1)),
     )
 
 
@@ -94,7 +93,7 @@ def _spots(config: SceneConfig, seed: int, cast: _Cast) -> _Spots:
             continue
         draws = dice.columns(_TRIES * 2 * (cast.count + 1)).reshape(_TRIES, cast.count + 1, 2)
         for spots in margin + draws * room:
-            if _clearance(spots, actor_reach, target_reach) > 2.0 * config.unit * factor:
+            if _clearance(spots, actor_reach, target_reach) > config.gap * config.unit * factor:
                 return _Spots(spots[0], spots[1:], float(actor_radius), float(target_radius))
     raise ValueError(
         f"SceneConfig.size_hw={config.size_hw}: no room for an actor and {cast.count} targets; "
@@ -187,7 +186,7 @@ def sample_interaction(config: SceneConfig, seed: int, *, other_actor: bool = Fa
     walk, after = _ease(t / cast.contact_at), t - cast.contact_at
     centre = spots.actor + walk[:, None] * (end - spots.actor)
     # A gait: small hops and sway, fading out at both ends of the way.
-    gait = 4.0 * walk * (1.0 - walk)
+    gait = config.gait * 4.0 * walk * (1.0 - walk)
     centre[:, 1] -= gait * np.abs(np.sin(np.pi * t / 4.0)) * 1.2 * config.unit
     sway = flip * 0.08 * gait * np.sin(np.pi * t / 4.0)
 
@@ -224,6 +223,7 @@ def sample_interaction(config: SceneConfig, seed: int, *, other_actor: bool = Fa
         target=slot + 1,
         contact_frame=int(np.argmax(met)) if met.any() else -1,
         deed=cast.deed,
+        says_target=bool(uniforms([seed], 1, stream=4)[0, 0] < config.says_target),
     )
 
 

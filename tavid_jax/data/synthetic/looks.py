@@ -27,7 +27,9 @@ PALETTE = {
     "brown": (146, 94, 58),
 }
 TEXTURES = ("plain", "striped", "checked", "dotted", "speckled")
+FLAT = "flat"  # one colour, without light and outline
 BACKGROUNDS = ("sand", "grass", "water", "slate", "tiles", "boards")
+GREY = "grey"  # one random level, without texture
 
 # Base colour (RGB) of each background and of its second tone.
 _GROUND_TONES = {
@@ -66,12 +68,14 @@ class Ground(NamedTuple):
       pitch: period of its pattern in px of a 64-pixel frame.
       turn: direction of the pattern, radian.
       noise: seed of its grain.
+      level: of a grey background, 0..1.
     """
 
     texture: str
     pitch: float
     turn: float
     noise: int
+    level: float = 0.0
 
 
 def sample_look(
@@ -96,6 +100,7 @@ def sample_ground(backgrounds: tuple[str, ...], numbers: Float[np.ndarray, " col
         pitch=float(dice.uniform(7.0, 12.0)),
         turn=float(dice.uniform(-0.6, 0.6)),
         noise=int(dice.choice(2**31)),
+        level=float(dice.uniform(0.15, 0.40)),
     )
 
 
@@ -205,6 +210,8 @@ def sprite_bitmap(
         rgb += share[..., None] * (np.array(colour, np.float32) - rgb)
     # Light from above left, and a dark outline: part of the texture, so both turn with it.
     light = 1.0 - 0.10 * (x + y) - 0.42 * _smooth_step(distance + 0.13, 0.10)
+    if look.texture == FLAT:
+        light = np.ones_like(light)
     alpha = np.clip(0.5 - distance * radius_px, 0.0, 1.0)
     rgba = np.empty((side, side, 4), np.float32)
     np.clip(rgb * light[..., None], 0.0, 255.0, out=rgba[..., :3])
@@ -231,6 +238,8 @@ def ground_bitmap(
     c, s = np.float32(np.cos(ground.turn)), np.float32(np.sin(ground.turn))
     u, v = (c * x + s * y) / ground.pitch, (c * y - s * x) / ground.pitch
     soft = 1.5 / (texels_per_px * ground.pitch)
+    if ground.texture == GREY:
+        return np.full((side, side, 3), round(255.0 * ground.level), np.uint8)
     if ground.texture == "plain":
         tone = np.zeros_like(x)
     else:

@@ -3,6 +3,9 @@
 Each kind is a plain function of dice (one row per sprite), of time and of the stage; its
 numbers are pixels of a 64-pixel frame and frames.  All kinds but `enter` and `leave` are
 determined by their past: a forecaster that has seen half of the clip can know the rest.
+
+`left`, `right`, `up`, `down`, `still` and `drift` are the simple ones, for models that learn what
+words mean: they take the whole clip, however long it is, and never leave the frame.
 """
 
 from typing import NamedTuple
@@ -20,11 +23,18 @@ FLOOR = 10.0  # px of the floor above the frame's lower side
 
 
 class Stage(NamedTuple):
-    """Where motions take place: sides in px and px per px of a 64-pixel frame."""
+    """Where motions take place, and who moves there.
+
+    Attributes:
+      width, height: sides of the frame in px.
+      unit: px per px of a 64-pixel frame.
+      room: (n, 2) half sides in px of the box that each sprite fills; nothing if None.
+    """
 
     width: float
     height: float
     unit: float
+    room: Float[np.ndarray, "n 2"] | None = None
 
 
 class Poses(NamedTuple):
@@ -157,6 +167,71 @@ def _pass_through(dice: Dice, t, stage: Stage, outside: float) -> Poses:
     )
 
 
+def _progress(t: Float[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:
+    """Share of the clip that has passed: 0 at the first, 1 at the last frame."""
+    return t / max(t[-1], 1e-9)
+
+
+def _inside(dice: Dice, path: Float[np.ndarray, "n T 2"], stage: Stage) -> Poses:
+    """Paths moved to random places where the sprites stay in the frame (else to the middle)."""
+    side = np.array([stage.width, stage.height])
+    low = stage.room - 0.5 - path.min(1)
+    high = side - 0.5 - stage.room - path.max(1)
+    share = np.stack([dice.uniform(), dice.uniform()], axis=-1)
+    start = np.where(high > low, low + share * (high - low), 0.5 * (low + high))
+    path = path + start[:, None]
+    return _poses(path[..., 0], path[..., 1])
+
+
+def _straight(dice: Dice, t, stage: Stage, towards: tuple[int, int]) -> Poses:
+    """17-26 px along an axis over the whole clip; less where the frame has no room for it."""
+    axis = np.abs(towards) @ np.array([0, 1])
+    free = (stage.width, stage.height)[axis] - 2.0 * stage.room[:, axis]
+    way = np.minimum(dice.uniform(17.0, 26.0) * stage.unit, np.maximum(free, 0.0))
+    path = way[:, None, None] * _progress(t)[:, None] * np.array(towards, np.float64)
+    return _inside(dice, path, stage)
+
+
+def left(dice: Dice, t: Float[np.ndarray, " T"], stage: Stage) -> Poses:
+    """Straight to the left; see `_straight`."""
+    return _straight(dice, t, stage, (-1, 0))
+
+
+def right(dice: Dice, t: Float[np.ndarray, " T"], stage: Stage) -> Poses:
+    """Straight to the right; see `_straight`."""
+    return _straight(dice, t, stage, (1, 0))
+
+
+def up(dice: Dice, t: Float[np.ndarray, " T"], stage: Stage) -> Poses:
+    """Straight up; see `_straight`."""
+    return _straight(dice, t, stage, (0, -1))
+
+
+def down(dice: Dice, t: Float[np.ndarray, " T"], stage: Stage) -> Poses:
+    """Straight down; see `_straight`."""
+    return _straight(dice, t, stage, (0, 1))
+
+
+def still(dice: Dice, t: Float[np.ndarray, " T"], stage: Stage) -> Poses:
+    """Stands still anywhere in the frame."""
+    return _inside(dice, np.zeros((len(stage.room), len(t), 2)), stage)
+
+
+def drift(dice: Dice, t: Float[np.ndarray, " T"], stage: Stage) -> Poses:
+    """17-26 px in any direction over the whole clip, bent sideways by up to 8 px (a parabola)."""
+    way = dice.uniform(17.0, 26.0)[:, None] * stage.unit
+    heading = dice.uniform(0.0, 2.0 * np.pi)[:, None]
+    bend = dice.uniform(-8.0, 8.0)[:, None] * stage.unit
+    p = _progress(t)
+    along, side = way * p, bend * 4.0 * p * (1.0 - p)
+    cos, sin = np.cos(heading), np.sin(heading)
+    path = np.stack([cos * along - sin * side, sin * along + cos * side], axis=-1)
+    free = np.array([stage.width, stage.height]) - 2.0 * stage.room
+    extent = np.maximum(np.ptp(path, axis=1), 1e-9)
+    path = path * np.clip(free / extent, 0.0, 1.0)[:, None]
+    return _inside(dice, path, stage)
+
+
 KINDS = {
     "orbit": orbit,
     "pendulum": pendulum,
@@ -166,10 +241,19 @@ KINDS = {
     "spin": spin,
     "enter": enter,
     "leave": leave,
+    "left": left,
+    "right": right,
+    "up": up,
+    "down": down,
+    "still": still,
+    "drift": drift,
 }
 
 # Kinds of the demo: every one is determined by the first half of the clip.
 FORECAST_KINDS = ("orbit", "pendulum", "bounce", "billiard", "accelerate", "spin")
+
+# Kinds that short captions name; `drift` is what they are silent about.
+SAID_KINDS = ("left", "right", "up", "down", "still")
 
 # What a caption says about each kind.
 WORDS = {
@@ -181,6 +265,12 @@ WORDS = {
     "spin": "spins on the spot",
     "enter": "comes into view",
     "leave": "moves out of view",
+    "left": "moves left",
+    "right": "moves right",
+    "up": "moves up",
+    "down": "moves down",
+    "still": "stands still",
+    "drift": "drifts about",
 }
 
 
@@ -205,9 +295,11 @@ def move(
     """
     n, T = kinds.shape[0], t.shape[0]
     out = Poses(np.zeros((n, T, 2)), np.zeros((n, T)), np.ones((n, T)))
+    room = np.zeros((n, 2)) if stage.room is None else stage.room
     for index, name in enumerate(names):
         rows = np.flatnonzero(kinds == index)
         if rows.size:
-            for whole, part in zip(out, KINDS[name](Dice(uniforms[rows]), t, stage), strict=True):
+            mine = stage._replace(room=room[rows])
+            for whole, part in zip(out, KINDS[name](Dice(uniforms[rows]), t, mine), strict=True):
                 whole[rows] = part
     return out

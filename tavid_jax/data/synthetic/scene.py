@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from tavid_jax.data.synthetic import affine, looks, motions, shapes
+from tavid_jax.data.synthetic import affine, casting, looks, motions, shapes
 from tavid_jax.data.synthetic.config import SceneConfig
 from tavid_jax.data.synthetic.dice import Dice, steady, uniforms
 
@@ -41,6 +41,7 @@ class Scene:
       actor, target: numbers of the acting and the aimed-at sprite, -1 if none.
       contact_frame: first frame in which actor and target touch, -1 if none.
       deed: what the actor does to the target, e.g. "pushes"; "" if none.
+      says_target: whether a short caption calls the target by that word.
     """
 
     config: SceneConfig
@@ -56,6 +57,7 @@ class Scene:
     target: int = -1
     contact_frame: int = -1
     deed: str = ""
+    says_target: bool = False
 
     @property
     def layout(self) -> Layout:
@@ -100,11 +102,6 @@ def sample_cameras(config: SceneConfig, dice: Dice, seeds) -> tuple[np.ndarray, 
     return affine.about(middle, pan, steady(np.exp(zoom)), roll), moves
 
 
-def _stage(config: SceneConfig) -> motions.Stage:
-    height, width = config.size_hw
-    return motions.Stage(float(width), float(height), config.unit)
-
-
 class _Draws(NamedTuple):
     """Everything that is sampled about B free (not interacting) scenes."""
 
@@ -129,17 +126,22 @@ def _draw(config: SceneConfig, seeds) -> _Draws:
     dice = Dice(numbers[:, scene_columns:].reshape(B * S, _SPRITE_COLUMNS))
     present = dice.chance(config.presence)
     kind = dice.choice(len(config.kinds))
-    shape = shapes.indices(config.shapes)[dice.choice(len(config.shapes))]
-    radius = dice.uniform(*config.radius) * config.unit
-    squeeze = np.sqrt(dice.uniform(0.7, 1.4))
+    shape = dice.choice(len(config.shapes))
+    share = dice.uniform()  # of the range of radii
+    squeeze = np.sqrt(dice.uniform(*config.stretch))
     look = dice.columns(looks.COLUMNS)
-    t = np.arange(T) * config.tempo
-    poses = motions.move(kind, config.kinds, dice.columns(motions.COLUMNS), t, _stage(config))
-    place = affine.place(poses, radius[:, None] * np.stack([squeeze, 1.0 / squeeze], axis=-1))
-
-    shape = np.where(present, shape, -1).reshape(B, S)
-    layout = Layout(shape, place.reshape(B, S, T, 2, 3), camera)
-    return _Draws(layout, kind.reshape(B, S), look.reshape(B, S, -1), ground, colours, camera_moves)
+    cast = casting.Cast(*(part.reshape(B, S) for part in (present, kind, shape)))
+    cast = casting.recast(config, seeds, colours, cast)
+    least, greatest = casting.radii(config, cast.present)
+    radius = (least + (greatest - least) * share.reshape(B, S)) * config.unit
+    radii = radius[..., None] * np.stack([squeeze, 1.0 / squeeze], axis=-1).reshape(B, S, 2)
+    shape = shapes.indices(config.shapes)[cast.shape]
+    poses = casting.least_overlap(
+        config, seeds, cast, shapes.half_sides()[shape] * radii, dice.columns(motions.COLUMNS)
+    )
+    place = affine.place(poses, radii.reshape(B * S, 2)).reshape(B, S, T, 2, 3)
+    layout = Layout(np.where(cast.present, shape, -1), place, camera)
+    return _Draws(layout, cast.kind, look.reshape(B, S, -1), ground, colours, camera_moves)
 
 
 def sample_layouts(config: SceneConfig, seeds) -> tuple[Layout, Int[np.ndarray, "B S"]]:
@@ -150,7 +152,7 @@ def sample_layouts(config: SceneConfig, seeds) -> tuple[Layout, Int[np.ndarray, 
       seeds: B seeds.
 
     Returns:
-      Layout, and (B, S) index into `config.kinds` of each slot. Slots are not renumbered:
+      Layout, and (B, S) index into `casting.kinds(config)` of each slot. Slots are not renumbered:
       empty ones stay in place with shape -1.
     """
     if config.interaction:
@@ -177,7 +179,7 @@ def sample_scenes(config: SceneConfig, seeds) -> list[Scene]:
                 config=config,
                 seed=int(seed),
                 shapes=tuple(shapes.SHAPES[draws.layout.shape[b, s]] for s in slots),
-                kinds=tuple(config.kinds[draws.kind[b, s]] for s in slots),
+                kinds=tuple(casting.kinds(config)[draws.kind[b, s]] for s in slots),
                 objects=tuple(
                     looks.sample_look(config.textures, names[s % len(names)], draws.look[b, s])
                     for s in slots

@@ -101,6 +101,21 @@ def bar(x: Plane, y: Plane) -> Plane:
     return _box(x, y, 0.0, 0.0, 1.0, 0.42, corner=0.1)
 
 
+def beam(x: Plane, y: Plane) -> Plane:
+    """A lying bar, longer than `bar`."""
+    return _box(x, y, 0.0, 0.0, 1.0, 0.34, corner=0.1)
+
+
+def pillar(x: Plane, y: Plane) -> Plane:
+    """A standing `beam`."""
+    return beam(y, x)
+
+
+def hoop(x: Plane, y: Plane) -> Plane:
+    """A ring with a wide hole."""
+    return np.abs(_disc(x, y, r=0.8)) - 0.2
+
+
 def person(x: Plane, y: Plane) -> Plane:
     """Standing figure: head, body, arms a little away from it, two legs."""
     return _union(
@@ -161,6 +176,9 @@ _DRAWN: dict[str, Callable] = {
     "cross": cross,
     "heart": heart,
     "bar": bar,
+    "beam": beam,
+    "pillar": pillar,
+    "hoop": hoop,
     "person": person,
     "dog": dog,
     "bird": bird,
@@ -198,6 +216,17 @@ def reach(name: str) -> float:
     x, y = np.meshgrid(axis, axis)
     step = 2.0 * EXTENT / CELLS
     return float(np.hypot(x, y)[table(name) <= 0.0].max() + step)
+
+
+@functools.cache
+def half_sides() -> Float[np.ndarray, "shapes 2"]:
+    """Half width and half height, in radii, of the box that each of `SHAPES` fills."""
+    axis = np.linspace(-EXTENT, EXTENT, CELLS + 1)
+    rows = []
+    for name in SHAPES:
+        inside = table(name) <= 0.0
+        rows.append([np.abs(axis[inside.any(a)]).max() for a in (0, 1)])
+    return np.array(rows)
 
 
 def extent(name: str) -> float:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import sentencepiece
 
-from tavid_jax.data.synthetic import motions, shapes
+from tavid_jax.data.synthetic import looks, motions, shapes, toy
 from tavid_jax.data.synthetic.captions import caption, local_captions
 from tavid_jax.data.synthetic.config import SceneConfig
 from tavid_jax.data.synthetic.scene import sample_scene
@@ -33,7 +33,9 @@ _ALL = SceneConfig(
 _CORPUS = (
     (_ALL, 1500),
     (dataclasses.replace(_ALL, presence=0.1), 20),  # empty ones too
-    (dataclasses.replace(_ALL, interaction=True), 60),
+    (dataclasses.replace(_ALL, interaction=True), 200),
+    (toy.moving_objects("all", colours=tuple(looks.PALETTE), render=False), 300),
+    (toy.reaching(colours=tuple(looks.PALETTE), render=False), 100),
 )
 _MOST_PIECES = 512
 _CHARACTERS = string.ascii_letters + string.digits + string.punctuation

@@ -1,0 +1,84 @@
+"""Scenes for the smallest models: flat shapes on grey, 24 x 24 pixels, nine frames, short captions.
+
+What a model learns first is what changes most pixels. So colours are far apart, silhouettes are
+coarse, and all of it was chosen by the tables of `silhouettes` before anything was trained.
+"""
+
+from tavid_jax.data.synthetic import looks, motions
+from tavid_jax.data.synthetic.config import SceneConfig
+
+SIZE = 24  # px
+NUM_FRAMES = 9
+
+# Of the palette the six that are farthest apart (0.43 in RGB of 0..1 for the closest two), and one
+# that stays for demonstrations of learning a new colour (0.37 from the closest).
+COLOURS = ("red", "yellow", "teal", "purple", "pink", "white")
+NEW_COLOUR = "green"
+SILHOUETTES = ("disc", "beam", "pillar", "hoop")
+
+_PLAIN = dict(
+    size_hw=(SIZE, SIZE),
+    num_frames=NUM_FRAMES,
+    stride=8,  # tracks are not asked for: a grid of 3 x 3
+    fps=8.0,
+    textures=(looks.FLAT,),
+    backgrounds=(looks.GREY,),
+    camera=0.0,
+    caption_style="short",
+)
+
+
+def _px(*lengths: float) -> tuple[float, ...]:
+    """Pixels of these frames as pixels of a 64-pixel frame."""
+    return tuple(length * 64.0 / SIZE for length in lengths)
+
+
+def moving_objects(combinations: str = "seen", **fields) -> SceneConfig:
+    """One or two objects that go left, right, up or down or stand still, as the caption says.
+
+    Args:
+      combinations: "seen" for training, "unseen" for captions that never occur in training, or
+        "all" for both.
+      **fields: of `SceneConfig`, to change.
+
+    Returns:
+      60 % of the scenes have one object, 40 % two of different colours. A fifth of the scenes go on
+      free paths that the caption does not name (none of the unseen ones).
+    """
+    defaults = dict(
+        max_objects=2,
+        counts=(0.6, 0.4),
+        radius=_px(4.3, 5.2),
+        company=_px(3.4, 4.0),
+        stretch=(1.0, 1.0),
+        placings=12,
+        kinds=motions.SAID_KINDS,
+        shapes=SILHOUETTES,
+        colours=COLOURS,
+        unsaid=0.0 if combinations == "unseen" else 0.2,
+    )
+    return SceneConfig(**{**_PLAIN, **defaults, "combinations": combinations, **fields})
+
+
+def reaching(**fields) -> SceneConfig:
+    """A disc glides to one of two equal boxes, touches it and rests there.
+
+    Which box it will be cannot be seen in the first frame nor read in the caption; half of the
+    captions hold the word "target".
+
+    Args:
+      **fields: of `SceneConfig`, to change.
+    """
+    defaults = dict(
+        interaction=True,
+        actors=("disc",),
+        targets=("box",),
+        lookalikes=(1, 1),
+        deeds=("touches",),
+        contact=(0.6, 0.75),
+        gap=6.0,
+        gait=0.0,
+        colours=COLOURS,
+        says_target=0.5,
+    )
+    return SceneConfig(**{**_PLAIN, **defaults, **fields})
