@@ -10,9 +10,13 @@ on; those of Wan are the released FlexTraj-Wan trainer's. "Ours" marks what was 
 
 from __future__ import annotations
 
+import dataclasses
+
 from ml_collections import ConfigDict
 
 from configs.common import base, choose, compute_stage, optimizer, train_stage
+from tavid_jax.data.synthetic import toy
+from tavid_jax.data.synthetic.config import SceneConfig
 
 ATTENTION = "blocks/attn/(q|k|v|o)"
 
@@ -36,10 +40,11 @@ def tiny_wan() -> ConfigDict:
     config = common("tiny_wan", "wan2.1-t2v-1.3b")
     config.title = "A tiny text-to-video Wan, trained from nothing"
     config.data.update(size_hw=(24, 24), frames=9)
-    config.data.scene = dict(moving_objects())
-    config.data.splits = dict(train=dict(combinations="seen"), test=dict(combinations="unseen"))
+    config.data.splits = dict(
+        train=fields_of(toy.moving_objects("seen")), test=fields_of(toy.moving_objects("unseen"))
+    )
     config.data.scenes = dict(train=30000, test=200)
-    small_model(config, text_length=16)
+    small_model(config, text_length=12)
     channels = 4 * 2 * 2 * 3
     config.model.changes.update(
         num_heads=4,
@@ -61,10 +66,9 @@ def tiny_cogvideox() -> ConfigDict:
     config = common("tiny_cogvideox", "cogvideox-5b-i2v")
     config.title = "A tiny image-to-video CogVideoX, trained from nothing"
     config.data.update(size_hw=(24, 24), frames=9)
-    config.data.scene = dict(reaching())
-    config.data.splits = dict(train=dict(), test=dict())
+    config.data.scene = fields_of(toy.reaching())
     config.data.scenes = dict(train=30000, test=200)
-    small_model(config, text_length=16)
+    small_model(config, text_length=12)
     channels = 4 * 2 * 2 * 3
     config.model.changes.update(
         num_heads=3,
@@ -79,6 +83,13 @@ def tiny_cogvideox() -> ConfigDict:
     config.stages = dict(finetune=small_stage(steps=6000))
     config.order = ("finetune",)
     return config
+
+
+def fields_of(scene: SceneConfig) -> ConfigDict:
+    """What a distribution of scenes has of its own."""
+    plain = dataclasses.asdict(SceneConfig())
+    own = dataclasses.asdict(scene)
+    return ConfigDict({name: own[name] for name in own if own[name] != plain[name]})
 
 
 def small_model(config: ConfigDict, text_length: int) -> None:
@@ -205,11 +216,3 @@ def common(preset: str, backbone: str) -> ConfigDict:
     )
     config.order = ("encode", "finetune")
     return config
-
-
-def moving_objects() -> dict:
-    return {}
-
-
-def reaching() -> dict:
-    return dict(interaction=True)
