@@ -3,7 +3,7 @@
 from tavid_jax.data.synthetic.config import SceneConfig
 from tavid_jax.data.synthetic.scene import Scene, sample_scene, sample_scenes
 from tavid_jax.data.synthetic.seeds import split_seeds
-from tavid_jax.data.synthetic.source import SyntheticSource, scene_clip
+from tavid_jax.data.synthetic.source import SyntheticSource, scene_clip, scene_clips
 from tavid_jax.data.synthetic.store import TfdsSource, open_synthetic
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "sample_scene",
     "sample_scenes",
     "scene_clip",
+    "scene_clips",
     "split_seeds",
 ]

@@ -1,14 +1,15 @@
 """Clips as records of a data set, and back."""
 
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
 from tavid_jax.data.clip import Clip
 from tavid_jax.data.synthetic.config import SceneConfig
 from tavid_jax.data.synthetic.exact import query_grid
-from tavid_jax.data.synthetic.scene import sample_scene
-from tavid_jax.data.synthetic.source import scene_clip
+from tavid_jax.data.synthetic.scene import sample_scenes
+from tavid_jax.data.synthetic.source import scene_clips
 
 # Level 1 packs a 64x64 clip by half in a third of the time of the default level.
 _LEVEL = 1
@@ -17,17 +18,21 @@ _LEVEL = 1
 PACKED = ("video", "segment_map", "masks", "visibility", "depth")
 
 
-def encode_scene(config: SceneConfig, seed: int) -> dict:
-    """Draws the scene of a seed and packs it into one record.
+def encode_scenes(config: SceneConfig, seeds: Sequence[int]) -> list[dict]:
+    """Draws the scenes of seeds and packs each into a record.
 
     Args:
       config: distribution of scenes.
-      seed: of the scene.
+      seeds: of the scenes.
 
     Returns:
       Features by name; the large ones already compressed (bytes), so that a process pool does it.
     """
-    clip = scene_clip(sample_scene(config, seed))
+    clips = scene_clips(sample_scenes(config, seeds))
+    return [_record(config, seed, clip) for seed, clip in zip(seeds, clips, strict=True)]
+
+
+def _record(config: SceneConfig, seed: int, clip: Clip) -> dict:
     record = {
         "id": clip.id,
         "seed": np.int64(seed),

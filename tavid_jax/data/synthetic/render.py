@@ -92,12 +92,34 @@ def render(scene: Scene, scale: float | int = 1) -> Frames:
     """
     height, width = (int(round(side * scale)) for side in scene.config.size_hw)
     screen = affine.compose(affine.enlarge(scale), scene.camera)
+    if scene.ground.texture == looks.GREY and all(o.texture == looks.FLAT for o in scene.objects):
+        return _render_flat(scene, screen, (height, width))
     canvas = _background(scene, screen, scale, (height, width))
     segment_map = np.zeros(canvas.shape[:3], np.uint8)
     for index in range(len(scene.shapes)):
         patches, corners = _sprite(scene, index, screen)
         _paste(canvas, segment_map, patches, corners, index + 1)
     return Frames(np.ascontiguousarray(canvas[..., :3]), segment_map)
+
+
+def _render_flat(scene: Scene, screen: Float[np.ndarray, "T 2 3"], size_hw) -> Frames:
+    """One colour per sprite on one grey: no bitmaps, only distances, for all frames at once."""
+    shape = (len(screen), *size_hw)
+    canvas = np.full((*shape, 3), 255.0 * scene.ground.level, np.float32)
+    segment_map = np.zeros(shape, np.uint8)
+    per_radius, half = shapes.CELLS / (2.0 * shapes.EXTENT), shapes.CELLS / 2.0
+    to_cell = np.array([[per_radius, 0.0, half], [0.0, per_radius, half]])
+    for index, (name, look) in enumerate(zip(scene.shapes, scene.objects, strict=True)):
+        matrix = affine.compose(screen, scene.place[index])
+        radii = np.linalg.norm(matrix[:, :, :2], axis=1)  # px of both axes, per frame
+        inverse = affine.compose(to_cell, affine.invert(matrix))
+        table = shapes.table(name).astype(np.float32)
+        distance = _sample(table, inverse, (0.0, 0.0), size_hw, cv2.BORDER_REPLICATE)
+        radius = np.sqrt(radii.prod(-1))[:, None, None, None].astype(np.float32)
+        alpha = np.clip(0.5 - distance * radius, 0.0, 1.0)
+        canvas += alpha * (np.array(looks.PALETTE[look.colour], np.float32) - canvas)
+        segment_map[alpha[..., 0] > 0.5] = index + 1
+    return Frames(np.rint(canvas).astype(np.uint8), segment_map)
 
 
 def _paste(canvas, segment_map, patches, corners, number: int) -> None:

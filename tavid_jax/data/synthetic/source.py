@@ -1,23 +1,55 @@
 """Scenes as clips: `scene_clip`, and a source that makes them as they are asked for."""
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from tavid_jax.data.clip import Clip
 from tavid_jax.data.synthetic import captions
 from tavid_jax.data.synthetic.config import SceneConfig
-from tavid_jax.data.synthetic.exact import exact_tracks, owners, query_grid
+from tavid_jax.data.synthetic.exact import ExactTracks, exact_tracks, owners, query_grid
 from tavid_jax.data.synthetic.render import render
-from tavid_jax.data.synthetic.scene import Scene, sample_scene
+from tavid_jax.data.synthetic.scene import Layout, Scene, sample_scene
+from tavid_jax.data.synthetic.shapes import indices
 
 
-def first_masks(scene: Scene) -> np.ndarray:
-    """bool (S, H, W): what is seen of each sprite at frame 0, by the exact geometry."""
-    height, width = scene.config.size_hw
+_MOST_PIXELS = 2**16  # of first frames that are looked at together: bounds the memory
+
+
+def _together(scenes: Sequence[Scene]) -> Layout:
+    """Layouts of several scenes as one: slots that a scene lacks are empty."""
+    slots = max(len(scene.shapes) for scene in scenes)
+    shape = np.full((len(scenes), slots), -1, np.int64)
+    place = np.zeros((len(scenes), slots, scenes[0].config.num_frames, 2, 3))
+    place[..., [0, 1], [0, 1]] = 1.0
+    for row, scene in enumerate(scenes):
+        shape[row, : len(scene.shapes)] = indices(scene.shapes)
+        place[row, : len(scene.shapes)] = scene.place
+    return Layout(shape, place, np.stack([scene.camera for scene in scenes]))
+
+
+def _first_owners(layout: Layout, size_hw: tuple[int, int]) -> Int[np.ndarray, "B H W"]:
+    """Number of the sprite that is seen at each pixel of frame 0, by the exact geometry."""
+    height, width = size_hw
     y, x = np.mgrid[:height, :width]
     pixels = np.stack([x, y], axis=-1).reshape(-1, 2).astype(np.float64)
-    segment = owners(scene.layout, pixels).reshape(height, width)
-    return segment[None] == np.arange(1, len(scene.shapes) + 1)[:, None, None]
+    return owners(layout, pixels).reshape(-1, height, width)
+
+
+def scene_clips(scenes: Sequence[Scene]) -> list[Clip]:
+    """Clips of scenes of one config: `scene_clip` of each, in less time."""
+    clips = []
+    group = max(1, _MOST_PIXELS // math.prod(scenes[0].config.size_hw)) if scenes else 1
+    for start in range(0, len(scenes), group):
+        some = scenes[start : start + group]
+        config, layout = some[0].config, _together(some)
+        exact = exact_tracks(layout, query_grid(config), config.size_hw)
+        first = _first_owners(layout, config.size_hw)
+        for row, scene in enumerate(some):
+            clips.append(_clip(scene, ExactTracks(*(part[row] for part in exact)), first[row]))
+    return clips
 
 
 def scene_clip(
@@ -40,12 +72,28 @@ def scene_clip(
       Clip whose objects 1..S are numbered from back to front; depth is S - segment, so the
       background has S and the frontmost object 0.
     """
+    size_hw, layout = scene.config.size_hw, scene.layout
+    query = query_grid(scene.config) if query_xy is None else np.asarray(query_xy, np.float64)
+    exact = ExactTracks(*(part[0] for part in exact_tracks(layout, query, size_hw)))
+    first = _first_owners(layout, size_hw)[0]
+    return _clip(scene, exact, first, scale=scale, query_xy=query_xy, render_video=render_video)
+
+
+def _clip(
+    scene: Scene,
+    exact: ExactTracks,
+    first: Int[np.ndarray, "H W"],
+    *,
+    scale: float | int = 1,
+    query_xy: Float[np.ndarray, "N 2"] | None = None,
+    render_video: bool | None = None,
+) -> Clip:
+    """As `scene_clip`, from the tracks (N, ...) of one scene and the owners of its first pixels."""
     config = scene.config
-    grid = query_grid(config)
-    query = grid if query_xy is None else np.asarray(query_xy, np.float64)
-    exact = exact_tracks(scene.layout, query, config.size_hw)
-    segment = exact.segment[0].astype(np.int32)
-    tracks, masks, size_hw = exact.tracks[0], first_masks(scene), config.size_hw
+    query = query_grid(config) if query_xy is None else np.asarray(query_xy, np.float64)
+    segment = exact.segment.astype(np.int32)
+    masks = first[None] == np.arange(1, len(scene.shapes) + 1)[:, None, None]
+    tracks, size_hw = exact.tracks, config.size_hw
     if scale != 1:
         size_hw = tuple(int(round(side * scale)) for side in size_hw)
         tracks = ((tracks + 0.5) * scale - 0.5).astype(np.float32)
@@ -65,7 +113,7 @@ def scene_clip(
         fps=config.fps,
         video=None if frames is None else frames.video,
         tracks=tracks,
-        visibility=exact.visibility[0],
+        visibility=exact.visibility,
         depth=depth.astype(np.float32),
         segment=segment,
         grid_hw=config.grid_hw if query_xy is None else None,

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 
 from tavid_jax.data.synthetic.config import SceneConfig
-from tavid_jax.data.synthetic.records import encode_scene
+from tavid_jax.data.synthetic.records import encode_scenes
 
 CHUNK = 16  # scenes per message
 _WORTH_A_PROCESS = 64  # fewer scenes than this are drawn here
@@ -33,7 +33,7 @@ def draw_records(config: SceneConfig, seeds: range, workers: int | None = None) 
       workers: processes; one per core if None; 0 draws in this process.
 
     Yields:
-      One record per seed (see `records.encode_scene`), whatever the number of workers.
+      One record per seed (see `records.encode_scenes`), whatever the number of workers.
 
     Raises:
       RuntimeError: a worker died.
@@ -41,7 +41,8 @@ def draw_records(config: SceneConfig, seeds: range, workers: int | None = None) 
     chunks = [seeds[i : i + CHUNK] for i in range(0, len(seeds), CHUNK)]
     workers = min(_cores() if workers is None else workers, len(chunks))
     if workers == 0 or len(seeds) < _WORTH_A_PROCESS or not sys.executable:
-        yield from (encode_scene(config, seed) for seed in seeds)
+        for chunk in chunks:
+            yield from encode_scenes(config, chunk)
         return
     children = []
     try:
@@ -101,7 +102,7 @@ def main() -> None:
     config = SceneConfig.from_dict(request["config"])
     try:
         for bounds in request["chunks"]:
-            records = [encode_scene(config, seed) for seed in range(*bounds)]
+            records = encode_scenes(config, range(*bounds))
             pickle.dump(records, out, protocol=pickle.HIGHEST_PROTOCOL)
             out.flush()
     except BrokenPipeError:

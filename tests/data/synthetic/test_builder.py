@@ -237,9 +237,8 @@ def test_leftovers_of_killed_builds_are_removed_but_not_builds_under_way(tmp_pat
 
 def test_drawing_many_scenes_keeps_no_memory():
     from tavid_jax.data.synthetic import shapes
-    from tavid_jax.data.synthetic.records import encode_scene
+    from tavid_jax.data.synthetic.records import encode_scenes
 
-    for seed in range(12):
-        encode_scene(CONFIG, seed)
+    encode_scenes(CONFIG, range(12))
     for cached in (shapes.table, shapes.reach, shapes._tables):
         assert cached.cache_info().currsize <= len(shapes.SHAPES)

@@ -17,6 +17,7 @@ from tavid_jax.data.synthetic import (
     sample_scene,
     sample_scenes,
     scene_clip,
+    scene_clips,
     split_seeds,
 )
 from tavid_jax.data.synthetic.config import GENERATOR_VERSION
@@ -44,6 +45,18 @@ def test_same_seed_same_clip_alone_or_in_a_batch():
         for field in FIELDS:
             np.testing.assert_array_equal(getattr(alone, field), getattr(together, field), field)
         assert alone.caption == together.caption and alone.kinds == together.kinds
+
+
+@pytest.mark.parametrize("interaction", [False, True])
+def test_clips_of_many_scenes_are_those_of_each(interaction):
+    config = SceneConfig(size_hw=(32, 32), num_frames=6, interaction=interaction)
+    scenes = sample_scenes(config, range(80 if not interaction else 3))
+    for scene, clip in list(zip(scenes, scene_clips(scenes), strict=True))[::7]:
+        alone = scene_clip(scene)
+        for field in FIELDS:
+            np.testing.assert_array_equal(getattr(alone, field), getattr(clip, field), field)
+        assert (alone.id, alone.caption, alone.kinds) == (clip.id, clip.caption, clip.kinds)
+    assert scene_clips([]) == []
 
 
 def test_same_tracks_in_another_process():
