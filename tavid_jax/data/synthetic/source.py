@@ -14,7 +14,6 @@ from tavid_jax.data.synthetic.render import render
 from tavid_jax.data.synthetic.scene import Layout, Scene, sample_scene
 from tavid_jax.data.synthetic.shapes import indices
 
-
 _MOST_PIXELS = 2**16  # of first frames that are looked at together: bounds the memory
 
 
