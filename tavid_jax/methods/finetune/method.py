@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,8 +14,9 @@ from jaxtyping import Array, Float, Shaped
 from tavid_jax.data.clip import Clip, ClipError
 from tavid_jax.diffusion import losses
 from tavid_jax.diffusion.paths import over_time, per_clip_normal
-from tavid_jax.engine.method import Arrays, Method, Params, Phase, Ratio, Spec
+from tavid_jax.engine.method import Arrays, Method, Params, Phase, Ratio, Spec, Stored
 from tavid_jax.methods.finetune.objectives import Objective
+from tavid_jax.methods.finetune.pretrained import Pretrained
 from tavid_jax.methods.finetune.words import MASK, TOKENS, Words
 from tavid_jax.models.layers.autoencoder import VideoAutoencoder
 from tavid_jax.models.layers.posterior import Posterior
@@ -70,6 +72,7 @@ class Finetune(Method):
       words: the text encoder, for clips; None reads a cache.
       trains_text: whether the text encoder learns too.
       conditioning: dropouts and the like.
+      outside: published weights to start from.
     """
 
     def __init__(
@@ -81,11 +84,12 @@ class Finetune(Method):
         words: Words | None = None,
         trains_text: bool = False,
         conditioning: Conditioning = Conditioning(),
+        outside: Pretrained | None = None,
     ):
         self.backbone, self.objective = backbone, objective
         self.autoencoder, self.tiles = autoencoder, tiles
         self.words, self.trains_text = words, trains_text
-        self.conditioning = conditioning
+        self.conditioning, self.outside = conditioning, outside or Pretrained()
         self.sharding = backbone.sharding
         adapts = bool(backbone.model.lora)
         trained = [f"{BACKBONE}/lora/.*" if adapts else f"{BACKBONE}/.*"]
@@ -176,6 +180,16 @@ class Finetune(Method):
             first = first + strength * noise
         latent = self._posterior(params, first, _folded(rng, IMAGE_LATENT))
         return (latent * self.autoencoder.config.image_scale)[:, 0]
+
+    # ---- what it starts from -----------------------------------------------------------------
+
+    def pretrained(self) -> Mapping[str, Stored]:
+        """Weights of the checkpoint."""
+        return self.outside.leaves
+
+    def sources(self) -> Mapping[str, str]:
+        """Fingerprints of the checkpoint's parts."""
+        return self.outside.sources
 
     # ---- training ----------------------------------------------------------------------------
 

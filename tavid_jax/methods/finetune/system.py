@@ -6,9 +6,19 @@ from typing import Any
 
 from tavid_jax.engine.method import Method, System
 from tavid_jax.methods.finetune import settings
-from tavid_jax.methods.finetune.method import Finetune
+from tavid_jax.methods.finetune.method import CODER, TEXT, Finetune
 from tavid_jax.methods.finetune.objectives import FlowMatching, objective_of
+from tavid_jax.methods.finetune.pretrained import (
+    Pretrained,
+    pretrained_backbone,
+    pretrained_parts,
+)
+from tavid_jax.methods.finetune.words import Words
+from tavid_jax.models.layers.autoencoder import VideoAutoencoder
+from tavid_jax.models.layers.space_to_depth import SpaceToDepthConfig
 from tavid_jax.models.text.tokenizer import Tokenizer
+from tavid_jax.pipelines.backbones import Backbone
+from tavid_jax.pipelines.folder import TOKENIZER, find_parts
 
 
 class FinetuneSystem(System):
@@ -39,7 +49,23 @@ class FinetuneSystem(System):
             words,
             trains_text=self.config.text.train,
             conditioning=settings.read_conditioning(self.config, stage),
+            outside=self._outside(model, backbone, coder, words),
         )
 
+    def _outside(
+        self, model: Any, backbone: Backbone, coder: VideoAutoencoder, words: Words | None
+    ) -> Pretrained:
+        """The weights of the checkpoint that a method reads: its encoders only for clips."""
+        checkpoint = self.config.checkpoint
+        parts: dict[str, Any] = {} if words is None else {TEXT: words.module.config}
+        if words is not None and not isinstance(coder.config, SpaceToDepthConfig):
+            parts[CODER] = coder.config
+        found = pretrained_backbone(checkpoint, model, backbone)
+        return found | pretrained_parts(checkpoint, parts)
+
     def _tokenizer(self) -> Tokenizer:
-        return Tokenizer.captions()
+        """The checkpoint's own."""
+        checkpoint = self.config.checkpoint
+        if not checkpoint:
+            return Tokenizer.captions()
+        return Tokenizer.open(find_parts(checkpoint, [TOKENIZER])[TOKENIZER])
