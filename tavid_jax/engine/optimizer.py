@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import re
-from collections.abc import Sequence
 from typing import Any
 
-import jax
 import optax
-from optax.contrib import MuonDimensionNumbers
+
+from tavid_jax.engine.muon import muon
 
 SCHEDULES = ("constant", "cosine", "linear", "trapezoid")
 OPTIMIZERS = ("adam", "adamw", "muon", "sgd")
@@ -65,49 +62,16 @@ def make_optimizer(config: Any, steps: int) -> optax.GradientTransformation:
     core = {
         "adam": lambda: optax.adam(schedule, **moments),
         "adamw": lambda: optax.adamw(schedule, weight_decay=config.weight_decay, **moments),
-        "muon": lambda: optax.contrib.muon(
+        "muon": lambda: muon(
             schedule,
-            weight_decay=config.weight_decay,
-            ns_steps=config.muon_steps,
             beta=config.beta,
-            consistent_rms=config.consistent_rms or None,
-            adam_b1=config.b1,
-            adam_b2=config.b2,
-            eps=config.eps,
-            muon_weight_dimension_numbers=functools.partial(
-                matrix_axes, also=tuple(config.muon_also), never=tuple(config.muon_not)
-            ),
+            steps=config.muon_steps,
+            consistent_rms=config.consistent_rms,
+            weight_decay=config.weight_decay,
+            also=tuple(config.muon_also),
+            never=tuple(config.muon_not),
+            **moments,
         ),
         "sgd": lambda: optax.sgd(schedule, momentum=config.b1),
     }[config.name]()
     return optax.chain(optax.clip_by_global_norm(config.clip), core) if config.clip else core
-
-
-def matrix_axes(params: Any, also: Sequence[str] = (), never: Sequence[str] = ()) -> Any:
-    """Which weights Muon takes as matrices: those named "kernel", by their last two axes.
-
-    Leading axes (layers stacked by a scan over depth, taps of a convolution) are separate matrices.
-    Everything else, of whatever rank (stacked biases have two axes but are no matrices), gets None,
-    that is Adam: embeddings, tables of positions, and the factors "a" and "b" of adapters, which
-    are published with Adam's learning rates; an orthogonal update of each factor does not make
-    that of their product orthogonal.
-
-    Args:
-      params: weights, or their gradients.
-      also: regular expressions of whole paths ("text/tokens/embedding") that are matrices too.
-      never: of kernels that are left to Adam; stronger than `also`.
-    """
-
-    def axes(path: Any, leaf: Any) -> MuonDimensionNumbers | None:
-        whole = jax.tree_util.keystr(path, simple=True, separator="/")
-        name = whole.rpartition("/")[2]
-        chosen = (name == "kernel" or _matches(also, whole)) and not _matches(never, whole)
-        if not chosen or leaf.ndim < 2:
-            return None
-        return MuonDimensionNumbers(reduction_axis=leaf.ndim - 2, output_axis=leaf.ndim - 1)
-
-    return jax.tree_util.tree_map_with_path(axes, params)
-
-
-def _matches(patterns: Sequence[str], path: str) -> bool:
-    return any(re.fullmatch(pattern, path) for pattern in patterns)

@@ -7,7 +7,7 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
-from tavid_jax.engine.optimizer import OPTIMIZERS, make_optimizer, make_schedule, matrix_axes
+from tavid_jax.engine.optimizer import OPTIMIZERS, make_optimizer, make_schedule
 from tests.engine import toy
 
 
@@ -30,6 +30,18 @@ def test_decays_end_where_they_should():
     np.testing.assert_allclose(linear(4), 2.0 - 0.2 * 1.8, rtol=1e-6)
 
 
+def test_trapezoid_is_flat_until_its_decay():
+    schedule = make_schedule(
+        config(lr=2.0, warmup=2, schedule="trapezoid", final=0.1, decay=0.25), 20
+    )
+    found = [float(schedule(i)) for i in (0, 1, 2, 15, 16, 20, 30)]
+    fifth = 2.0 - 1.8 / 5
+    np.testing.assert_allclose(found, [1.0, 2.0, 2.0, 2.0, fifth, 0.2, 0.2], rtol=1e-6)
+    # All of the stage may go down, from the end of the warm-up on.
+    whole = make_schedule(config(lr=2.0, warmup=0, schedule="trapezoid", final=0.1, decay=1), 18)
+    np.testing.assert_allclose([whole(0), whole(9), whole(18)], [2.0, 1.1, 0.2], rtol=1e-6)
+
+
 def test_a_warm_up_of_one_or_no_step():
     np.testing.assert_allclose(make_schedule(config(lr=1.0, warmup=0), 5)(0), 1.0)
     np.testing.assert_allclose(make_schedule(config(lr=1.0, warmup=1), 5)(0), 1.0)
@@ -40,6 +52,11 @@ def test_a_warm_up_of_one_or_no_step():
     [
         (dict(schedule="step"), "optimizer.schedule 'step'"),
         (dict(warmup=11), r"optimizer.warmup 11 must lie in 0..steps \(10\)"),
+        (
+            dict(schedule="trapezoid", warmup=9),
+            "optimizer.decay 0.25 of 10 steps and a warm-up of 9",
+        ),
+        (dict(schedule="trapezoid", decay=0), "decay is the share of the steps that go down"),
         (dict(name="lion"), "optimizer.name 'lion'"),
     ],
 )
@@ -70,38 +87,6 @@ def test_every_optimizer_goes_down_a_quadratic(name: str):
     for _ in range(60):
         params, state = update(params, state)
     assert loss(params) < 0.2 * before
-
-
-def test_muon_takes_stacked_kernels_as_separate_matrices():
-    """A stack of kernels moves as its slices would alone; stacked biases are left to Adam."""
-    key = jax.random.key(0)
-    stacked = {"kernel": jax.random.normal(key, (3, 4, 6)), "bias": jnp.ones((3, 6))}
-    axes = matrix_axes(stacked)
-    assert axes["bias"] is None
-    assert (axes["kernel"].reduction_axis, axes["kernel"].output_axis) == (1, 2)
-    assert matrix_axes({"kernel": jnp.ones(3)}) == {"kernel": None}
-    optimizer = make_optimizer(config(name="muon", clip=0.0, warmup=0, b1=0.9), 10)
-
-    def first_update(params, grads):
-        return optimizer.update(grads, optimizer.init(params), params)[0]
-
-    grads = jax.tree.map(lambda x: jnp.cos(x * 3), stacked)
-    together = first_update(stacked, grads)
-    for i in range(3):
-        one, grad = ({"kernel": tree["kernel"][i]} for tree in (stacked, grads))
-        np.testing.assert_allclose(
-            together["kernel"][i], first_update(one, grad)["kernel"], atol=1e-6
-        )
-    # Adam's first update has one size everywhere; Muon's makes the singular values alike.
-    sizes = jnp.abs(together["bias"])
-    np.testing.assert_allclose(sizes, sizes[0, 0], rtol=1e-4)
-    values = jnp.linalg.svd(together["kernel"][0], compute_uv=False)
-    assert values.max() / values.min() < 2 < _spread(grads["kernel"][0])
-
-
-def _spread(matrix: jax.Array) -> float:
-    values = jnp.linalg.svd(matrix, compute_uv=False)
-    return float(values.max() / values.min())
 
 
 def test_clipping_by_global_norm_and_none():
