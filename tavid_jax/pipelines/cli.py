@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -24,14 +23,14 @@ from absl import logging
 
 from tavid_jax.engine.log import set_up_logging
 from tavid_jax.engine.preemption import INTERRUPT_EXIT_CODE
+from tavid_jax.pipelines import options
 from tavid_jax.pipelines.jobs import Job, read_jobs
-from tavid_jax.pipelines.memory import KEEP, SMALLEST, Memory
+from tavid_jax.pipelines.memory import SMALLEST, Memory
 from tavid_jax.pipelines.opening import find, open_pipeline
 from tavid_jax.pipelines.settings import DYNAMIC, FITS, PUBLISHED
 from tavid_jax.viz.media import check_mp4
 
 INTERRUPTED = "interrupted; videos that were written are whole"
-DTYPES = ("bfloat16", "float16", "float32")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +53,7 @@ def _run(args: argparse.Namespace) -> int:
     check_mp4()
     jobs = _jobs(args)
     out = Path(args.out)
-    _check_folder(out)
+    options.check_folder(out)
     taken = [job.name for job in jobs if (out / f"{job.name}.mp4").exists()]
     if taken and not args.overwrite:
         raise ValueError(
@@ -64,11 +63,11 @@ def _run(args: argparse.Namespace) -> int:
     pipeline = open_pipeline(
         args.model,
         args.checkpoint,
-        parts=dict(_pair(text) for text in args.part),
+        parts=options.parts(args),
         lora=args.lora,
         dtype=args.dtype,
         memory=_memory(args),
-        mesh=dict(map(_axis, args.mesh)) or None,
+        mesh=options.mesh(args),
         negative_prompt=_negative(args),
         strict=not args.any_size,
     )
@@ -78,28 +77,19 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_folder(out: Path) -> None:
-    """Whether videos can be written there: to be asked before hours of work. Makes nothing."""
-    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise ValueError(f"--out {out}: {there} is no folder, choose another")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise ValueError(f"--out {out}: {there} cannot be written to, choose another")
-
-
 def _jobs(args: argparse.Namespace) -> list[Job]:
     if (args.jobs is None) == (args.prompt is None):
         raise ValueError("give either --prompt or --jobs")
-    options = {name: getattr(args, name) for name in _SAMPLING if getattr(args, name) is not None}
+    given = {name: getattr(args, name) for name in _SAMPLING if getattr(args, name) is not None}
     if args.jobs is not None:
         if args.image or args.last_image or args.seed is not None:
             raise ValueError("images and seeds of --jobs stand in its lines")
         jobs = read_jobs(args.jobs)
         # What the command line says holds for lines that do not say otherwise.
-        return [dataclasses.replace(j, options=options | dict(j.options)) for j in jobs]
+        return [dataclasses.replace(j, options=given | dict(j.options)) for j in jobs]
     images = {"image": args.image, "last_image": args.last_image}
     job = Job.of({"prompt": args.prompt, "seed": args.seed or 0, "name": args.name} | images)
-    return [dataclasses.replace(job, options=options)]
+    return [dataclasses.replace(job, options=given)]
 
 
 def _memory(args: argparse.Namespace) -> Memory:
@@ -120,27 +110,6 @@ def _negative(args: argparse.Namespace) -> str:
     return Path(args.negative_prompt_file).read_text(encoding="utf-8-sig").strip()
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise ValueError(f"{text!r}: write NAME=VALUE")
-    return name, value
-
-
-def _axis(text: str) -> tuple[str, int]:
-    name, size = _pair(text)
-    if not size.isdecimal():
-        raise ValueError(f"{text!r}: give a whole number of devices")
-    return name, int(size)
-
-
-def _size(text: str) -> tuple[int, int]:
-    parts = text.split("x")
-    if len(parts) != 2 or not all(part.isdecimal() for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r}: give height x width, such as 480x832")
-    return int(parts[0]), int(parts[1])
-
-
 def _guidance(text: str) -> float | tuple[float, ...]:
     try:
         scales = tuple(float(part) for part in text.split(","))
@@ -151,7 +120,7 @@ def _guidance(text: str) -> float | tuple[float, ...]:
 
 # Options of a job that the command line sets: name -> (type, what it is).
 _SAMPLING: dict[str, tuple[Any, str]] = {
-    "size_hw": (_size, "height x width in pixels, such as 480x832"),
+    "size_hw": (options.size_hw, "height x width in pixels, such as 480x832"),
     "frames": (int, "frames of the video, 4k + 1 for Wan, 8k + 1 for CogVideoX"),
     "fps": (float, "frames per second of the file"),
     "sampler": (str, "unipc or euler for Wan, ddim or dpm for CogVideoX"),
@@ -190,33 +159,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_running(parser: argparse.ArgumentParser) -> None:
-    running = parser.add_argument_group("on what")
+    running = options.add_running(parser)
     running.add_argument(
         "--batch-size", type=int, default=1, help="videos of equal options made at once"
     )
-    running.add_argument("--dtype", choices=DTYPES, help="default: bfloat16, on a CPU float32")
-    running.add_argument(
-        "--mesh",
-        nargs="+",
-        default=[],
-        metavar="AXIS=SIZE",
-        help="several devices: fsdp=4 context=2",
-    )
     running.add_argument("--lora", help="adapters of the transformer")
-    running.add_argument(
-        "--part", action="append", default=[], metavar="PART=PATH",
-        help="a part that lies elsewhere: vae=..., text_encoder=..., tokenizer=...",
-    )  # fmt: skip
-    running.add_argument(
-        "--any-size", action="store_true", help="accept checkpoints of other than published sizes"
-    )
-    memory = parser.add_argument_group("memory")
-    memory.add_argument("--smallest", action="store_true", help="all levers: for one small card")
-    memory.add_argument(
-        "--keep", choices=KEEP, default="none", help="weights behind their phase (default: none)"
-    )
-    memory.add_argument("--encoders-on-cpu", action="store_true", help="prompts are read there")
-    memory.add_argument("--tiles", action="store_true", help="the autoencoder works on tiles")
+    memory = options.add_memory(parser)
     memory.add_argument(
         "--sequential-guidance", action="store_true", help="branches one after the other"
     )

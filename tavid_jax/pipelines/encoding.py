@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from tavid_jax.models.layers.autoencoder import VideoAutoencoder
@@ -37,6 +38,7 @@ def encode_prompts(
     *,
     wan: bool,
     mesh: Mesh | None = None,
+    dtype: DTypeLike = np.float32,
 ) -> dict[str, Float[np.ndarray, "L D"]]:
     """{prompt: features}, each prompt once.
 
@@ -50,6 +52,7 @@ def encode_prompts(
       length: of the features; longer prompts are cut, with a warning.
       wan: which rule.
       mesh: see `Part.hold`.
+      dtype: of the features.
     """
     features: dict[str, np.ndarray] = {}
     with part.hold(mesh) as params:
@@ -60,7 +63,7 @@ def encode_prompts(
                 out = zero_padded(part.apply(params, ids, mask), mask, length)
             else:
                 out = part.apply(params, ids)
-            features[prompt] = _on_host(out)[0]
+            features[prompt] = np.asarray(out[0].astype(dtype))
     return features
 
 
@@ -74,13 +77,15 @@ def encode_clip(
       images: uint8 RGB pictures of any size, before they are fitted to the video's.
       mesh: see `Part.hold`.
     """
-    size = part.config.image_size
-    tokens = []
     with part.hold(mesh) as params:
-        for group in images:
-            read = [wan_preprocess(jnp.asarray(to_pixels(x))[None], size) for x in group]
-            tokens.append(np.concatenate([_on_host(part.apply(params, x))[0] for x in read]))
-    return tokens
+        return [clip_tokens(part, params, group) for group in images]
+
+
+def clip_tokens(part: Part, params: Any, images: Sequence[Image]) -> Float[np.ndarray, "M D"]:
+    """Tokens of pictures, one picture after the other; see `encode_clip`."""
+    size = part.config.image_size
+    read = [wan_preprocess(jnp.asarray(to_pixels(image))[None], size) for image in images]
+    return np.concatenate([_on_host(part.apply(params, x))[0] for x in read])
 
 
 # Compiled once for each autoencoder and size, whatever pipeline asks.

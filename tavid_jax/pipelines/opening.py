@@ -1,9 +1,9 @@
-"""From a name and a folder to a pipeline; no weights are read."""
+"""From a name and a folder to a pipeline, or to the encoders alone; no weights are read."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,20 @@ from tavid_jax.models.wan.transformer import Wan
 from tavid_jax.parallel.mesh import make_mesh
 from tavid_jax.parallel.sharding import PathTable
 from tavid_jax.pipelines.autoencoders import PRESETS as AUTOENCODERS
-from tavid_jax.pipelines.autoencoders import make_autoencoder, sharding_of
-from tavid_jax.pipelines.backbones import COGVIDEOX_SHARDING, WAN_SHARDING
+from tavid_jax.pipelines.autoencoders import make_autoencoder, sharding_of, tiles_of
+from tavid_jax.pipelines.backbones import (
+    COGVIDEOX_SHARDING,
+    WAN_SHARDING,
+    Backbone,
+    Geometry,
+    make_backbone,
+)
+from tavid_jax.pipelines.encoders import Encoders, tokenizer_mark
 from tavid_jax.pipelines.folder import IMAGE, TEXT, TOKENIZER, TRANSFORMER, VAE, find_parts
 from tavid_jax.pipelines.memory import Memory
 from tavid_jax.pipelines.part import Part, open_part
 from tavid_jax.pipelines.pipeline import Pipeline
+from tavid_jax.pipelines.recipe import Recipe
 from tavid_jax.pipelines.settings import PUBLISHED, Published
 from tavid_jax.weights import PRESETS, WeightsError, load_lora
 
@@ -97,6 +105,92 @@ def open_pipeline(
     )
 
 
+def open_encoders(
+    name: str,
+    path: str | Path,
+    geometry: Geometry,
+    *,
+    backbone: Backbone | None = None,
+    posterior: str | None = None,
+    image_noise: bool | None = None,
+    stored: str = "float32",
+    seed: int = 0,
+    parts: Mapping[str, str | Path] | None = None,
+    dtype: DTypeLike | None = None,
+    memory: Memory | None = None,
+    mesh: Mapping[str, int] | None = None,
+    per_device: int = 1,
+    strict: bool = True,
+) -> Encoders:
+    """The encoders of a published model, ready to turn clips into training examples.
+
+    Args:
+      name, path, parts, dtype, memory, strict: see `open_pipeline`. The checkpoint may lack the
+        transformer, unless its sizes are not the published ones.
+      geometry: of the clips.
+      backbone: what will be trained; None is the published model.
+      posterior: "sample", "mode" or "moments", see `Recipe`; None is what the published trainers
+        do: CogVideoX's sample, Wan's take the mode.
+      image_noise: see `Recipe`; None is as published: CogVideoX image-to-video alone.
+      stored: type of the latents on disk, see `Encoders`.
+      seed: of what is drawn.
+      mesh: sizes of the mesh axes over this host's devices; None is all of them along "fsdp".
+      per_device: clips that a device encodes at once.
+
+    Raises:
+      ValueError, WeightsError: see `open_pipeline`; sizes that do not fit the model; image noise
+        for a model that reads no latent of an image alone.
+    """
+    published = find(name)
+    memory = Memory() if memory is None else memory
+    dtype = _dtype(dtype)
+    needed = [VAE, TEXT, TOKENIZER] + ([IMAGE] if published.image_encoder else [])
+    needed += [] if strict or backbone is not None else [TRANSFORMER]
+    where = find_parts(path, needed, parts)
+    opened = {
+        part: _open(part, where[part], published, dtype, memory, "auto", strict)
+        for part in needed
+        if part != TOKENIZER
+    }
+    coder = opened[VAE].module
+    if backbone is None:
+        transformer = opened.pop(TRANSFORMER, None)
+        config = PRESETS[name] if transformer is None else transformer.config
+        stride = coder.config.stride_hw
+        backbone = make_backbone(name, geometry, vars(config), False, stride=stride)
+    has_noise = published.family == "cogvideox" and backbone.has_image
+    if image_noise and not has_noise:
+        raise ValueError(f"image_noise is CogVideoX image-to-video's: {name} has none")
+    recipe = Recipe(
+        backbone,
+        coder,
+        posterior or ("sample" if published.family == "cogvideox" else "mode"),
+        has_noise if image_noise is None else image_noise,
+        last_frame=name == "wan2.1-flf2v-14b",
+        chunk=memory.chunk,
+        tiles=tiles_of(coder.config, memory.tiles),
+    )
+    return Encoders(
+        published,
+        opened,
+        Tokenizer.open(where[TOKENIZER]),
+        tokenizer_mark(where[TOKENIZER]),
+        recipe,
+        stored,
+        seed,
+        memory,
+        _local_mesh(mesh),
+        per_device,
+    )
+
+
+def _local_mesh(axes: Mapping[str, int] | None) -> Mesh | None:
+    devices = jax.local_devices()
+    if axes is None and len(devices) == 1:
+        return None
+    return _mesh({"fsdp": -1} if axes is None else axes, devices)
+
+
 def find(name: str) -> Published:
     """A published model by name; ValueError with the nearest and all names if there is none."""
     if name not in PUBLISHED:
@@ -106,9 +200,9 @@ def find(name: str) -> Published:
     return PUBLISHED[name]
 
 
-def _mesh(axes: Mapping[str, int]) -> Mesh:
+def _mesh(axes: Mapping[str, int], devices: Sequence[Any] | None = None) -> Mesh:
     try:
-        return make_mesh(dict(axes))
+        return make_mesh(dict(axes), devices)
     except ValueError as error:  # which speaks of the flags of training
         raise ValueError(str(error).replace("--config.mesh.", "mesh axis ")) from error
 

@@ -1,0 +1,247 @@
+"""A folder of clips with captions, encoded once for all trainings.
+
+    python -m tavid_jax.pipelines.encode cogvideox-5b-i2v CogVideoX-5b-I2V clips/ cache/ \\
+        --captions captions.csv
+    python -m tavid_jax.pipelines.encode wan2.1-t2v-14b Wan2.1-T2V-14B-Diffusers clips/ cache/ \\
+        --size-hw 480x832 --frames 81 --shard 0/4
+
+Captions stand in a CSV with the columns videoid and text, or in <video>.txt beside each video.
+What was begun goes on when the same command is run again; machines that share a disk take a share
+each (--shard 0/4, 1/4, ...). Training reads the folder: --config.cache=cache/
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+from absl import logging
+
+from tavid_jax.data.folder import ClipFolder, open_clips
+from tavid_jax.data.plan import Plan
+from tavid_jax.data.shards import write_shards
+from tavid_jax.engine.interrupt import heard_at_once
+from tavid_jax.engine.log import set_up_logging
+from tavid_jax.engine.preemption import INTERRUPT_EXIT_CODE, RESTART_EXIT_CODE
+from tavid_jax.engine.telemetry import Progress
+from tavid_jax.pipelines import options
+from tavid_jax.pipelines.backbones import Geometry
+from tavid_jax.pipelines.encoders import STORED, Encoders
+from tavid_jax.pipelines.memory import SMALLEST, Memory
+from tavid_jax.pipelines.opening import find, open_encoders
+from tavid_jax.pipelines.recipe import POSTERIORS
+from tavid_jax.pipelines.settings import PUBLISHED, Published
+
+INTERRUPTED = "interrupted; finished shards are kept, run the same command to go on"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Encodes this machine's share of the clips; returns the exit code."""
+    args = _parser().parse_args(argv)
+    set_up_logging()
+    try:
+        with _terminated():
+            return _run(args)
+    except (ValueError, OSError, RuntimeError) as error:
+        logging.debug("where it happened", exc_info=True)
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(INTERRUPTED, file=sys.stderr)
+        return INTERRUPT_EXIT_CODE
+
+
+def _run(args: argparse.Namespace) -> int:
+    published, out = find(args.model), Path(args.out)
+    options.check_folder(out)
+    index, count = _share(args.shard)
+    encoders = _encoders(args, published)
+    clips = _clips(args, published, encoders)
+    plan = Plan.of(clips, encoders.facts(), args.shard_size)
+    _tell(plan, out)
+    finished = write_shards(
+        out, plan, clips, encoders, index=index, count=count, progress=_progress()
+    )
+    if finished:
+        logging.info("%s is finished; train from it with --config.cache=%s", out, out)
+    else:
+        left = len(plan.missing(out))
+        logging.info("shard %d/%d is finished; %d of %d files of %s are left to the others",
+                     index, count, left, plan.shards, out)  # fmt: skip
+    return 0
+
+
+def _encoders(args: argparse.Namespace, published: Published) -> Encoders:
+    sampling = published.sampling
+    memory = Memory(args.keep, "cpu" if args.encoders_on_cpu else "device", args.tiles)
+    return open_encoders(
+        args.model,
+        args.checkpoint,
+        Geometry(args.frames or sampling.frames, args.size_hw or sampling.size_hw),
+        posterior=args.posterior,
+        image_noise=args.image_noise,
+        stored=args.stored,
+        seed=args.seed,
+        parts=options.parts(args),
+        dtype=args.dtype,
+        memory=SMALLEST if args.smallest else memory,
+        mesh=options.mesh(args),
+        per_device=args.batch_size,
+        strict=not args.any_size,
+    )
+
+
+def _clips(args: argparse.Namespace, published: Published, encoders: Encoders) -> ClipFolder:
+    geometry = encoders.recipe.backbone.geometry
+    clips = open_clips(
+        args.clips,
+        size_hw=geometry.size_hw,
+        num_frames=geometry.frames,
+        fps=(published.sampling.fps if args.fps is None else args.fps) or None,
+        hop=args.hop,
+        resize=args.resize,
+        captions=args.captions,
+        keep_mb=0,
+        track=False,
+    )
+    if args.skip_unmatched:
+        return clips.captioned()
+    try:
+        clips.check_captions()
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; complete them, or go on without these: --skip-unmatched"
+        ) from error
+    return clips
+
+
+def _tell(plan: Plan, out: Path) -> None:
+    arrays = plan.facts["arrays"]
+    stored = {name: plan.facts["stored"] for name in arrays if name not in ("text", "clip")}
+    sizes = [
+        math.prod(one["shape"]) * jnp.dtype(stored.get(name, one["dtype"])).itemsize
+        for name, one in arrays.items()
+    ]
+    missing = len(plan.missing(out))
+    logging.info("%d clips in %d files, %d of them to make; %.1f MB per clip, %.1f GB in all",
+                 len(plan.clips), plan.shards, missing, sum(sizes) / 1e6,
+                 sum(sizes) * len(plan.clips) / 1e9)  # fmt: skip
+
+
+def _progress() -> Callable[[int, int], None]:
+    shown: list[Progress] = []
+
+    def show(done: int, total: int) -> None:
+        if not shown:
+            shown.append(Progress("encode", total))
+        shown[0].show(done, last=done == total)
+
+    return show
+
+
+@contextlib.contextmanager
+def _terminated() -> Iterator[None]:
+    """SIGTERM leaves as Ctrl-C does, with the code that asks for another start."""
+
+    def leave(number: int, frame: Any) -> None:
+        raise SystemExit(RESTART_EXIT_CODE)
+
+    former = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def _share(text: str) -> tuple[int, int]:
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise ValueError(f"--shard {text}: write 0/4, 1/4, 2/4 and 3/4 on four machines")
+    return int(index), int(count)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tavid_jax.pipelines.encode",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", help=f"one of {', '.join(PUBLISHED)}")
+    parser.add_argument(
+        "checkpoint",
+        help="folder of the whole model, or hf:owner/name; its transformer is not read",
+    )
+    parser.add_argument(
+        "clips", help="folders, globs or single videos, with commas between; or folders of images"
+    )
+    parser.add_argument("out", help="folder of the encoded clips")
+    _add_clips(parser.add_argument_group("clips"))
+    _add_examples(parser.add_argument_group("what is kept"))
+    running = options.add_running(parser)
+    running.add_argument(
+        "--batch-size", type=int, default=1, help="clips at once, of each device (default: 1)"
+    )
+    running.add_argument(
+        "--shard", default="0/1", metavar="I/N", help="this machine's share (default: 0/1, all)"
+    )
+    options.add_memory(parser)
+    return parser
+
+
+def _add_clips(group: Any) -> None:
+    group.add_argument("--captions", metavar="CSV", help="columns videoid, text")
+    group.add_argument(
+        "--skip-unmatched", action="store_true",
+        help="go on without videos that have no caption, and captions that have no video",
+    )  # fmt: skip
+    group.add_argument(
+        "--size-hw", type=options.size_hw, help="height x width (default: as published)"
+    )
+    group.add_argument("--frames", type=int, help="of a clip, 4k + 1 (default: as published)")
+    group.add_argument(
+        "--fps", type=float, help="rate to read at, 0 for each video's own (default: as published)"
+    )
+    group.add_argument(
+        "--hop", type=int, help="frames between clips of one video (default: as many as a clip has)"
+    )
+    group.add_argument(
+        "--resize", choices=("cover", "squash"), default="cover",
+        help="cut what stands out, or change the aspect ratio (default: %(default)s)",
+    )  # fmt: skip
+
+
+def _add_examples(group: Any) -> None:
+    group.add_argument(
+        "--posterior", choices=POSTERIORS,
+        help="a latent drawn once, the mean, or both moments so that training draws anew "
+        "(default: as published, sample for CogVideoX and mode for Wan)",
+    )  # fmt: skip
+    group.add_argument(
+        "--image-noise", action=argparse.BooleanOptionalAction,
+        help="on CogVideoX's first frame (default: as published, yes)",
+    )  # fmt: skip
+    group.add_argument(
+        "--stored", choices=STORED, default="float32", help="type of latents (default: %(default)s)"
+    )
+    group.add_argument(
+        "--shard-size", type=int, default=64, help="clips per file (default: %(default)s)"
+    )
+    group.add_argument("--seed", type=int, default=0, help="of what is drawn (default: 0)")
+
+
+if __name__ == "__main__":
+    with heard_at_once(INTERRUPTED):
+        code = main()
+    if code == INTERRUPT_EXIT_CODE:
+        # A compiled program may still be running, under which the interpreter's end would crash.
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

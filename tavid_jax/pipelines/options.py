@@ -1,0 +1,90 @@
+"""Options that the commands of this room share: what a model is run on, and with what memory."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from tavid_jax.pipelines.memory import KEEP
+
+DTYPES = ("bfloat16", "float16", "float32")
+
+
+def size_hw(text: str) -> tuple[int, int]:
+    """HEIGHTxWIDTH, as a type of argparse."""
+    parts = text.split("x")
+    if len(parts) != 2 or not all(part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r}: give height x width, such as 480x832")
+    return int(parts[0]), int(parts[1])
+
+
+def add_running(parser: argparse.ArgumentParser) -> Any:
+    """What a model runs on; returns the group."""
+    running = parser.add_argument_group("on what")
+    running.add_argument("--dtype", choices=DTYPES, help="default: bfloat16, on a CPU float32")
+    running.add_argument(
+        "--mesh",
+        nargs="+",
+        default=[],
+        metavar="AXIS=SIZE",
+        help="several devices: fsdp=4 context=2",
+    )
+    running.add_argument(
+        "--part", action="append", default=[], metavar="PART=PATH",
+        help="a part that lies elsewhere: vae=..., text_encoder=..., tokenizer=...",
+    )  # fmt: skip
+    running.add_argument(
+        "--any-size", action="store_true", help="accept checkpoints of other than published sizes"
+    )
+    return running
+
+
+def add_memory(parser: argparse.ArgumentParser) -> Any:
+    """The levers of the encoders; returns the group."""
+    memory = parser.add_argument_group("memory")
+    memory.add_argument("--smallest", action="store_true", help="all levers: for one small card")
+    memory.add_argument(
+        "--keep", choices=KEEP, default="none", help="weights behind their phase (default: none)"
+    )
+    memory.add_argument("--encoders-on-cpu", action="store_true", help="prompts are read there")
+    memory.add_argument("--tiles", action="store_true", help="the autoencoder works on tiles")
+    return memory
+
+
+def parts(args: argparse.Namespace) -> dict[str, str]:
+    """{part: path} of `--part`; ValueError for one that is not written so."""
+    return dict(_pair(text) for text in args.part)
+
+
+def mesh(args: argparse.Namespace) -> dict[str, int] | None:
+    """{axis: devices} of `--mesh`, None without; ValueError for one that is not written so."""
+    return dict(map(_axis, args.mesh)) or None
+
+
+def check_folder(out: Path) -> None:
+    """Whether a folder can be written to: to be asked before hours of work. Makes nothing.
+
+    Raises:
+      ValueError: naming what is in the way.
+    """
+    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ValueError(f"--out {out}: {there} is no folder, choose another")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"--out {out}: {there} cannot be written to, choose another")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise ValueError(f"{text!r}: write NAME=VALUE")
+    return name, value
+
+
+def _axis(text: str) -> tuple[str, int]:
+    name, size = _pair(text)
+    if not size.isdecimal():
+        raise ValueError(f"{text!r}: give a whole number of devices")
+    return name, int(size)
