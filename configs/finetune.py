@@ -4,28 +4,26 @@
     python -m tavid_jax.main --config=configs/finetune.py:tiny_wan            # a base from nothing
     python launch/fit.py --config=configs/finetune.py:wan2_1_14b_lora --topology=v5p:4x4x4
 
-Numbers of CogVideoX are those of the public image-to-video fine-tuning script that TAViD builds
-on; those of Wan are the released FlexTraj-Wan trainer's. "Ours" marks what was chosen here.
+The presets of published models, and the sources of their numbers, stand in finetune_presets.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 from ml_collections import ConfigDict
 
 from configs.common import base, choose, compute_stage, optimizer, train_stage
+from configs.finetune_presets import LARGE
 from tavid_jax.data.synthetic import toy
 from tavid_jax.data.synthetic.config import SceneConfig
 
-ATTENTION = "blocks/attn/(q|k|v|o)"
-
 
 def get_config(preset: str | None = None) -> ConfigDict:
-    """`cogvideox_5b_i2v_lora` (default): 49x480x720. `wan2_1_14b_lora`: 81x480x832."""
+    """A preset: tiny ones here, those of published models in finetune_presets.py."""
     presets = {
-        "cogvideox_5b_i2v_lora": cogvideox_5b_i2v_lora,
-        "wan2_1_14b_lora": wan2_1_14b_lora,
+        **{name: functools.partial(large, name) for name in LARGE},
         "tiny_wan": tiny_wan,
         "tiny_cogvideox": tiny_cogvideox,
     }
@@ -43,7 +41,7 @@ def tiny_wan() -> ConfigDict:
     config.data.splits = dict(
         train=fields_of(toy.moving_objects("seen")), test=fields_of(toy.moving_objects("unseen"))
     )
-    config.data.scenes = dict(train=30000, test=200)
+    config.data.scenes = dict(train=20000, test=200)
     small_model(config, text_length=12)
     channels = 4 * 2 * 2 * 3
     config.model.changes.update(
@@ -67,7 +65,7 @@ def tiny_cogvideox() -> ConfigDict:
     config.title = "A tiny image-to-video CogVideoX, trained from nothing"
     config.data.update(size_hw=(24, 24), frames=9)
     config.data.scene = fields_of(toy.reaching())
-    config.data.scenes = dict(train=30000, test=200)
+    config.data.scenes = dict(train=20000, test=200)
     small_model(config, text_length=12)
     channels = 4 * 2 * 2 * 3
     config.model.changes.update(
@@ -125,23 +123,11 @@ def small_stage(steps: int) -> ConfigDict:
     )
 
 
-def cogvideox_5b_i2v_lora() -> ConfigDict:
-    """CogVideoX-5B image-to-video, rank 128 on the attention of all 42 blocks."""
-    config = common("cogvideox_5b_i2v_lora", "cogvideox-5b-i2v")
-    config.data.update(size_hw=(480, 720), frames=49)
-    config.model.lora = (dict(path=ATTENTION, rank=128, alpha=128),)
-    config.stages.finetune.optimizer.update(b2=0.95, weight_decay=1e-3, warmup=400)
-    config.stages.finetune.optimizer.schedule = "cosine"
-    return config
-
-
-def wan2_1_14b_lora() -> ConfigDict:
-    """Wan2.1-T2V-14B, rank 128 on self- and cross-attention of all 40 blocks."""
-    config = common("wan2_1_14b_lora", "wan2.1-t2v-14b")
-    config.data.update(size_hw=(480, 832), frames=81)
-    config.model.lora = (dict(path="blocks/(attn|cross)/(q|k|v|o)", rank=128, alpha=128),)
-    config.stages.finetune.batch_size = 64  # ours: one per chip of a v5p:4x4x4
-    config.stages.finetune.optimizer.update(b2=0.95, weight_decay=1e-2)
+def large(preset: str) -> ConfigDict:
+    """A published model at its published size, see configs/finetune_presets.py."""
+    backbone, change = LARGE[preset]
+    config = common(preset, backbone)
+    change(config)
     return config
 
 
@@ -180,6 +166,7 @@ def common(preset: str, backbone: str) -> ConfigDict:
         weighting="none",  # of the squared error: none | low_noise (data prediction)
         shift=5.0,  # of Wan's noise levels
         levels=(0.0, 1.0),  # lowest and highest of them, after the shift: for one expert of two
+        expert="",  # of a checkpoint with two (A14B): high_noise | low_noise
         first_frame=False,  # Wan: whether the first latent frame is given, clean (2.2 TI2V)
         dtype="bfloat16",
         scan=True,
