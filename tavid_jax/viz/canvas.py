@@ -55,6 +55,40 @@ def elide(text: str, width: int, size: int) -> str:
     return text.rstrip() + "…" if text else ""
 
 
+def wrap(text: str, width: int, size: int, lines: int) -> list[str]:
+    """`text` in at most so many lines of `width` px, broken at spaces; the last one is cut."""
+    words, rows = text.split(), [""]
+    while words:
+        longer = f"{rows[-1]} {words[0]}".strip()
+        if rows[-1] and len(rows) < lines and text_width(longer, size) > width:
+            rows.append("")
+            continue
+        rows[-1] = longer
+        words.pop(0)
+    return [elide(row, width, size) for row in rows]
+
+
+def caption_block(
+    width: int,
+    text: str,
+    *,
+    lines: int = 2,
+    size: int = 13,
+    accent: Rgb | None = None,
+    theme: Theme = THEME,
+) -> UInt8[np.ndarray, "h W 3"]:
+    """Words beneath a picture, `lines` high whatever they need, an accent dot before them."""
+    step = round(1.3 * size)
+    block = Image.new("RGB", (width, lines * step + 6), theme.canvas)
+    draw, left = ImageDraw.Draw(block), 1
+    if accent is not None:
+        draw.ellipse((1, 3 + size // 2 - 4, 9, 3 + size // 2 + 4), fill=accent)
+        left = 14
+    for row, words in enumerate(wrap(text, width - left - 1, size, lines)):
+        draw.text((left, 3 + row * step), words, font=font(size), fill=theme.text)
+    return np.asarray(block).copy()
+
+
 def label_strip(
     width: int,
     label: str,
@@ -95,6 +129,18 @@ def resize(
     shrinks = height < image.shape[0]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     return cv2.resize(image, (width, height), interpolation=method)
+
+
+def enlarge(
+    frames: UInt8[np.ndarray, "*B H W 3"], least_height: int
+) -> UInt8[np.ndarray, "*B h w 3"]:
+    """Every pixel as a square of equal pixels, so that nothing is blurred.
+
+    The smallest whole zoom that makes the height at least `least_height` px; larger pictures are
+    returned as they are.
+    """
+    zoom = max(1, -(-least_height // frames.shape[-3]))
+    return frames.repeat(zoom, axis=-3).repeat(zoom, axis=-2)
 
 
 def resize_clip(

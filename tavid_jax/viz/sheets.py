@@ -55,6 +55,49 @@ def contact_sheet(
     return sheet
 
 
+def moving_sheet(
+    clips: Sequence[UInt8[np.ndarray, "T H W 3"]],
+    captions: Sequence[str],
+    *,
+    accents: Sequence[canvas.Rgb | None] = (),
+    columns: int = 6,
+    lines: int = 3,
+    theme: canvas.Theme = canvas.THEME,
+) -> UInt8[np.ndarray, "T H2 W2 3"]:
+    """Clips of one size and length on a grid, each above its caption.
+
+    Args:
+      clips: RGB, 0..255.
+      captions: one per clip, in at most `lines` lines.
+      accents: none, or the colour of a dot before each caption (None: no dot).
+      columns: clips side by side.
+
+    Raises:
+      ValueError: no clips, clips of different shapes, another number of captions or accents.
+    """
+    if not clips or len({clip.shape for clip in clips}) > 1:
+        raise ValueError(f"{len(clips)} clips: at least one is needed, all of one shape")
+    if len(captions) != len(clips) or len(accents or clips) != len(clips):
+        raise ValueError(f"{len(captions)} captions, {len(accents)} accents, {len(clips)} clips")
+    length, height, width = clips[0].shape[:3]
+    dots = accents or [None] * len(clips)
+    words = [
+        canvas.caption_block(width, caption, lines=lines, accent=dot, theme=theme)
+        for caption, dot in zip(captions, dots, strict=True)
+    ]
+    columns = min(columns, len(clips))
+    step_y, step_x = height + len(words[0]) + theme.gap, width + theme.gap
+    rows = -(-len(clips) // columns)
+    sheet = np.empty((length, rows * step_y + theme.gap, columns * step_x + theme.gap, 3), np.uint8)
+    sheet[:] = theme.canvas
+    for index, (clip, block) in enumerate(zip(clips, words, strict=True)):
+        row, column = divmod(index, columns)
+        top, left = theme.gap + row * step_y, theme.gap + column * step_x
+        sheet[:, top : top + height, left : left + width] = clip
+        sheet[:, top + height : top + height + len(block), left : left + width] = block
+    return sheet
+
+
 def film_strip(
     frames: UInt8[np.ndarray, "T H W 3"], count: int = 3, *, cell_height: int = 160
 ) -> UInt8[np.ndarray, "h w 3"]:

@@ -47,3 +47,30 @@ def test_long_labels_are_cut():
     assert cut.endswith("…") and canvas.text_width(cut, 14) <= 80
     assert canvas.elide(text, 1000, 14) == text
     assert canvas.elide(text, 2, 14) == ""
+
+
+def test_enlarging_keeps_every_pixel():
+    rng = np.random.default_rng(0)
+    clip = rng.integers(0, 256, (2, 4, 6, 3), dtype=np.uint8)
+    large = canvas.enlarge(clip, 11)
+    assert large.shape == (2, 12, 18, 3)
+    for row in range(3):
+        for column in range(3):
+            np.testing.assert_array_equal(large[:, row::3, column::3], clip)
+    assert canvas.enlarge(clip[0], 4).shape == (4, 6, 3)
+    np.testing.assert_array_equal(canvas.enlarge(clip, 2), clip)  # never smaller
+
+
+def test_words_are_wrapped_and_the_rest_is_cut():
+    text = "a red disc moves left and a pink hoop stands still"
+    wide = canvas.wrap(text, 10_000, 13, 3)
+    assert wide == [text]
+    rows = canvas.wrap(text, 120, 13, 5)
+    assert len(rows) > 2 and " ".join(rows) == text
+    assert all(canvas.text_width(row, 13) <= 120 for row in rows)
+    *kept, last = canvas.wrap(text, 120, 13, 2)
+    assert kept == rows[:1] and last.endswith("…") and canvas.text_width(last, 13) <= 120
+    assert canvas.wrap("", 100, 13, 2) == [""]
+    block = canvas.caption_block(120, text, lines=3, accent=(0, 250, 0))
+    assert block.shape[1] == 120 and len(block) == len(canvas.caption_block(120, "a", lines=3))
+    assert (block == (0, 250, 0)).all(-1).any()

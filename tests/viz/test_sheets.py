@@ -48,3 +48,33 @@ def test_wrong_arguments_are_named():
         sheets.contact_sheet([])
     with pytest.raises(ValueError, match="1 captions for 2 pictures"):
         sheets.contact_sheet([flat(1), flat(2)], ["a"])
+
+
+def test_a_moving_sheet_plays_all_clips_at_once():
+    clips = [np.stack([flat(v), flat(v + 1)]) for v in (50, 100, 150)]
+    sheet = sheets.moving_sheet(clips, ["a", "b", "c"], columns=2, lines=2)
+    block = len(canvas.caption_block(40, "a", lines=2))
+    step = 20 + block + GAP
+    assert sheet.shape == (2, 2 * step + GAP, 2 * (40 + GAP) + GAP, 3)
+    places = [(GAP, GAP), (GAP, GAP + 40 + GAP), (GAP + step, GAP)]
+    for (top, left), value in zip(places, (50, 100, 150), strict=True):
+        assert (sheet[0, top : top + 20, left : left + 40] == value).all()
+        assert (sheet[1, top : top + 20, left : left + 40] == value + 1).all()
+        below = sheet[0, top + 20 : top + 20 + block, left : left + 40]
+        assert (below != np.array(canvas.THEME.canvas, np.uint8)).any()
+
+
+def test_a_dot_tells_clips_apart():
+    clip, red = np.stack([flat(50)]), (255, 0, 0)
+    sheet = sheets.moving_sheet([clip, clip], ["a", "b"], accents=[red, None])
+    marked = (sheet[0] == red).all(-1)
+    assert marked[:, : 40 + GAP].any() and not marked[:, 40 + GAP :].any()
+
+
+def test_a_moving_sheet_of_unequal_clips():
+    with pytest.raises(ValueError, match="all of one shape"):
+        sheets.moving_sheet([np.stack([flat(1)]), np.stack([flat(1)] * 2)], ["a", "b"])
+    with pytest.raises(ValueError, match="all of one shape"):
+        sheets.moving_sheet([], [])
+    with pytest.raises(ValueError, match="1 captions, 0 accents, 2 clips"):
+        sheets.moving_sheet([np.stack([flat(1)])] * 2, ["a"])
