@@ -73,6 +73,7 @@ def train_stage(method: str, **changes: Any) -> ConfigDict:
             micro_batches=1,  # gradient accumulation
             optimizer=optimizer(),
             ema=0.0,  # decay of the moving average that becomes the result; 0 = off
+            ema_window=0.0,  # share of the steps done that it spans, until `ema` caps it; 0 = off
             log_every=20,
             checkpoint_every=200,
             keep=2,  # newest checkpoints kept
@@ -101,6 +102,28 @@ def compute_stage(method: str, **changes: Any) -> ConfigDict:
             epochs=1,  # passes; more than one makes sense with augmentation
             min_examples=0,  # more passes over a small data set until it has given so many
             cache=False,  # keep the encoded examples for later stages
+            options=ConfigDict(),
+        )
+    )
+    config.update(changes)
+    return config
+
+
+def encode_stage(method: str = "encode", **changes: Any) -> ConfigDict:
+    """A stage that runs frozen encoders on every clip once; later stages read what they made."""
+    config = ConfigDict(
+        dict(
+            kind="encode",
+            method=method,
+            data="train",
+            cached_by=(),
+            init_from=(),
+            seed=0,
+            batch_size=1,  # clips that a device encodes at once
+            shard_size=64,  # clips per file; an interrupted run loses the file that it was at
+            stored="float32",  # type of the latents on disk: float32 | float16 | bfloat16
+            keep="none",  # encoders behind their phase: on the device | host | none
+            encoders_on="device",  # where captions are read: device | cpu
             options=ConfigDict(),
         )
     )

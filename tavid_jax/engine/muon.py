@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -16,12 +16,12 @@ from optax.contrib import MuonDimensionNumbers
 def muon(
     schedule: optax.Schedule,
     *,
-    beta: float = 0.95,
+    beta: float | int = 0.95,
     steps: int = 5,
-    consistent_rms: float = 0.0,
-    weight_decay: float = 0.0,
-    b1: float = 0.9,
-    b2: float = 0.999,
+    consistent_rms: float | int = 0.0,
+    weight_decay: float | int = 0.0,
+    b1: float | int = 0.9,
+    b2: float | int = 0.999,
     eps: float = 1e-8,
     also: Sequence[str] = (),
     never: Sequence[str] = (),
@@ -104,7 +104,7 @@ def _last_two_axes(matrices: Any) -> Any:
     return jax.tree.map(lambda x: MuonDimensionNumbers(x.ndim - 2, x.ndim - 1), matrices)
 
 
-def _sized(consistent_rms: float):
+def _sized(consistent_rms: float | int) -> Callable[[jax.Array], jax.Array]:
     def scale(update: jax.Array) -> jax.Array:
         rows, columns = update.shape[-2:]
         if consistent_rms:

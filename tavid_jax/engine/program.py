@@ -83,6 +83,7 @@ class Program:
             encode=self.encodes,
             micro_batches=self.stage.micro_batches,
             ema_decay=self.stage.ema,
+            ema_window=self.stage.ema_window,
         )
 
     def jitted_step(self, state: TrainState) -> Step:

@@ -140,12 +140,21 @@ def make_train_step(
     *,
     encode: bool,
     micro_batches: int = 1,
-    ema_decay: float = 0.0,
+    ema_decay: float | int = 0.0,
+    ema_window: float | int = 0.0,
 ) -> Callable[[TrainState, Params, Arrays], tuple[TrainState, dict[str, jax.Array]]]:
     """The step (state, frozen, batch) -> (state, metrics): pure, to be jitted with donated state.
 
     A step whose loss or gradient is not finite changes no weight; it is counted in the state.
+
+    Raises ValueError for a decay or a window of the moving average that cannot be.
     """
+    if not 0 <= ema_decay < 1:
+        raise ValueError(f"ema {ema_decay} must lie in [0, 1): it is the decay; 0 is no average")
+    if not 0 <= ema_window <= 1 or (ema_window and not ema_decay):
+        raise ValueError(
+            f"ema_window {ema_window} must be a share of the steps, 0 to 1, and needs ema above 0"
+        )
 
     def step(state: TrainState, frozen: Params, batch: Arrays):
         with jax.named_scope("gradient"):
@@ -165,7 +174,7 @@ def make_train_step(
         with jax.named_scope("update"):
             updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
             trainable = optax.apply_updates(state.trainable, updates)
-            ema = update_ema(state.ema, trainable, state.step, ema_decay)
+            ema = update_ema(state.ema, trainable, state.step, ema_decay, ema_window)
 
         def keep(new, old):
             return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
@@ -194,10 +203,22 @@ def make_train_step(
     return step
 
 
-def update_ema(ema: Params | None, new: Params, step: jax.Array, decay: float) -> Params | None:
-    """Moving average with decay min(decay, (1+n)/(10+n)), so that short runs do not lag."""
+def update_ema(
+    ema: Params | None, new: Params, step: jax.Array, decay: float | int, window: float | int = 0.0
+) -> Params | None:
+    """Moving average with a decay that rises to `decay`, so that short runs do not lag.
+
+    Args:
+      ema: the average, None if there is none.
+      new: weights after the step.
+      step: n, int32 [], steps done before it.
+      decay: the highest.
+      window: share of the steps done that the average looks back over, decay 1 - 1/(1 + window n):
+        the average forgets the beginning in proportion as the run goes on. 0: (1 + n)/(10 + n).
+    """
     if ema is None:
         return None
     n = step.astype(jnp.float32)
-    d = jnp.minimum(decay, (1.0 + n) / (10.0 + n))
+    rising = window * n / (1.0 + window * n) if window else (1.0 + n) / (10.0 + n)
+    d = jnp.minimum(decay, rising)
     return jax.tree.map(lambda e, p: d * e + (1.0 - d) * p, ema, new)

@@ -161,6 +161,69 @@ def test_ema_values():
     assert update_ema(None, {"w": jnp.ones(2)}, jnp.int32(0), 0.15) is None
 
 
+def test_ema_looks_back_over_a_share_of_the_run():
+    """Decay 1 - 1/(1 + n/2): 0 at first, so the initialisation is forgotten, then 1/3, then 0.4."""
+    ema, seen = {"w": jnp.full(2, 100.0)}, []
+    for step, new in enumerate([1.0, 2.0, 3.0]):
+        ema = update_ema(ema, {"w": jnp.full(2, new)}, jnp.int32(step), 0.4, 0.5)
+        seen.append(float(ema["w"][0]))
+    second = 1 / 3 + 2 / 3 * 2.0
+    np.testing.assert_allclose(seen, [1.0, second, 0.4 * second + 0.6 * 3.0], rtol=1e-6)
+
+    # 4 % of a long run: the mean age of what is averaged, 0.04 n.
+    def body(step, mean):
+        return update_ema(mean, {"w": step.astype(jnp.float32)}, step, 0.998, 0.04)
+
+    mean = jax.lax.fori_loop(0, 2000, body, {"w": jnp.float32(0)})["w"]
+    assert 70 < 2000 - mean < 85
+
+
+@pytest.mark.parametrize("window", [0.0, 0.3])
+def test_average_goes_on_to_the_same_bits_from_a_saved_state(window: float):
+    method, optimizer = toy.Fit(), optax.adam(0.1)
+    trainable, frozen = toy_params(method)
+    step = jax.jit(
+        make_train_step(
+            method,
+            optimizer,
+            optax.constant_schedule(0.1),
+            encode=False,
+            ema_decay=0.9,
+            ema_window=window,
+        )
+    )
+    state = init_state(trainable, optimizer, jax.random.key(0), ema=True)
+    for _ in range(2):
+        state, _ = step(state, frozen, toy_batch())
+    words = jax.random.key_data(state.rng)
+    saved = jax.tree.map(np.asarray, state.replace(rng=words))
+    restored = jax.tree.map(jnp.asarray, saved)
+    restored = restored.replace(rng=jax.random.wrap_key_data(restored.rng))
+    for _ in range(2):
+        state, _ = step(state, frozen, toy_batch())
+        restored, _ = step(restored, frozen, toy_batch())
+    toy.assert_same_bits(toy_leaves(state.ema), toy_leaves(restored.ema))
+    spread = [
+        np.abs(a - b).max()
+        for a, b in zip(*map(jax.tree.leaves, (state.ema, state.trainable)), strict=True)
+    ]
+    assert max(spread) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(ema_decay=1.0), r"ema 1.0 must lie in \[0, 1\)"),
+        (dict(ema_decay=0.9, ema_window=4), "ema_window 4 must be a share of the steps"),
+        (dict(ema_window=0.04), "ema_window 0.04 .* needs ema above 0"),
+    ],
+)
+def test_averages_that_cannot_be(options: dict, message: str):
+    schedule = optax.constant_schedule(0.1)
+    with pytest.raises(ValueError, match=message):
+        make_train_step(toy.Fit(), optax.adam(0.1), schedule, encode=False, **options)
+
+
 def test_masters_moments_and_average_are_fp32_under_bf16_weights():
     weights = {"w": jnp.ones(4, jnp.bfloat16), "table": jnp.arange(2)}
     state = init_state(weights, optax.adam(0.1), jax.random.key(0), ema=True)

@@ -216,6 +216,7 @@ def fit_stage(**changes: Any) -> dict[str, Any]:
             micro_batches=2,
             optimizer=optimizer(),
             ema=0.9,
+            ema_window=0.0,
             log_every=1,
             checkpoint_every=2,
             keep=2,
