@@ -15,7 +15,9 @@ from tavid_jax.data.augment import Augmentation
 from tavid_jax.data.clip import Clip
 from tavid_jax.data.folder import ClipFolder, open_clips
 from tavid_jax.data.pipeline import Batch, batches
+from tavid_jax.data.plan import Plan
 from tavid_jax.data.records import RecordSource, RecordWriter
+from tavid_jax.data.shards import ShardedRecords, write_shards
 from tavid_jax.data.synthetic import (
     SceneConfig,
     open_synthetic,
@@ -49,7 +51,7 @@ class ConfiguredInputs:
     def open(self, name: str) -> Any:
         """The source of that name. Raises ValueError listing the names there are."""
         if name in self.config.stages:
-            return RecordSource(self.workdir / "stages" / name / "cache")
+            return self._made(name)
         known = {
             "train": self._train,
             "test": functools.partial(self._synthetic, "test"),
@@ -80,6 +82,28 @@ class ConfiguredInputs:
     def cache(self, folder: Path, meta: dict[str, Any]) -> RecordWriter:
         return RecordWriter(folder, meta)
 
+    def encode(
+        self, name: str, folder: Path, method: Any, progress: Callable[[int, int], None]
+    ) -> None:
+        """See `engine.inputs.Inputs`; a cache that the config names is only checked."""
+        if self.config.get("cache"):
+            ShardedRecords(self.config.cache, expect=method.requirements())
+            return
+        stage = self.config.stages[name]
+        source = self.open(stage.data)
+        if isinstance(source, ClipFolder):
+            source.check_captions()
+        plan = Plan.of(source, method.facts(), stage.shard_size)
+        hosts = {"index": jax.process_index(), "count": jax.process_count()}
+        write_shards(folder, plan, source, method, progress=progress, **hosts)
+
+    def _made(self, name: str) -> Any:
+        """What a compute or encode stage has made."""
+        folder = self.workdir / "stages" / name / "cache"
+        if self.config.stages[name].kind == "encode":
+            return ShardedRecords(self.config.get("cache") or folder)
+        return RecordSource(folder)
+
     def frames(self, source: Any, index: int, height: int) -> UInt8[np.ndarray, "T H W 3"]:
         """The frames of a clip again, `height` pixels high, for pictures that people look at."""
         h, w = self.config.data.size_hw
@@ -105,8 +129,10 @@ class ConfiguredInputs:
     # Opened once: every file is looked at, and what is wrong with it is said.
     @functools.cached_property
     def _training_clips(self) -> tuple[ClipFolder, ClipFolder]:
-        folder = self.open_clips(self.config.train_clips, self.config.data.clips.train_hop)
-        train, held_out = folder.split(self.config.data.clips.holdout)
+        clips = self.config.data.clips
+        folder = self.open_clips(self.config.train_clips, clips.train_hop)
+        nothing = ClipFolder(folder.config, folder.files, ())
+        train, held_out = folder.split(clips.holdout) if clips.holdout else (folder, nothing)
         train.name, held_out.name = "train", "held_out"
         return train, held_out
 
@@ -117,19 +143,23 @@ class ConfiguredInputs:
         return self.open_clips(self.config.clips, self.config.data.clips.hop)
 
     def open_clips(self, paths: str, hop: int = 0) -> ClipFolder:
-        """Videos as windows of this config's size, tracked where no track file is there."""
+        """Videos as windows of this config's size, tracked where no track file is there.
+
+        A config without a stride has no grid to track.
+        """
         data = self.config.data
         return open_clips(
             paths,
             size_hw=tuple(data.size_hw),
             num_frames=self.window,
-            stride=data.stride,
-            origin=data.origin,
+            stride=data.get("stride", 0),
+            origin=data.get("origin", "topleft"),
             fps=data.clips.fps or None,
             hop=hop or None,
             captions=data.clips.captions or None,
             tracks=data.clips.tracks or None,
             cache_dir=self._data_dir / "tracks",
+            track="stride" in data,
         )
 
 

@@ -49,6 +49,24 @@ class Inputs(Protocol):
     def cache(self, folder: Path, meta: dict[str, Any]) -> AbstractContextManager[RecordSink]: ...
 
 
+@runtime_checkable
+class EncodingInputs(Inputs, Protocol):
+    """Inputs of a run that has encode stages."""
+
+    def encode(
+        self, name: str, folder: Path, method: Any, progress: Callable[[int, int], None]
+    ) -> None:
+        """This process's share of what an encode stage has to make, into `folder`.
+
+        Args:
+          name: of the stage; `open(name)` gives the finished examples, with `.shared`.
+          folder: of the stage's examples.
+          method: an `EncodeMethod`.
+          progress: called with (examples made, examples to make); may raise.
+        """
+        ...
+
+
 class StageFolder(NamedTuple):
     """The places of one stage inside the workdir."""
 

@@ -7,7 +7,7 @@ knows how to judge, sample and draw the result. The engine sees nothing else of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -137,6 +137,29 @@ class ComputeMethod(Method):
     def conclude(self, sums: Params) -> Params:
         """The float64 totals -> the stage's result, a tree of parameters for later stages."""
         raise TypeError(f"{type(self).__name__} defines no conclude")
+
+
+class EncodeMethod(Method):
+    """A stage that turns clips into examples by frozen encoders, which later stages read.
+
+    The engine divides the clips over hosts and keeps what is finished.
+    """
+
+    def facts(self) -> dict[str, Any]:
+        """All that the examples depend on besides the clips, JSON-able; kept with them."""
+        raise TypeError(f"{type(self).__name__} defines no facts")
+
+    def requirements(self) -> dict[str, Any]:
+        """The facts that examples made elsewhere must share to be of use; by default all."""
+        return self.facts()
+
+    def examples(self, captions: Sequence[str], clips: Iterator[Any]) -> Iterator[dict[str, Any]]:
+        """One example of numpy arrays for each clip, in order; all captions are known first."""
+        raise TypeError(f"{type(self).__name__} defines no examples")
+
+    def shared(self) -> dict[str, np.ndarray]:
+        """What all examples have in common: the stage's result, parameters of later stages."""
+        return {}
 
 
 class System:

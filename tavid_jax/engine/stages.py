@@ -14,14 +14,15 @@ from jax.sharding import Mesh
 from tavid_jax.engine import telemetry, trees
 from tavid_jax.engine.checkpoint import CheckpointError, load_result, save_result
 from tavid_jax.engine.compute import Computation
+from tavid_jax.engine.encode import Encoding
 from tavid_jax.engine.inputs import Inputs, StageFolder
 from tavid_jax.engine.job import PRETRAINED, pretrained_key
-from tavid_jax.engine.method import Params, Results, System
+from tavid_jax.engine.method import Method, Params, Results, System
 from tavid_jax.engine.preemption import Preemption
 from tavid_jax.engine.train import Training
 from tavid_jax.engine.workdir import Workdir, raise_if_disk, write_json
 
-KINDS = {"train": Training, "compute": Computation}
+KINDS = {"train": Training, "compute": Computation, "encode": Encoding}
 
 
 class StageError(ValueError):
@@ -127,7 +128,7 @@ def _run_stage(
         folder=folder,
         mesh=mesh,
         seed=config.seed + stage.seed,
-        earlier={n: load_result(StageFolder(workdir.stage(n)).result) for n in stage.init_from},
+        earlier=_earlier(config, stage, method, workdir),
         provenance=provenance,
         config=workdir.config,
         preemption=preemption,
@@ -143,6 +144,21 @@ def _run_stage(
             "wall_seconds_of_last_start": time.perf_counter() - started,
         },
     )
+
+
+def _earlier(config: Any, stage: Any, method: Method, workdir: Workdir) -> dict[str, Params]:
+    """What the stage starts from: `init_from`, and what the examples that it reads share."""
+
+    def result(name: str) -> Params:
+        return load_result(StageFolder(workdir.stage(name)).result)
+
+    earlier = {name: result(name) for name in stage.init_from}
+    for name in stage.cached_by:
+        if config.stages[name].kind == "encode" and name not in earlier:
+            known = jax.eval_shape(lambda: method.init(jax.random.key(0)))
+            shared = {key: value for key, value in result(name).items() if key in known}
+            earlier |= {name: shared} if shared else {}
+    return earlier
 
 
 def open_results(config: Any, workdir: Path, fingerprint: str) -> Results:

@@ -1,0 +1,41 @@
+"""Encode stages: clips through frozen encoders, once, into examples that later stages read."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from tavid_jax.engine import telemetry
+from tavid_jax.engine.job import StageJob
+from tavid_jax.engine.method import Params
+
+
+class Encoding(StageJob):
+    """One encode stage. What was interrupted goes on with the shards that are missing.
+
+    Every process makes a share of the shards on its own devices. A cache that was made before the
+    run is checked, and nothing is made.
+    """
+
+    def run(self) -> Params:
+        """Make what is missing; return what all examples have in common, on the host.
+
+        Raises ValueError for clips without captions, or a cache made otherwise, and SystemExit
+        after a signal.
+        """
+        clock, shown = telemetry.Clock(), []
+
+        def progress(done: int, total: int) -> None:
+            if not shown:
+                shown.append(telemetry.Progress(self.name, total))
+            shown[0].show(done, last=done == total)
+            self.preemption.exit_if_requested(f"{self.name} keeps the shards that are finished")
+
+        with clock.measure("encode"):
+            self.inputs.encode(self.name, self.folder.cache, self.method, progress)
+            if jax.process_count() > 1:
+                multihost_utils.sync_global_devices(f"encoded {self.name}")
+            source = self.inputs.open(self.name)
+        self.seconds = clock.total()
+        return {name: np.asarray(array) for name, array in source.shared.items()}
