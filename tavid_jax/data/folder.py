@@ -123,10 +123,12 @@ class ClipFolder:
         Raises:
           ClipError: none has.
         """
-        windows = [w for w in self.windows if self.files[w.file].caption]
-        if not windows:
+        kept = [index for index, file in enumerate(self.files) if file.caption]
+        if not kept:
             raise ClipError(f"none of {len(self.files)} videos has a caption")
-        return ClipFolder(self.config, self.files, windows, self.skipped)
+        place = {old: new for new, old in enumerate(kept)}
+        windows = [Window(place[w.file], w.start) for w in self.windows if w.file in place]
+        return ClipFolder(self.config, [self.files[i] for i in kept], windows, self.skipped)
 
     def check_captions(self) -> None:
         """Every video has a caption, and every caption a video, be it one that was skipped.

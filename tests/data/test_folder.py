@@ -285,3 +285,83 @@ def test_real_clips_with_stored_and_with_own_tracks_agree(clips_dir):
     assert np.median(error) < 0.1 and np.quantile(error, 0.9) < 1.0
     large = scale_points(own.tracks, (64, 64), (256, 256))
     assert large[:, 0].min() >= 0 and large[:, 0].max() <= 255
+
+
+def open_untracked(paths, **kw):
+    return folder.open_clips(paths, size_hw=SIZE, num_frames=9, track=False, **kw)
+
+
+def test_clips_without_tracks(clips, tmp_path):
+    """No tracker runs, and nothing is kept but what was probed."""
+    CountingTracker.calls = 0
+    cache = tmp_path / "cache"
+    source = open_untracked(clips, tracker=CountingTracker(), cache_dir=cache)
+    tracked = open_clips(clips)
+    assert [w for w in source.windows] == [w for w in tracked.windows]
+    for i in (0, 3):
+        clip = source[i]
+        assert clip.tracks is None and clip.visibility is None and clip.grid_hw is None
+        np.testing.assert_array_equal(clip.video, tracked[i].video)
+        assert (clip.id, clip.fps, clip.caption) == (tracked[i].id, tracked[i].fps, "")
+    assert CountingTracker.calls == 0
+    for file in cache.iterdir():
+        assert "probe" in str(np.load(file)["cache_key"])
+    assert pickle.loads(pickle.dumps(source))[3].id == clip.id
+
+
+def test_track_files_mean_nothing_to_clips_without_tracks(clips):
+    (clips / "b.npz").write_bytes(b"no tracks")
+    assert len(open_untracked(clips)) == 6
+
+
+def test_captions_beside_the_videos(clips, tmp_path):
+    """A CSV comes first; words for a video are those of its own name."""
+    (clips / "b.txt").write_text("\ufeffa ball rolls\n")
+    (clips / "a10.txt").write_text("not this")
+    table = tmp_path / "captions.csv"
+    table.write_text("videoid,text\na10,a cat sits\ndeep,\n")
+    source = open_untracked(clips, captions=table)
+    assert [f.caption for f in source.files] == ["a cat sits", "a ball rolls", ""]
+    assert [e["caption"] for e in source.entries()] == ["a cat sits"] * 2 + ["a ball rolls"] * 3 + [
+        ""
+    ]
+
+
+def test_captions_and_videos_that_do_not_match_are_named(clips, tmp_path):
+    table = tmp_path / "captions.csv"
+    table.write_text("videoid,text\na10,a cat sits\na9,too short\nc1,x\nc2,y\nc3,z\nc4,w\n")
+    source = open_untracked(clips, captions=table)
+    message = (
+        r"^2 videos have no caption \(.*b.mp4, .*images\); "
+        r"4 captions have no video \(c1, c2, c3, \.\.\.\)$"
+    )
+    with pytest.raises(ClipError, match=message):
+        source.check_captions()
+    with pytest.raises(ClipError, match=r"4 captions have no video"):
+        source.split(0.5)[0].check_captions()
+    kept = source.captioned()
+    assert [entry["id"] for entry in kept.entries()] == ["a10@00000", "a10@00009"]
+    kept.check_captions()
+    with pytest.raises(ClipError, match="none of 3 videos has a caption"):
+        open_untracked(clips).captioned()
+
+
+def test_captions_that_cannot_be_read(clips):
+    (clips / "b.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ClipError, match="b.txt: the caption cannot be read"):
+        open_untracked(clips)
+
+
+def test_entries_tell_a_changed_file(clips):
+    before = open_untracked(clips / "b.mp4").entries()
+    assert before[1] == {
+        "id": "b@00009",
+        "caption": "",
+        "start": 9,
+        "frames": 30,
+        "bytes": (clips / "b.mp4").stat().st_size,
+    }
+    with open(clips / "b.mp4", "ab") as stream:
+        stream.write(b"more")
+    assert open_untracked(clips / "b.mp4").entries() != before
+    assert open_untracked(clips, fps=5, hop=3).facts() == {"fps": 5, "hop": 3, "resize": "cover"}
