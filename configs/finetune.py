@@ -14,7 +14,7 @@ import functools
 
 from ml_collections import ConfigDict
 
-from configs.common import base, choose, compute_stage, optimizer, train_stage
+from configs.common import base, choose, encode_stage, optimizer, train_stage
 from configs.finetune_presets import LARGE
 from tavid_jax.data.synthetic import toy
 from tavid_jax.data.synthetic.config import SceneConfig
@@ -54,6 +54,7 @@ def tiny_wan() -> ConfigDict:
         out_channels=channels,
     )
     config.model.shift = 4.0
+    config.sampling.options = dict(sampler="euler", steps=12, guidance=3.5)
     config.stages = dict(finetune=small_stage(steps=4000))
     config.order = ("finetune",)
     return config
@@ -78,6 +79,7 @@ def tiny_cogvideox() -> ConfigDict:
         sample_hw=(12, 12),
         sample_frames=9,
     )
+    config.sampling.options = dict(sampler="ddim", steps=12, guidance=3.5, posterior="mode")
     config.stages = dict(finetune=small_stage(steps=6000))
     config.order = ("finetune",)
     return config
@@ -100,6 +102,7 @@ def small_model(config: ConfigDict, text_length: int) -> None:
         vocab_size=256, dim=128, num_heads=4, head_dim=32, ffn_dim=256, num_layers=2
     )
     config.learn.text_dropout = 0.1
+    config.sampling.stored = "float16"
 
 
 def small_stage(steps: int) -> ConfigDict:
@@ -189,8 +192,16 @@ def common(preset: str, backbone: str) -> ConfigDict:
         image_noise=False,  # and whether the image is blurred by noise of random strength
         posterior="mode",  # how raw clips become latents: mode | sample
     )
+    config.sampling = dict(
+        jobs="",  # file of JSON lines, one video each; "" = the captions of clips or test scenes
+        videos=8,  # at most, of the latter
+        batch_size=8,  # videos made at once
+        format="webp",  # of the files: webp | mp4 | gif
+        options=ConfigDict(),  # fields of pipelines.Sampling that differ from the published ones
+        stored="",  # type of the weights on disk: float32 | bfloat16 | float16; "" = model.dtype
+    )
     config.stages = dict(
-        encode=compute_stage("encode", cache=True),  # videos and captions -> latents and features
+        encode=encode_stage(),  # videos and captions -> latents and features
         finetune=train_stage(
             "finetune",
             data="encode",

@@ -1,21 +1,31 @@
 """Whole models at work: from words and pixels to pixels, in phases that hold one model each."""
 
+from tavid_jax.pipelines.bases import BASES, resolve_checkpoint
+from tavid_jax.pipelines.card import Card, read_card
 from tavid_jax.pipelines.jobs import Job, read_jobs
 from tavid_jax.pipelines.memory import SMALLEST, Memory
 from tavid_jax.pipelines.opening import open_pipeline
 from tavid_jax.pipelines.pipeline import Pipeline
+from tavid_jax.pipelines.saving import Adapters, Model, save_pipeline
 from tavid_jax.pipelines.settings import PUBLISHED, Published, Sampling
 from tavid_jax.pipelines.video import Video
 
 __all__ = [
+    "BASES",
     "PUBLISHED",
     "SMALLEST",
+    "Adapters",
+    "Card",
     "Job",
     "Memory",
+    "Model",
     "Pipeline",
     "Published",
     "Sampling",
     "Video",
     "open_pipeline",
+    "read_card",
     "read_jobs",
+    "resolve_checkpoint",
+    "save_pipeline",
 ]

@@ -1,5 +1,7 @@
-"""Videos from a published checkpoint.
+"""Videos from a published checkpoint, from a model that comes with the package, or your own.
 
+    python -m tavid_jax.pipelines tiny-wan --prompt "a red disc moves left"
+    python -m tavid_jax.pipelines runs/finetune_tiny_wan/model --prompt "a red disc moves left"
     python -m tavid_jax.pipelines wan2.1-t2v-1.3b Wan2.1-T2V-1.3B --prompt "a red ball rolls"
     python -m tavid_jax.pipelines cogvideox-5b-i2v CogVideoX-5b-I2V --prompt "she waves" --image a.jpg
     python -m tavid_jax.pipelines wan2.2-ti2v-5b hf:Wan-AI/Wan2.2-TI2V-5B-Diffusers --jobs jobs.jsonl
@@ -24,9 +26,11 @@ from absl import logging
 from tavid_jax.engine.log import set_up_logging
 from tavid_jax.engine.preemption import INTERRUPT_EXIT_CODE
 from tavid_jax.pipelines import options
+from tavid_jax.pipelines.bases import BASES
+from tavid_jax.pipelines.finding import find_model
 from tavid_jax.pipelines.jobs import Job, read_jobs
 from tavid_jax.pipelines.memory import SMALLEST, Memory
-from tavid_jax.pipelines.opening import find, open_pipeline
+from tavid_jax.pipelines.opening import open_pipeline
 from tavid_jax.pipelines.settings import DYNAMIC, FITS, PUBLISHED
 from tavid_jax.viz.media import check_mp4
 
@@ -49,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    find(args.model)
+    find_model(args.model, args.checkpoint)
     check_mp4()
     jobs = _jobs(args)
     out = Path(args.out)
@@ -132,14 +136,23 @@ _SAMPLING: dict[str, tuple[Any, str]] = {
 }
 
 
+_MODELS = (
+    f"a model of this package ({', '.join(BASES)}), the folder of one that was trained with it, or "
+    f"a published one ({', '.join(PUBLISHED)})"
+)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tavid_jax.pipelines",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", help=f"one of {', '.join(PUBLISHED)}")
-    parser.add_argument("checkpoint", help="folder of the whole model, or hf:owner/name")
+    parser.add_argument("model", help=_MODELS)
+    parser.add_argument(
+        "checkpoint", nargs="?",
+        help="of a published model: folder of the whole of it, or hf:owner/name",
+    )  # fmt: skip
     jobs = parser.add_argument_group("what to make")
     jobs.add_argument("--prompt")
     jobs.add_argument("--jobs", metavar="FILE", help="JSON lines, one video each")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -32,22 +31,24 @@ from tavid_jax.pipelines.backbones import (
     make_backbone,
 )
 from tavid_jax.pipelines.encoders import Encoders, tokenizer_mark
+from tavid_jax.pipelines.finding import Found, find, find_model
 from tavid_jax.pipelines.folder import IMAGE, TEXT, TOKENIZER, TRANSFORMER, VAE, find_parts
 from tavid_jax.pipelines.memory import Memory
 from tavid_jax.pipelines.part import Part, open_part
 from tavid_jax.pipelines.pipeline import Pipeline
 from tavid_jax.pipelines.recipe import Recipe
-from tavid_jax.pipelines.settings import PUBLISHED, Published
+from tavid_jax.pipelines.settings import Published
 from tavid_jax.weights import PRESETS, WeightsError, load_lora
 
 # Fields that tell nothing about what is computed here: Wan reads no features of the image tower,
 # so checkpoints with and without their projection are the same to it.
 UNREAD = {IMAGE: ("feature_dim",)}
+__all__ = ["find", "open_encoders", "open_pipeline"]
 
 
 def open_pipeline(
-    name: str,
-    path: str | Path,
+    name: str | Path,
+    path: str | Path | None = None,
     *,
     parts: Mapping[str, str | Path] | None = None,
     lora: str | Path | None = None,
@@ -58,16 +59,17 @@ def open_pipeline(
     attention: str = "auto",
     strict: bool = True,
 ) -> Pipeline:
-    """A published model, ready to sample from.
+    """A published model, or one that was trained here, ready to sample from.
 
     Args:
-      name: of the model, a key of `PUBLISHED`.
+      name: of the model, a key of `PUBLISHED`; or, without `path`, that of a packaged base, or a
+        folder that `save_pipeline` wrote.
       path: folder of the whole checkpoint, in diffusers' or the original layout, or
         `hf:owner/name`. Its parts may also be imported ones (`python -m tavid_jax.weights import`).
       parts: {part: path} of parts that lie elsewhere, see `folder.PARTS`.
       lora: adapters of the transformer, any form that `weights.load_lora` reads.
-      dtype: of the transformer and the encoders; default: bfloat16, on a CPU float32. The
-        autoencoder computes in float32.
+      dtype: of the transformer and the encoders; default: bfloat16, on a CPU float32, or what
+        the model's card says. The autoencoder computes in float32.
       memory: see `Memory`; default: `Memory()`.
       mesh: sizes of the mesh axes, to use several devices: {"fsdp": 4, "context": 2}.
       negative_prompt: what guidance leads away from where a job does not say. Wan's publishers use
@@ -77,24 +79,27 @@ def open_pipeline(
 
     Raises:
       ValueError: an unknown name, type or attention, or a mesh that does not fit the devices.
-      WeightsError: parts that are missing or do not fit.
+      WeightsError: parts that are missing, damaged or do not fit.
     """
-    published = find(name)
+    found = find_model(name, path)
+    published, strict = found.published, strict and found.is_published
+    if lora is not None and found.adapters is not None:
+        raise ValueError(f"lora {lora}: {name} has adapters of its own, {found.adapters}")
     memory = Memory() if memory is None else memory
-    dtype = _dtype(dtype)
+    dtype = _dtype(dtype, found)
     if attention not in IMPLEMENTATIONS:
         raise ValueError(f"attention {attention!r}: there are {', '.join(IMPLEMENTATIONS)}")
     needed = [TRANSFORMER, VAE, TEXT, TOKENIZER]
     needed += [IMAGE] if published.image_encoder else []
-    where = find_parts(path, needed, parts)
+    where = _find_parts(found, needed, parts)
     opened = {
         part: _open(part, where[part], published, dtype, memory, attention, strict)
         for part in needed
         if part != TOKENIZER
     }
     _check_experts(published, opened[TRANSFORMER], where[TRANSFORMER])
-    if lora is not None:
-        _adapt(opened[TRANSFORMER], lora)
+    if lora is not None or found.adapters is not None:
+        _adapt(opened[TRANSFORMER], lora or found.adapters)
     return Pipeline(
         published,
         opened,
@@ -141,12 +146,13 @@ def open_encoders(
       ValueError, WeightsError: see `open_pipeline`; sizes that do not fit the model; image noise
         for a model that reads no latent of an image alone.
     """
-    published = find(name)
+    found = find_model(name, path)
+    published, strict = found.published, strict and found.is_published
     memory = Memory() if memory is None else memory
-    dtype = _dtype(dtype)
+    dtype = _dtype(dtype, found)
     needed = [VAE, TEXT, TOKENIZER] + ([IMAGE] if published.image_encoder else [])
     needed += [] if strict or backbone is not None else [TRANSFORMER]
-    where = find_parts(path, needed, parts)
+    where = _find_parts(found, needed, parts)
     opened = {
         part: _open(part, where[part], published, dtype, memory, "auto", strict)
         for part in needed
@@ -155,18 +161,20 @@ def open_encoders(
     coder = opened[VAE].module
     if backbone is None:
         transformer = opened.pop(TRANSFORMER, None)
-        config = PRESETS[name] if transformer is None else transformer.config
+        config = PRESETS[published.preset] if transformer is None else transformer.config
         stride = coder.config.stride_hw
-        backbone = make_backbone(name, geometry, vars(config), False, stride=stride)
-    has_noise = published.family == "cogvideox" and backbone.has_image
+        backbone = make_backbone(published.preset, geometry, vars(config), False, stride=stride)
+    # Of CogVideoX's autoencoder, not of pixels as they are.
+    draws = published.autoencoder.startswith("cogvideox")
+    has_noise = draws and backbone.has_image
     if image_noise and not has_noise:
         raise ValueError(f"image_noise is CogVideoX image-to-video's: {name} has none")
     recipe = Recipe(
         backbone,
         coder,
-        posterior or ("sample" if published.family == "cogvideox" else "mode"),
+        posterior or ("sample" if draws else "mode"),
         has_noise if image_noise is None else image_noise,
-        last_frame=name == "wan2.1-flf2v-14b",
+        last_frame=published.preset == "wan2.1-flf2v-14b",
         chunk=memory.chunk,
         tiles=tiles_of(coder.config, memory.tiles),
     )
@@ -191,13 +199,11 @@ def _local_mesh(axes: Mapping[str, int] | None) -> Mesh | None:
     return _mesh({"fsdp": -1} if axes is None else axes, devices)
 
 
-def find(name: str) -> Published:
-    """A published model by name; ValueError with the nearest and all names if there is none."""
-    if name not in PUBLISHED:
-        near = difflib.get_close_matches(name, PUBLISHED, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"no model {name!r}; {hint}There are {', '.join(PUBLISHED)}")
-    return PUBLISHED[name]
+def _find_parts(
+    found: Found, needed: Sequence[str], given: Mapping[str, str | Path] | None
+) -> dict[str, str]:
+    inside = {part: path for part, path in found.parts.items() if part in needed}
+    return find_parts(found.source, needed, inside | dict(given or {}))
 
 
 def _mesh(axes: Mapping[str, int], devices: Sequence[Any] | None = None) -> Mesh:
@@ -207,9 +213,10 @@ def _mesh(axes: Mapping[str, int], devices: Sequence[Any] | None = None) -> Mesh
         raise ValueError(str(error).replace("--config.mesh.", "mesh axis ")) from error
 
 
-def _dtype(given: DTypeLike | None) -> DTypeLike:
+def _dtype(given: DTypeLike | None, found: Found) -> DTypeLike:
     if given is None:
-        return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+        small = jax.default_backend() == "cpu" or found.dtype == "float32"
+        return jnp.float32 if small else jnp.bfloat16
     try:
         known = jnp.issubdtype(jnp.dtype(given), jnp.floating)
     except TypeError:
@@ -233,7 +240,7 @@ def _open(
     running = {"dtype": dtype, "param_dtype": dtype}
     preset, make, sharding = {
         TRANSFORMER: (
-            published.backbone,
+            published.preset,
             partial(Wan if is_wan else CogVideoX, attention=attention, **running),
             WAN_SHARDING if is_wan else COGVIDEOX_SHARDING,
         ),

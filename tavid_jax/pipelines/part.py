@@ -108,7 +108,7 @@ class Part:
             for path, leaf in self.opened.leaves.items()
             if path.startswith(prefix)
         }
-        if not leaves:
+        if only and not leaves:
             raise WeightsError(f"{self.opened.origin} holds no {only}")
         params = nest({path: self._read(path, leaf, place) for path, leaf in leaves.items()})
         params |= jax.tree.map(jnp.asarray, self.added)

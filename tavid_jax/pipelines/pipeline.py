@@ -174,7 +174,7 @@ class Pipeline:
             raise ValueError(f"{published.backbone} reads {most}, {len(images)} given")
         if published.needs_image and not images:
             raise ValueError(f"{published.backbone} makes videos from an image: give one")
-        if published.backbone == "wan2.1-flf2v-14b" and len(images) < 2:
+        if published.preset == "wan2.1-flf2v-14b" and len(images) < 2:
             raise ValueError(f"{published.backbone} needs a first and a last image")
         if images and sampling.frames == 1:
             least = 9 if published.family == "cogvideox" else 5
@@ -199,17 +199,13 @@ class Pipeline:
         )
 
     def _backbone(self, sampling: Sampling, has_image: bool) -> Backbone:
-        model, geometry = (
-            self.parts[TRANSFORMER].module,
-            Geometry(sampling.frames, sampling.size_hw),
-        )
-        if self.published.family == "cogvideox":
-            backbone: Backbone = CogVideoXBackbone(model, geometry)
-        else:
-            stride = self.parts[VAE].config.stride_hw
-            backbone = WanBackbone(model, geometry, stride)
-            if has_image and not backbone.has_image:
-                backbone = dataclasses.replace(backbone, given_frames=1)
+        model = self.parts[TRANSFORMER].module
+        geometry = Geometry(sampling.frames, sampling.size_hw)
+        kind = CogVideoXBackbone if self.published.family == "cogvideox" else WanBackbone
+        stride = self.parts[VAE].config.stride_hw
+        backbone: Backbone = kind(model, geometry, stride, self.published.predicts)
+        if has_image and isinstance(backbone, WanBackbone) and not backbone.has_image:
+            backbone = dataclasses.replace(backbone, given_frames=1)
         backbone.spec()  # sizes that do not fit are told now
         return backbone
 

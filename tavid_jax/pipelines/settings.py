@@ -135,7 +135,7 @@ class Published:
     """A published model: its parts, and how it is sampled.
 
     Attributes:
-      backbone: preset of the transformer, the model's name.
+      backbone: the model's name; of the published ones also the transformer's preset.
       family: "wan" or "cogvideox".
       autoencoder, text_encoder: presets of the other parts.
       image_encoder: of the image branch, None without one.
@@ -143,6 +143,8 @@ class Published:
       images: how many images it may be given: 0, 1, or 2 (first and last).
       needs_image: whether it cannot do without.
       boundary: share of the schedule from which the first of two experts serves; None for one.
+      begins_with: the published model whose kind it is, where it is none itself.
+      predicts: what the transformer's output is, see `backbones.CogVideoXBackbone.predicts`.
     """
 
     backbone: str
@@ -154,14 +156,21 @@ class Published:
     images: int = 0
     needs_image: bool = False
     boundary: float | None = None
+    begins_with: str = ""
+    predicts: str = "velocity"
+
+    @property
+    def preset(self) -> str:
+        """Of the transformer: its kind, and for published models its sizes."""
+        return self.begins_with or self.backbone
 
     def shift_for(self, sampling: Sampling) -> float | int:
         """The shift of Wan's noise levels for a size."""
         if sampling.shift is not None:
             return sampling.shift
-        if self.backbone == "wan2.1-i2v-14b":
+        if self.preset == "wan2.1-i2v-14b":
             return 3.0 if np.prod(sampling.size_hw) <= 480 * 832 else 5.0
-        return SHIFTS.get(self.backbone, 5.0)
+        return SHIFTS.get(self.preset, 5.0)
 
     def check(self, sampling: Sampling) -> None:
         """Refuses options that this model does not have.
@@ -175,7 +184,7 @@ class Published:
         if isinstance(sampling.guidance, tuple) and len(sampling.guidance) == 2:
             one = self.boundary is None
             _check("guidance", sampling.guidance, not one, f"{name} has one expert, give one scale")
-        if self.family == "cogvideox":
+        if self.autoencoder.startswith("cogvideox"):
             rest = (sampling.frames - 1) % 8
             near = max(1, sampling.frames - rest + (8 if rest > 4 else 0))
             _check("frames", sampling.frames, rest == 0, f"{name} makes 8k + 1, use {near}")

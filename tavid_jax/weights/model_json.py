@@ -11,7 +11,7 @@ from tavid_jax.models.text.config import TEXT_PRESETS
 from tavid_jax.models.vision.config import CLIP_PRESETS, VISION_PRESETS
 from tavid_jax.models.wan.config import PRESETS as WAN_PRESETS
 from tavid_jax.models.wan.vae.config import VAE_PRESETS as WAN_VAE_PRESETS
-from tavid_jax.weights import clip, cogvideox, cogvideox_vae, t5, wan, wan_vae
+from tavid_jax.weights import clip, cogvideox, cogvideox_vae, space_to_depth, t5, wan, wan_vae
 from tavid_jax.weights.formats import CLASS, CLASSES, Format
 from tavid_jax.weights.problems import WeightsError, raise_all
 from tavid_jax.weights.source import read_json
@@ -25,6 +25,7 @@ PRESETS: dict[str, Any] = {
     **CLIP_PRESETS,
     **VISION_PRESETS,
     **TEXT_PRESETS,
+    **space_to_depth.PRESETS,
 }
 # Published class -> what its config.json says.
 FORMATS: dict[str, Format] = {
@@ -34,7 +35,10 @@ FORMATS: dict[str, Format] = {
     **wan_vae.FORMATS,
     **clip.FORMATS,
     **t5.FORMATS,
+    **space_to_depth.FORMATS,
 }
+# Those whose models have no tensors: the file is all there is.
+PARAMETER_FREE = tuple(space_to_depth.FORMATS)
 
 
 def config_from_json(path: str | Path, keys: Iterable[str] | None = None) -> Any:

@@ -9,6 +9,8 @@ from typing import Any
 from tavid_jax.weights.identified import identify
 from tavid_jax.weights.imported import imported_leaves, is_imported, read_record, recorded_config
 from tavid_jax.weights.lazy import LazyArray
+from tavid_jax.weights.model_json import PARAMETER_FREE, class_of, config_from_json, preset_of
+from tavid_jax.weights.source import read_json
 
 # Bytes at each end of a file that tell it from another.
 _LOOKED_AT = 2**20
@@ -20,7 +22,7 @@ class Opened:
 
     Attributes:
       origin: what the user called the checkpoint.
-      name: key of `CHECKPOINTS`.
+      name: key of `CHECKPOINTS`, or the class of a model without parameters.
       config: of the model.
       preset: published name of the config, None if it has none.
       leaves: path -> parameter.
@@ -62,7 +64,8 @@ def open_parameters(source: str | Path, name: str | None = None, config: Any = N
     """Open anything that holds parameters; nothing is read yet.
 
     Args:
-      source: an imported folder, or file, folder or `hf:` name of a published checkpoint.
+      source: an imported folder, or file, folder or `hf:` name of a published checkpoint; of a
+        model without parameters the folder of its config.json.
       name, config: for a published one, see `identify`.
 
     Raises:
@@ -79,6 +82,8 @@ def open_parameters(source: str | Path, name: str | None = None, config: Any = N
             imported_leaves(folder),
             record,
         )
+    if name is None and _is_parameter_free(source):
+        return _without_parameters(Path(source).expanduser())
     found = identify(source, name, config)
     return Opened(
         str(source),
@@ -88,3 +93,15 @@ def open_parameters(source: str | Path, name: str | None = None, config: Any = N
         found.plan(),
         files=found.source.files,
     )
+
+
+def _is_parameter_free(source: str | Path) -> bool:
+    path = Path(source).expanduser() / "config.json"
+    return path.is_file() and class_of(read_json(path)) in PARAMETER_FREE
+
+
+def _without_parameters(folder: Path) -> Opened:
+    path = folder / "config.json"
+    config = config_from_json(path)
+    name = class_of(read_json(path))
+    return Opened(str(folder), name, config, preset_of(config), {}, files=(path,))

@@ -132,7 +132,14 @@ def _decode_wan(
             f"supported; an image branch has both, the first as wide as the model ({width})"
         )
     out = stated["out_channels"] or stated["in_channels"]
-    return {"patch_size": tuple(stated["patch_size"]), "out_channels": out}
+    # Ours: diffusers' models are told the length by their pipeline, which always says 512.
+    length = {"text_length": content["text_length"]} if "text_length" in content else {}
+    return {"patch_size": tuple(stated["patch_size"]), "out_channels": out} | length
+
+
+def _encode_wan(config: WanConfig) -> dict[str, Any]:
+    length = {} if config.text_length == 512 else {"text_length": config.text_length}
+    return {"added_kv_proj_dim": None if config.image_dim is None else config.dim} | length
 
 
 def _decode_original_wan(
@@ -186,7 +193,7 @@ FORMATS = {
         },
         {"cross_attn_norm": True, "qk_norm": "rms_norm_across_heads"},
         _decode_wan,
-        lambda config: {"added_kv_proj_dim": None if config.image_dim is None else config.dim},
+        _encode_wan,
     ),
     "WanModel": Format(  # the original repositories
         WanConfig,

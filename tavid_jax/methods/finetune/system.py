@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from tavid_jax.engine.method import Method, System
+from tavid_jax.engine.method import Method, Results, System
 from tavid_jax.methods.finetune import settings
+from tavid_jax.methods.finetune.encoding import Encode, encode_method
 from tavid_jax.methods.finetune.method import CODER, TEXT, Finetune
 from tavid_jax.methods.finetune.objectives import FlowMatching, objective_of
 from tavid_jax.methods.finetune.pretrained import (
@@ -13,12 +15,16 @@ from tavid_jax.methods.finetune.pretrained import (
     pretrained_backbone,
     pretrained_parts,
 )
+from tavid_jax.methods.finetune.samples import jobs_of, write_samples
+from tavid_jax.methods.finetune.saving import FOLDER, save_run
 from tavid_jax.methods.finetune.words import Words
 from tavid_jax.models.layers.autoencoder import VideoAutoencoder
 from tavid_jax.models.layers.space_to_depth import SpaceToDepthConfig
 from tavid_jax.models.text.tokenizer import Tokenizer
 from tavid_jax.pipelines.backbones import Backbone
 from tavid_jax.pipelines.folder import TOKENIZER, find_parts
+from tavid_jax.pipelines.opening import open_pipeline
+from tavid_jax.pipelines.pipeline import Pipeline
 
 
 class FinetuneSystem(System):
@@ -28,11 +34,19 @@ class FinetuneSystem(System):
         self.config = config
 
     def method(self, stage: str) -> Method:
-        """The method of a stage: `method` is finetune."""
+        """The method of a stage: `method` is finetune or encode."""
         options = self.config.stages[stage]
-        if options.method != "finetune":
-            raise ValueError(f"stages.{stage}.method {options.method!r}: there is finetune")
-        return self._finetune(options)
+        made = {"finetune": self._finetune, "encode": self._encode}
+        if options.method not in made:
+            raise ValueError(f"stages.{stage}.method {options.method!r}: there is finetune, encode")
+        return made[options.method](options)
+
+    def _encode(self, stage: Any) -> Encode:
+        coder, _ = settings.read_autoencoder(self.config)
+        model = settings.model_of(self.config, stage)
+        backbone = settings.read_backbone(model, self.config.data, coder)
+        how = settings.read_conditioning(self.config, stage)
+        return encode_method(self.config, stage, backbone, how)
 
     def _finetune(self, stage: Any) -> Finetune:
         model = settings.model_of(self.config, stage)
@@ -69,3 +83,20 @@ class FinetuneSystem(System):
         if not checkpoint:
             return Tokenizer.captions()
         return Tokenizer.open(find_parts(checkpoint, [TOKENIZER])[TOKENIZER])
+
+    # ---- results ---------------------------------------------------------------------------------
+
+    def export(self, results: Results, folder: Path) -> Path:
+        """What was trained last, as a folder that `tavid_jax.load` and diffusers open."""
+        trained = [name for name in self.config.order if self.config.stages[name].kind == "train"]
+        return save_run(self.config, trained[-1], self.method(trained[-1]), results, Path(folder))
+
+    def sampler(self, results: Results, inputs: Any) -> Pipeline:
+        """The trained model as it is stored, in the folder of the run."""
+        return open_pipeline(self.export(results, Path(inputs.workdir) / FOLDER))
+
+    def sample(self, results: Results, inputs: Any, out_dir: Path) -> list[Path]:
+        """The videos that `config.sampling` asks for."""
+        pipeline = self.sampler(results, inputs)
+        jobs = jobs_of(self.config, inputs, pipeline.published.needs_image)
+        return write_samples(pipeline, jobs, Path(out_dir), self.config.get("sampling", {}))

@@ -12,6 +12,8 @@ from tavid_jax.models.text.pieces import END, PAD, FastPieces, Pieces, SentenceP
 
 _FAST = "tokenizer.json"
 _SLOW = "spiece.model"
+# Of this package, made from captions of synthetic scenes.
+CAPTIONS = Path(__file__).with_name("captions.model")
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Tokenizer:
 
         See `tavid_jax.data.synthetic.vocabulary`.
         """
-        return cls.open(Path(__file__).with_name("captions.model"))
+        return cls.open(CAPTIONS)
 
     @property
     def vocab_size(self) -> int:

@@ -1,0 +1,63 @@
+"""Videos that a finished run is asked for: jobs of a file, or the captions of clips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from tavid_jax.pipelines.jobs import Job, read_jobs
+from tavid_jax.pipelines.pipeline import Pipeline
+
+FORMATS = ("webp", "mp4", "gif")
+
+
+def write_samples(pipeline: Pipeline, jobs: Sequence[Job], folder: Path, sampling: Any) -> list:
+    """Makes the videos of jobs and writes each with what made it; returns the files.
+
+    Args:
+      pipeline: the trained model.
+      jobs: with names.
+      folder: of the files.
+      sampling: `config.sampling`.
+
+    Raises:
+      ValueError: an unknown format of files, or see `Pipeline.run`.
+    """
+    format = sampling.get("format", FORMATS[0])
+    if format not in FORMATS:
+        raise ValueError(f"sampling.format {format!r} is none of {', '.join(FORMATS)}")
+    files = []
+    for number, video in enumerate(pipeline.run(jobs, sampling.get("batch_size", 8)), 1):
+        files.append(video.save(folder / f"{video.name}.{format}"))
+        logging.info("%s (%d of %d)", files[-1], number, len(jobs))
+    return files
+
+
+def jobs_of(config: Any, inputs: Any, needs_image: bool) -> list[Job]:
+    """What `config.sampling` asks for.
+
+    Its `jobs` name a file, see `pipelines.read_jobs`; without one the captions of `config.clips`
+    are told again, or those of the test scenes, from their first frames if the model needs one.
+
+    Raises:
+      ValueError: neither a file of jobs nor clips.
+    """
+    sampling = config.get("sampling", {})
+    if sampling.get("jobs", ""):
+        return read_jobs(sampling["jobs"])
+    if not config.clips and not config.data.scenes.test:
+        raise ValueError(
+            "nothing to sample: give --config.sampling.jobs=FILE (JSON lines), or "
+            "--config.clips=FOLDER with captions"
+        )
+    source = inputs.open("clips" if config.clips else "test")
+    jobs = []
+    for index in range(min(sampling.get("videos", 8), len(source))):
+        clip = source[index]
+        image = clip.video[0] if needs_image else None
+        name = clip.id.replace("/", "_")
+        jobs.append(Job(clip.caption, image=image, seed=config.seed + index, name=name))
+    return jobs

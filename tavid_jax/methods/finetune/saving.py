@@ -1,0 +1,153 @@
+"""A finished run as the folder of a pipeline: what was trained, and where the rest of it lies."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import logging
+from jax.experimental import multihost_utils
+
+from tavid_jax import __version__
+from tavid_jax.engine.method import Params, Results
+from tavid_jax.methods.finetune import settings
+from tavid_jax.methods.finetune.method import BACKBONE, TEXT, Finetune
+from tavid_jax.models.layers.space_to_depth import SpaceToDepthConfig
+from tavid_jax.models.text.tokenizer import CAPTIONS
+from tavid_jax.pipelines.bases import resolve_checkpoint
+from tavid_jax.pipelines.card import Card, has_card, read_card
+from tavid_jax.pipelines.folder import TEXT as TEXT_PART
+from tavid_jax.pipelines.folder import TOKENIZER, TRANSFORMER, VAE, find_parts
+from tavid_jax.pipelines.saving import Adapters, Model, save_pipeline
+from tavid_jax.pipelines.settings import Sampling
+
+# In the folder of a run.
+FOLDER = "model"
+# The share of a training whose losses a card holds.
+TOLD = 0.01
+
+
+def save_run(config: Any, stage: str, method: Finetune, results: Results, folder: Path) -> Path:
+    """Writes what a stage has trained; nothing where the same lies there already.
+
+    Args:
+      config: of the run.
+      stage: the last one that trains.
+      method: its method.
+      results: of the run.
+      folder: of the pipeline.
+
+    Raises:
+      ValueError: a model of which parts lie nowhere, weights that cannot be stored as
+        `config.sampling.stored` says, or a folder of something else.
+    """
+    card = card_of(config, stage, method, results)
+    if jax.process_index() == 0 and not _is_there(folder, card):
+        _save(config, stage, method, results, folder, card)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("the trained model is written")
+    return folder
+
+
+def _save(
+    config: Any, stage: str, method: Finetune, results: Results, folder: Path, card: Card
+) -> None:
+    params = results.params(*config.stages[stage].init_from, stage)
+    tokenizer = _tokenizer(config) if method.trains_text else None
+    parts, adapters = _trained(method, params)
+    save_pipeline(folder, card, parts, adapters=adapters, tokenizer=tokenizer)
+    logging.info("the trained model is in %s", folder)
+
+
+def _is_there(folder: Path, card: Card) -> bool:
+    """Whether the folder holds the model of this card; when it was written does not count."""
+    if not has_card(folder):
+        return False
+    try:
+        there = read_card(folder)
+    except ValueError as error:
+        logging.warning("%s is written again: %s", folder, error)
+        return False
+    keep = {"files": there.files, "quality": there.quality}
+    trained = {**card.trained, "devices": there.trained.get("devices")}
+    return there.to_json() == dataclasses.replace(card, trained=trained, **keep).to_json()
+
+
+def _trained(method: Finetune, params: Params) -> tuple[dict[str, Model], Adapters | None]:
+    model, adapters, parts = method.backbone.model, None, {}
+    weights = dict(params[BACKBONE])
+    lora = weights.pop("lora", None)
+    if model.lora:
+        adapters = Adapters(model.config, lora, model.lora)
+    else:
+        parts[TRANSFORMER] = Model(model.config, weights)
+    if method.trains_text:
+        parts[TEXT_PART] = Model(method.words.module.config, params[TEXT])
+    if isinstance(method.autoencoder.config, SpaceToDepthConfig):
+        parts[VAE] = Model(method.autoencoder.config, {})
+    return parts, adapters
+
+
+def _tokenizer(config: Any) -> Path:
+    """That of the checkpoint, whose text encoder goes on learning, or this package's."""
+    if not config.checkpoint:
+        return CAPTIONS
+    return Path(find_parts(resolve_checkpoint(config.checkpoint), [TOKENIZER])[TOKENIZER])
+
+
+# ---- the card --------------------------------------------------------------------------------
+
+
+def card_of(config: Any, stage: str, method: Finetune, results: Results) -> Card:
+    """What the model is, how it is sampled, and where it came from."""
+    model, options = settings.model_of(config, config.stages[stage]), config.stages[stage]
+    published = settings.published_of(model)
+    told = max(1, int(TOLD * options.steps))
+    curve = [[int(r["step"]), r["loss"]] for r in results.curves[stage] if r["step"] <= told]
+    return Card(
+        config.preset.replace("_", "-"),
+        model.backbone,
+        sampling_of(config, model),
+        config.autoencoder.name or published.autoencoder,
+        model.predicts,
+        model.dtype,
+        _asked(config, "stored", "") or model.dtype,
+        config.checkpoint,
+        _origin(config, stage, results),
+        loss_curve=curve,
+    )
+
+
+def sampling_of(config: Any, model: Any) -> Sampling:
+    """The published values, at the size that was trained, and what `config.sampling` changes."""
+    published, data = settings.published_of(model), config.data
+    changes: dict[str, Any] = {"size_hw": tuple(data.size_hw), "frames": data.frames}
+    fps = data.clips.fps or data.scene.get("fps") or data.splits.train.get("fps")
+    if fps:
+        changes["fps"] = fps
+    if published.family == "wan" and not config.checkpoint:
+        changes["shift"] = model.shift  # as it was trained
+    return published.sampling.changed(changes | dict(_asked(config, "options", {})))
+
+
+def _origin(config: Any, stage: str, results: Results) -> Mapping[str, Any]:
+    marks = {k: v for k, v in results.provenance.items() if "/" in k}
+    device = jax.devices()[0]
+    return {
+        "config": results.provenance["config"],
+        "seed": int(config.seed),
+        "command": f"python -m tavid_jax.main --config=configs/{config.system}.py:{config.preset}",
+        "steps": int(config.stages[stage].steps),
+        "seconds": round(sum(results.seconds.values()), 1),
+        "devices": f"{len(jax.devices())} {device.device_kind}",
+        "version": __version__,
+        **marks,
+    }
+
+
+def _asked(config: Any, name: str, default: Any) -> Any:
+    """A field of `config.sampling`, which older runs do not have."""
+    return config.get("sampling", {}).get(name, default)

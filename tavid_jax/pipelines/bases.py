@@ -1,0 +1,44 @@
+"""Small trained models that come with the package, by name."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from tavid_jax.pipelines.card import has_card
+
+#: name -> folder beside this package; `python -m tavid_jax.pack` writes them
+BASES = {"tiny-wan": "tiny_wan", "tiny-cogvideox": "tiny_cogvideox"}
+FOLDER = Path(__file__).resolve().parents[1] / "bases"
+
+
+def base_folder(name: str) -> Path:
+    """Where a packaged base lies.
+
+    Raises:
+      ValueError: there is no base of this name, or this installation lacks it.
+    """
+    if name not in BASES:
+        near = difflib.get_close_matches(name, BASES, 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"no packaged base {name!r}; {hint}There are {', '.join(BASES)}")
+    folder = FOLDER / BASES[name]
+    if not has_card(folder):
+        raise ValueError(
+            f"{name} is not in this installation ({folder} holds no base); train it with "
+            f"python -m tavid_jax.main --config=configs/finetune.py:{BASES[name]}"
+        )
+    return folder
+
+
+def resolve_checkpoint(name: str | Path) -> str:
+    """What a checkpoint's name stands for.
+
+    Args:
+      name: of a packaged base, whose folder is returned; anything else (a folder, a file,
+        `hf:owner/name`, "") is returned as it is.
+
+    Raises:
+      ValueError: a base that this installation lacks.
+    """
+    return str(base_folder(str(name))) if str(name) in BASES else str(name)

@@ -1,0 +1,180 @@
+"""Trained models as a folder in the layout of diffusers, with a card of where they came from.
+
+    transformer/  text_encoder/  vae/  tokenizer/   as diffusers and transformers open them
+    pytorch_lora_weights.safetensors                where adapters of it were trained instead
+    base.json                                       see `card`
+
+Parts that were not trained stay where they are; the card names the checkpoint that holds them.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tavid_jax.models.cogvideox.config import CogVideoXConfig
+from tavid_jax.models.cogvideox.vae.config import CogVideoXVAEConfig
+from tavid_jax.models.layers.lora import LoraRule
+from tavid_jax.models.layers.space_to_depth import SpaceToDepthConfig
+from tavid_jax.models.text.config import T5Config
+from tavid_jax.models.wan.config import WanConfig
+from tavid_jax.models.wan.vae.config import WanVAEConfig
+from tavid_jax.pipelines.card import ADAPTERS, Card, has_card, write_card
+from tavid_jax.pipelines.folder import TEXT, TOKENIZER, TRANSFORMER, VAE
+from tavid_jax.weights import save_lora
+from tavid_jax.weights.exported import save
+from tavid_jax.weights.imported import whole_or_absent
+from tavid_jax.weights.lazy import to_dtype
+from tavid_jax.weights.model_json import config_to_json
+from tavid_jax.weights.problems import WeightsError
+from tavid_jax.weights.table import walk
+
+STORED = ("float32", "bfloat16", "float16")
+_MODELS = (TRANSFORMER, TEXT, VAE)
+
+
+class Model(NamedTuple):
+    """A trained model: its config, and nested parameters (none for pixels as they are)."""
+
+    config: Any
+    params: Mapping[str, Any]
+
+
+class Adapters(NamedTuple):
+    """Low-rank adapters of a transformer of this config: the subtree `lora`, and its rules."""
+
+    config: Any
+    params: Mapping[str, Any]
+    rules: Sequence[LoraRule]
+
+
+def save_pipeline(
+    folder: str | Path,
+    card: Card,
+    parts: Mapping[str, Model],
+    *,
+    adapters: Adapters | None = None,
+    tokenizer: str | Path | None = None,
+) -> Card:
+    """Writes trained models as a folder that `open_pipeline` opens; it is whole or not there.
+
+    Args:
+      folder: to be created; what stands there is replaced if it has a card itself.
+      card: what it is, and the type to store weights in (adapters keep their own); its `files` are
+        filled in.
+      parts: "transformer", "text_encoder" and "vae", those of them that were trained.
+      adapters: of the transformer, where it was not trained itself.
+      tokenizer: file of the text encoder's vocabulary, or the folder that holds it.
+
+    Returns:
+      The card as written.
+
+    Raises:
+      WeightsError: weights that are not finite as they are stored, parts without which the folder
+        is no model, or a folder that cannot be written.
+    """
+    folder = Path(folder).expanduser()
+    _check(card, parts, adapters, tokenizer)
+    total = sum(np.prod(x.shape) * 4 for m in parts.values() for _, x in walk(m.params))
+    fresh = folder.with_name(f".{folder.name}.fresh")
+    shutil.rmtree(fresh, ignore_errors=True)
+    with whole_or_absent(fresh, int(total)) as part:
+        for name, model in parts.items():
+            _save_model(part / name, model, card.stored)
+        if adapters is not None:
+            kind = "cogvideox" if isinstance(adapters.config, CogVideoXConfig) else "wan"
+            path = part / ADAPTERS
+            save_lora(adapters.params, adapters.rules, path, kind, adapters.config)
+        if tokenizer is not None:
+            _copy_tokenizer(Path(tokenizer), part / TOKENIZER)
+        card = write_card(part, card)
+    _put(fresh, folder)
+    return card
+
+
+def _check(
+    card: Card,
+    parts: Mapping[str, Model],
+    adapters: Adapters | None,
+    tokenizer: str | Path | None,
+) -> None:
+    if card.stored not in STORED:
+        raise WeightsError(f"weights stored as {card.stored!r}: there are {', '.join(STORED)}")
+    unknown = sorted(set(parts) - set(_MODELS))
+    if unknown:
+        raise WeightsError(f"{unknown[0]!r} cannot be saved; there are {', '.join(_MODELS)}")
+    if adapters is not None and TRANSFORMER in parts:
+        raise WeightsError("adapters beside a transformer that was trained itself: give one")
+    missing = [name for name in _MODELS if name not in parts]
+    missing += [TOKENIZER] if tokenizer is None else []
+    missing += ["image_encoder"] if card.published().image_encoder else []
+    if missing and not card.checkpoint:
+        raise WeightsError(
+            f"{card.name}: {', '.join(missing)} missing: give them, or the checkpoint that holds "
+            "them"
+        )
+
+
+def _save_model(folder: Path, model: Model, dtype: str) -> None:
+    if isinstance(model.config, SpaceToDepthConfig):
+        folder.mkdir()
+        text = json.dumps(config_to_json(model.config), indent=2)
+        (folder / "config.json").write_text(f"{text}\n", encoding="utf-8")
+        return
+    _check_range(folder.name, model.params, to_dtype(dtype))
+    save(_kind(model.config), model.params, model.config, folder, dtype=dtype)
+
+
+def _kind(config: Any) -> str:
+    """Key of `weights.CHECKPOINTS` under which diffusers and transformers know the model."""
+    if isinstance(config, T5Config):
+        return "t5" if config.shared_bias else "umt5_transformers"
+    return {
+        WanConfig: "wan_diffusers",
+        CogVideoXConfig: "cogvideox",
+        WanVAEConfig: "wan_vae_diffusers",
+        CogVideoXVAEConfig: "cogvideox_vae",
+    }[type(config)]
+
+
+def _check_range(name: str, params: Mapping[str, Any], dtype: np.dtype) -> None:
+    for path, leaf in walk(params):
+        values = np.asarray(leaf, np.float32)
+        with np.errstate(over="ignore"):
+            stored = values.astype(dtype).astype(np.float32)
+        if not np.isfinite(values).all():
+            raise WeightsError(f"{name}: {path} holds values that are not finite")
+        if not np.isfinite(stored).all():
+            raise WeightsError(
+                f"{name}: {path} reaches {np.abs(values).max():.3g}, more than {dtype} holds; "
+                "store it in bfloat16 or float32"
+            )
+
+
+def _copy_tokenizer(source: Path, folder: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, folder)
+        return
+    folder.mkdir()
+    name = "tokenizer.json" if source.suffix == ".json" else "spiece.model"
+    shutil.copyfile(source, folder / name)
+
+
+def _put(fresh: Path, folder: Path) -> None:
+    """Moves a whole folder into its place, for an older one of its kind if there is one."""
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            if not has_card(folder):
+                raise WeightsError(
+                    f"{folder} exists already and is no folder of a trained model; remove it or "
+                    "choose another place"
+                )
+            shutil.rmtree(folder)
+        fresh.replace(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
