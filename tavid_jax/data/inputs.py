@@ -54,7 +54,7 @@ class ConfiguredInputs:
             return self._made(name)
         known = {
             "train": self._train,
-            "test": functools.partial(self._synthetic, "test"),
+            "test": functools.partial(self._synthetic_split, "test"),
             "held_out": lambda: self._training_clips[1],
             "clips": lambda: self._forecast_clips,
         }
@@ -63,6 +63,13 @@ class ConfiguredInputs:
                 f"no data set {name!r}; there are {', '.join(known)} and the compute stages"
             )
         return known[name]()
+
+    def open_scenes(self, changes: Any, count: int) -> Any:
+        """The first `count` test scenes of another distribution: `config.data.scene` with changed fields.
+
+        Raises ValueError for what no scene can be made from.
+        """
+        return self._synthetic("test", changes, count)
 
     def batches(self, source: Any, prepare: Any, **options: Any) -> Iterator[Batch]:
         """See `pipeline.batches`; training clips of the user are augmented on the way."""
@@ -115,16 +122,19 @@ class ConfiguredInputs:
     def _train(self) -> Any:
         if self.config.train_clips:
             return self._training_clips[0]
-        return self._synthetic("train")
+        return self._synthetic_split("train")
 
-    def _synthetic(self, split: str) -> Any:
+    def _synthetic_split(self, split: str) -> Any:
+        return self._synthetic(
+            split, self.config.data.splits[split], self.config.data.scenes[split]
+        )
+
+    def _synthetic(self, split: str, changes: Any, count: int) -> Any:
         data = self.config.data
         fields = {name: data[name] for name in ("size_hw", "stride", "origin") if name in data}
-        fields |= {"num_frames": self.window, **data.scene, **data.splits[split]}
+        fields |= {"num_frames": self.window, **data.scene, **changes}
         scenes = SceneConfig.from_dict(fields)
-        return open_synthetic(
-            self._data_dir, scenes, split, data.scenes[split], progress=self._progress
-        )
+        return open_synthetic(self._data_dir, scenes, split, count, progress=self._progress)
 
     # Opened once: every file is looked at, and what is wrong with it is said.
     @functools.cached_property
