@@ -81,7 +81,9 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["tavid_jax", "tavid_jax.*"]),
-    package_data={"tavid_jax": ["py.typed", "models/text/captions.model"]},
+    package_data={
+        "tavid_jax": ["py.typed", "models/text/captions.model", "bases/*/*.json", "bases/*/*/*"]
+    },
     include_package_data=True,
     install_requires=CORE,
     extras_require=EXTRAS,

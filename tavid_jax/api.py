@@ -1,6 +1,8 @@
 """The library from Python: open a finished run or a published model, and sample from it.
 
 import tavid_jax
+tavid_jax.load("tiny-wan").sample("a red disc moves left").save("disc.webp")
+
 model = tavid_jax.load("runs/trajloom_demo")
 forecast = model.sample("my_video.mp4", samples=3)
 
@@ -21,32 +23,36 @@ from tavid_jax.data.inputs import ConfiguredInputs
 from tavid_jax.engine.stages import open_results
 from tavid_jax.engine.workdir import config_hash, to_plain
 from tavid_jax.methods.registry import make_system
+from tavid_jax.pipelines.bases import BASES
+from tavid_jax.pipelines.card import has_card
 from tavid_jax.pipelines.settings import PUBLISHED
 
 
 def load(name: str | Path, checkpoint: str | Path | None = None, **options: Any) -> Any:
-    """Open a finished run, or a published model with its checkpoint, for sampling.
+    """Open a finished run, a packaged model, or a published one with its checkpoint, to sample.
 
     Args:
-      name: the folder that `python -m tavid_jax.main --workdir=...` trained in; or, with
-        `checkpoint`, the name of a published model such as "wan2.1-t2v-1.3b".
+      name: the folder that `python -m tavid_jax.main --workdir=...` trained in; a model that comes
+        with the package, "tiny-wan" or "tiny-cogvideox"; the folder of a pipeline that was trained
+        here (with a base.json); or, with `checkpoint`, the name of a published model such as
+        "wan2.1-t2v-1.3b".
       checkpoint: folder of the whole published model, in diffusers' or the original layout, or
         `hf:owner/name`.
-      options: for a published model, those of `pipelines.open_pipeline`: memory, mesh, lora, ...
+      options: of all but runs, those of `pipelines.open_pipeline`: memory, mesh, lora, ...
 
     Returns:
-      The system's sampler; for TrajLoom a `Sampler` whose `sample(...)` forecasts clips. For a
-      published model a `Pipeline` whose `sample(prompt, ...)` makes videos.
+      The system's sampler; for TrajLoom a `Sampler` whose `sample(...)` forecasts clips. Otherwise
+      a `Pipeline` whose `sample(prompt, ...)` makes videos.
 
     Raises:
       FileNotFoundError: the folder holds no run.
       StageError: a stage of it has not finished.
-      ValueError: an unknown system or model; a checkpoint that does not fit.
+      ValueError: an unknown system or model; a checkpoint that does not fit, or is damaged.
     """
-    if checkpoint is not None:
+    if checkpoint is not None or str(name) in BASES or has_card(name):
         from tavid_jax.pipelines.opening import open_pipeline  # slow to import
 
-        return open_pipeline(str(name), checkpoint, **options)
+        return open_pipeline(name, checkpoint, **options)
     if options:
         raise ValueError(
             f"{sorted(options)[0]!r} is an option of published models: give a checkpoint too"
@@ -64,7 +70,8 @@ def _load_run(workdir: str | Path) -> Any:
     if not known.exists():
         raise FileNotFoundError(
             f"{workdir} holds no run (no config.json): train one with "
-            f"python -m tavid_jax.main --config=configs/trajloom.py --workdir={workdir}"
+            f"python -m tavid_jax.main --config=configs/trajloom.py --workdir={workdir}; "
+            f"with the package come {', '.join(BASES)}"
         )
     config = ConfigDict(json.loads(known.read_text()))
     system = make_system(config)

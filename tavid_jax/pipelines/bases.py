@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from tavid_jax.pipelines.card import has_card
+from tavid_jax.pipelines.card import has_card, read_card
 
 #: name -> folder beside this package; `python -m tavid_jax.pack` writes them
 BASES = {"tiny-wan": "tiny_wan", "tiny-cogvideox": "tiny_cogvideox"}
@@ -16,7 +16,7 @@ def base_folder(name: str) -> Path:
     """Where a packaged base lies.
 
     Raises:
-      ValueError: there is no base of this name, or this installation lacks it.
+      ValueError: there is no base of this name, or this installation lacks it or has damaged it.
     """
     if name not in BASES:
         near = difflib.get_close_matches(name, BASES, 1)
@@ -28,6 +28,7 @@ def base_folder(name: str) -> Path:
             f"{name} is not in this installation ({folder} holds no base); train it with "
             f"python -m tavid_jax.main --config=configs/finetune.py:{BASES[name]}"
         )
+    read_card(folder)
     return folder
 
 
@@ -39,6 +40,6 @@ def resolve_checkpoint(name: str | Path) -> str:
         `hf:owner/name`, "") is returned as it is.
 
     Raises:
-      ValueError: a base that this installation lacks.
+      ValueError: a base that this installation lacks or has damaged.
     """
     return str(base_folder(str(name))) if str(name) in BASES else str(name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tavid_jax.pipelines.bases import resolve_checkpoint
 from tavid_jax.weights.problems import WeightsError
 from tavid_jax.weights.source import HUB, download
 
@@ -34,7 +35,7 @@ def find_parts(
     """{part: where it lies} of a checkpoint folder.
 
     Args:
-      source: folder, or `hf:owner/name` of a diffusers pipeline.
+      source: folder, `hf:owner/name` of a diffusers pipeline, or the name of a packaged base.
       needed: which of `PARTS`.
       given: parts that lie elsewhere.
 
@@ -42,6 +43,7 @@ def find_parts(
       WeightsError: no such folder, or parts that are not in it: all of them, and what was looked
         for.
     """
+    source = resolve_checkpoint(source)
     given = {part: str(path) for part, path in (given or {}).items()}
     unknown = sorted(set(given) - set(PARTS))
     if unknown:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tavid_jax.models.wan.experts import HIGH_NOISE, LOW_NOISE
+from tavid_jax.pipelines.bases import resolve_checkpoint
 from tavid_jax.pipelines.folder import TRANSFORMER, find_parts
 from tavid_jax.weights import WeightsError
 from tavid_jax.weights.lazy import LazyArray
@@ -25,15 +26,15 @@ def open_trained(
     """The models of a checkpoint, by part; nothing of them is read.
 
     Args:
-      source: folder of a whole model in diffusers' or the original layout, or `hf:owner/name`.
-        For the transformer alone anything that `weights.open_parameters` opens.
+      source: folder of a whole model in diffusers' or the original layout, `hf:owner/name`, or
+        the name of a packaged base. For the transformer alone anything that `weights.open_parameters` opens.
       parts: which of `folder.PARTS`, without the tokenizer.
       given: parts that lie elsewhere.
 
     Raises:
       WeightsError: parts that are missing, or nothing usable in them.
     """
-    given = dict(given or {})
+    source, given = resolve_checkpoint(source), dict(given or {})
     alone = [part for part in parts if part == TRANSFORMER and part not in given]
     rest = [part for part in parts if part not in alone]
     found = {part: str(source) for part in alone}

@@ -95,7 +95,7 @@ def _tokenizer(config: Any) -> Path:
     """That of the checkpoint, whose text encoder goes on learning, or this package's."""
     if not config.checkpoint:
         return CAPTIONS
-    return Path(find_parts(resolve_checkpoint(config.checkpoint), [TOKENIZER])[TOKENIZER])
+    return Path(find_parts(config.checkpoint, [TOKENIZER])[TOKENIZER])
 
 
 # ---- the card --------------------------------------------------------------------------------
@@ -122,15 +122,17 @@ def card_of(config: Any, stage: str, method: Finetune, results: Results) -> Card
 
 
 def sampling_of(config: Any, model: Any) -> Sampling:
-    """The published values, at the size that was trained, and what `config.sampling` changes."""
+    """At the size that was trained; otherwise the checkpoint's, and what the config changes."""
     published, data = settings.published_of(model), config.data
+    source = resolve_checkpoint(config.checkpoint)
+    start = read_card(source).sampling if source and has_card(source) else published.sampling
     changes: dict[str, Any] = {"size_hw": tuple(data.size_hw), "frames": data.frames}
     fps = data.clips.fps or data.scene.get("fps") or data.splits.train.get("fps")
     if fps:
         changes["fps"] = fps
     if published.family == "wan" and not config.checkpoint:
         changes["shift"] = model.shift  # as it was trained
-    return published.sampling.changed(changes | dict(_asked(config, "options", {})))
+    return start.changed(changes | dict(_asked(config, "options", {})))
 
 
 def _origin(config: Any, stage: str, results: Results) -> Mapping[str, Any]:
