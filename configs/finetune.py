@@ -23,11 +23,47 @@ from tavid_jax.data.synthetic.config import SceneConfig
 def get_config(preset: str | None = None) -> ConfigDict:
     """A preset: tiny ones here, those of published models in finetune_presets.py."""
     presets = {
+        "demo": demo,
         **{name: functools.partial(large, name) for name in LARGE},
         "tiny_wan": tiny_wan,
         "tiny_cogvideox": tiny_cogvideox,
     }
     return choose(presets, preset)
+
+
+def demo() -> ConfigDict:
+    """A colour that the packaged base never saw, learned by adapters: minutes on 2 CPU cores."""
+    config = tiny_wan()
+    config.preset = "demo"
+    config.title = f"Low-rank adapters teach a tiny Wan the colour {toy.NEW_COLOUR}"
+    config.checkpoint = "tiny-wan"
+    config.text.train = False
+    config.model.lora = tuple(
+        dict(path=path, rank=16, alpha=16)
+        for path in ("blocks/(attn|cross)/(q|k|v|o)", "blocks/mlp/fc[12]")
+    )
+    # Old colours keep what the base knows.
+    new, mixed = (toy.NEW_COLOUR,), (toy.NEW_COLOUR, *toy.COLOURS[:3])
+    alone = dict(colours=new, counts=(1.0,), max_objects=1)
+    config.data.splits = dict(
+        train=fields_of(toy.moving_objects("seen", colours=mixed)),
+        test=fields_of(toy.moving_objects("unseen", **alone)),
+    )
+    config.data.scenes = dict(train=6400, test=200)
+    config.evaluate.title = "Unseen captions of the new colour"
+    old = fields_of(toy.moving_objects("unseen"))
+    config.evaluate.beside = dict(old=dict(title="Captions of old colours", scenes=200, scene=old))
+    config.evaluate.goals = dict(one=dict(colour=0.95))
+    config.stages = dict(
+        finetune=train_stage(
+            "finetune",
+            steps=400,
+            batch_size=16,
+            optimizer=optimizer(lr=2e-3, b2=0.99, schedule="cosine", warmup=20, final=0.05),
+            checkpoint_every=100,
+        )
+    )
+    return config
 
 
 def tiny_wan() -> ConfigDict:
@@ -42,6 +78,7 @@ def tiny_wan() -> ConfigDict:
         train=fields_of(toy.moving_objects("seen")), test=fields_of(toy.moving_objects("unseen"))
     )
     config.data.scenes = dict(train=20000, test=200)
+    judged_objects(config)
     small_model(config, text_length=12)
     channels = 4 * 2 * 2 * 3
     config.model.changes.update(
@@ -67,6 +104,9 @@ def tiny_cogvideox() -> ConfigDict:
     config.data.update(size_hw=(24, 24), frames=9)
     config.data.scene = fields_of(toy.reaching())
     config.data.scenes = dict(train=20000, test=200)
+    # Neither image nor caption tells the two boxes apart; 8/255 is a PSNR of 30 dB.
+    goals = dict(touched=0.8, balance=(0.4, 0.6), first_frame=(0.0, 8.0))
+    config.evaluate.update(judge="contact", goals=dict(all=goals))
     small_model(config, text_length=12)
     channels = 4 * 2 * 2 * 3
     config.model.changes.update(
@@ -83,6 +123,17 @@ def tiny_cogvideox() -> ConfigDict:
     config.stages = dict(finetune=small_stage(steps=6000))
     config.order = ("finetune",)
     return config
+
+
+def judged_objects(config: ConfigDict) -> None:
+    """Captions that never occur in training, and beside them as many of those that do."""
+    seen = fields_of(toy.moving_objects("seen", unsaid=0.0))
+    config.evaluate.update(
+        judge="objects",
+        title="Unseen captions",
+        beside=dict(seen=dict(title="Seen captions", scenes=200, scene=seen)),
+        goals=dict(one=dict(colour=0.95), two=dict(colour=0.9), all=dict(motion=0.8, shape=0.8)),
+    )
 
 
 def fields_of(scene: SceneConfig) -> ConfigDict:
@@ -166,8 +217,16 @@ def common(preset: str, backbone: str) -> ConfigDict:
         changes=ConfigDict(),  # fields of the published config to replace
         lora=(),  # rules; none trains all weights
         predicts="velocity",  # what the network's output is: velocity | data (the clean latent)
-        weighting="none",  # of the squared error: none | low_noise (data prediction)
-        shift=5.0,  # of Wan's noise levels
+        # Factor of the squared error by the noise level: none | low_noise (data prediction alone) |
+        # sigma_sqrt | cosmap | bell, see diffusion/weighting.py; CogVideoX has the first three.
+        weighting="none",
+        # Which noise levels are trained, see diffusion/levels.py.
+        timesteps="uniform",  # uniform | logit_normal | mode | cosmap
+        logit_mean=0.0,  # of logit_normal: above 0 prefers noise
+        logit_std=1.0,
+        mode_scale=1.29,  # of mode: -1 (the ends) to 1.75 (the middle), 0 = uniform
+        stratified=False,  # whether the levels of a (micro-)batch are spread evenly
+        shift=5.0,  # of Wan's noise levels, after that: above 1 towards noise
         levels=(0.0, 1.0),  # lowest and highest of them, after the shift: for one expert of two
         expert="",  # of a checkpoint with two (A14B): high_noise | low_noise
         first_frame=False,  # Wan: whether the first latent frame is given, clean (2.2 TI2V)
@@ -199,6 +258,22 @@ def common(preset: str, backbone: str) -> ConfigDict:
         format="webp",  # of the files: webp | mp4 | gif
         options=ConfigDict(),  # fields of pipelines.Sampling that differ from the published ones
         stored="",  # type of the weights on disk: float32 | bfloat16 | float16; "" = model.dtype
+    )
+    config.evaluate = dict(
+        judge="none",  # of synthetic scenes: objects | contact; none shows clips and judges nothing
+        batch_size=50,  # videos made at once
+        seed=0,  # of the first scene; the others count on from it
+        resamples=2000,  # of the bootstrap
+        title="Unseen scenes",  # what the report calls the test scenes
+        beside=ConfigDict(),  # further scenes: name -> title, scenes, scene (fields of SceneConfig)
+        goals=ConfigDict(),  # one | two | all (objects) -> name -> least share, or (least, most)
+    )
+    config.report = dict(
+        scenes=8,  # shown side by side with their true clips
+        sheet=48,  # shown together
+        failures=8,
+        height=144,  # px that pictures have at least; small ones grow by whole pixels
+        fps=0.0,  # 0 = the clips'
     )
     config.stages = dict(
         encode=encode_stage(),  # videos and captions -> latents and features
