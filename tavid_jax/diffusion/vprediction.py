@@ -4,10 +4,9 @@ x_t = sqrt(a_t) x0 + sqrt(1 - a_t) eps and v = sqrt(a_t) eps - sqrt(1 - a_t) x0,
 product of (1 - beta) up to step t. Tables are made on the host in float64.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float
 
 from tavid_jax.diffusion.paths import over_time
 
@@ -40,12 +39,6 @@ def alpha_at(timestep: Float[Array, "*B"], snr_shift: float | int = 1.0) -> Floa
     """a_t at timesteps 0 .. 999, the nearest step of the table, float32."""
     table = jnp.asarray(zero_snr_alphas(snr_shift), jnp.float32)
     return table[jnp.round(timestep).astype(jnp.int32)]
-
-
-def uniform_steps(keys: Key[Array, " B"], num_steps: int = NUM_STEPS) -> Int[Array, " B"]:
-    """One training step 0 .. num_steps - 1 per example, each from its own key."""
-    draw = jax.vmap(lambda key: jax.random.randint(key, (), 0, num_steps))
-    return draw(keys)
 
 
 def add_noise(

@@ -118,13 +118,10 @@ def test_weighted_error_of_the_data_is_the_error_of_v():
     np.testing.assert_allclose(weight * error**2, (guess - target) ** 2, rtol=1e-4, atol=1e-5)
 
 
-def test_steps_are_uniform_and_belong_to_their_example(key_reuse_checked):
-    keys = jax.random.split(jax.random.key(0), 20_000)
-    again = jax.random.clone(keys)[7:9]
-    steps = np.asarray(vprediction.uniform_steps(keys))
-    assert steps.min() == 0 and steps.max() == 999
-    assert abs(steps.mean() - 499.5) < 6 and abs((steps < 250).mean() - 0.25) < 0.01
-    np.testing.assert_array_equal(vprediction.uniform_steps(again), steps[7:9])
+def test_alphas_are_looked_up_at_the_nearest_step():
+    found = vprediction.alpha_at(jnp.array([0.0, 498.6, 500.4, 999.0]), 3.0)
+    np.testing.assert_array_equal(found, levels(0, 499, 500, 999, snr_shift=3.0))
+    assert found.dtype == jnp.float32
 
 
 @pytest.mark.parametrize("function", ["add_noise", "velocity_target"])

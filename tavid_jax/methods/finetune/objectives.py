@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from tavid_jax.diffusion import prediction, vprediction
+from tavid_jax.diffusion import vprediction, weighting
+from tavid_jax.diffusion.levels import Density, Uniform, check_range, draw, make_density
 from tavid_jax.diffusion.paths import over_time, per_clip_normal
+from tavid_jax.diffusion.prediction import check_predicts
 from tavid_jax.pipelines.backbones import Backbone, CogVideoXBackbone
 
-
-#: Factors of the squared error: "none" is 1, "low_noise" for data prediction 1 / (s + 0.2), s the
-#: share of noise.
-WEIGHTINGS = ("none", "low_noise")
+#: Factors of the squared error: see `diffusion.weighting`; "none" is 1.
+WEIGHTINGS = ("none", "low_noise", "sigma_sqrt", "cosmap", "bell")
 
 
 class Noised(NamedTuple):
@@ -24,10 +24,9 @@ class Noised(NamedTuple):
 
     Attributes:
       state: the noisy latent that the backbone reads.
-      target: what it should predict, float32: the velocity, or for data prediction the clean
-        latent.
+      target: what its output should be: the velocity, or for data prediction the clean latent.
       timestep: 0 to 1000, what it is told about the level.
-      weight: of its squared error, as a factor; weights are not divided by their sum.
+      weight: factor of its squared error.
     """
 
     state: Float[Array, "B F H W C"]
@@ -38,79 +37,92 @@ class Noised(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class VPrediction:
-    """v-prediction over 1000 steps with zero terminal signal: CogVideoX.
+    """CogVideoX: the variance-preserving path of 1000 steps that ends in pure noise.
 
     Attributes:
       snr_shift: shift of the signal-to-noise ratio; 3 for the 2B model, 1 for the others.
       predicts: "velocity", v as published, or "data", the clean latent.
-      weighting: see `WEIGHTINGS`.
+      weighting: "none", which for v is what is published; the data's error may have "low_noise" or
+        "sigma_sqrt", and with that it is v's error.
+      density: of the steps; uniform as published.
+      stratified: see `levels.draw`.
 
     Raises:
-      ValueError: a prediction or a weighting that there is not.
+      ValueError: a prediction that there is not, or a weighting that does not suit it.
     """
 
     snr_shift: float | int = 1.0
     predicts: str = "velocity"
     weighting: str = "none"
+    density: Density = Uniform()
+    stratified: bool = False
 
     def __post_init__(self):
-        prediction.check_predicts(self.predicts)
-        check_weighting(self.weighting, self.predicts)
+        _check(self.predicts, self.weighting)
+        if self.weighting in ("cosmap", "bell"):
+            raise ValueError(f"model.weighting {self.weighting!r} is Wan's: set it to 'none'")
+        if self.weighting == "sigma_sqrt" and self.predicts == "velocity":
+            raise ValueError(
+                "model.weighting 'sigma_sqrt': the error of v is that of the data over sigma^2 "
+                "already; use 'none', or model.predicts='data'"
+            )
 
     def noised(self, latents: Float[Array, "B F H W C"], keys: Key[Array, " B"]) -> Noised:
-        """A step drawn uniformly, noise, and v or the data as target."""
+        """A step, noise, and v or the data as target; all float32."""
         step_keys, noise_keys = _two(keys)
-        steps = vprediction.uniform_steps(step_keys)
-        timestep = steps.astype(jnp.float32)
+        share = draw(step_keys, self.density, stratified=self.stratified)
+        last = vprediction.NUM_STEPS - 1
+        timestep = jnp.minimum(jnp.floor(vprediction.NUM_STEPS * share), last)
         alpha = vprediction.alpha_at(timestep, self.snr_shift)
         noise = per_clip_normal(noise_keys, latents.shape[1:])
-        if self.predicts == "data":
-            target = latents.astype(jnp.float32)
-        else:
-            target = vprediction.velocity_target(latents, noise, alpha)
+        target = vprediction.velocity_target(latents, noise, alpha)
         return Noised(
             state=vprediction.add_noise(latents, noise, alpha),
-            target=target,
+            target=latents.astype(jnp.float32) if self.predicts == "data" else target,
             timestep=timestep,
-            weight=weight_at(jnp.sqrt(1.0 - alpha), self.weighting),
+            weight=_weight(self.weighting, jnp.sqrt(1.0 - alpha)),
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class FlowMatching:
-    """The straight path from data (sigma 0) to noise (sigma 1), velocity noise - data: Wan.
+    """Wan: the straight path from data (sigma 0) to noise (sigma 1), velocity noise - data.
 
     Attributes:
-      shift: s > 1 moves uniformly drawn levels towards noise, sigma = s u / (1 + (s - 1) u).
+      shift: s > 1 moves drawn levels towards noise, sigma = s t / (1 + (s - 1) t).
       levels: (lowest, highest) sigma, after the shift; within them levels keep their shares. The
         experts of Wan 2.2 A14B learn one side of their boundary each.
       predicts: "velocity", as published, or "data", the clean latent.
-      weighting: see `WEIGHTINGS`.
+      weighting: one of `WEIGHTINGS`, "low_noise" for data only.
+      density: of the levels t before the shift.
+      stratified: see `levels.draw`.
 
     Raises:
-      ValueError: a shift that is not positive, levels that are no part of [0, 1], a prediction or a
-        weighting that there is not.
+      ValueError: a shift that is not positive, levels that are no part of [0, 1] or of which the
+        density has next to nothing, a prediction or a weighting that there is not.
     """
 
     shift: float | int = 5.0
     levels: tuple[float | int, float | int] = (0.0, 1.0)
     predicts: str = "velocity"
     weighting: str = "none"
+    density: Density = Uniform()
+    stratified: bool = False
 
     def __post_init__(self):
-        prediction.check_predicts(self.predicts)
-        check_weighting(self.weighting, self.predicts)
+        _check(self.predicts, self.weighting)
         if not self.shift > 0:
             raise ValueError(f"model.shift {self.shift} must be above 0; 1 shifts nothing")
         if len(self.levels) != 2 or not 0 <= self.levels[0] < self.levels[1] <= 1:
             raise ValueError(
                 f"model.levels {self.levels}: give the lowest and the highest sigma, from 0 to 1"
             )
+        check_range(self.density, *self._before_shift())
 
     def noised(self, latents: Float[Array, "B F H W C"], keys: Key[Array, " B"]) -> Noised:
-        """A level drawn uniformly and shifted, noise, and velocity or data as target."""
+        """A level, noise, and velocity or data as target; all float32."""
         level_keys, noise_keys = _two(keys)
-        sigma = jax.vmap(self._level)(level_keys)
+        sigma = self._sigma(level_keys)
         noise = per_clip_normal(noise_keys, latents.shape[1:])
         share = over_time(sigma, latents.ndim)
         latents = latents.astype(jnp.float32)
@@ -118,18 +130,36 @@ class FlowMatching:
             state=(1.0 - share) * latents + share * noise,
             target=latents if self.predicts == "data" else noise - latents,
             timestep=1000.0 * sigma,
-            weight=weight_at(sigma, self.weighting),
+            weight=_weight(self.weighting, sigma, self.shift),
         )
 
-    def _level(self, key: Key[Array, ""]) -> Float[Array, ""]:
-        s, (low, high) = self.shift, self.levels
-        # The levels' places before the shift, which is monotonic: no draw is thrown away.
-        start, stop = (sigma / (s - (s - 1.0) * sigma) for sigma in (low, high))
-        uniform = jax.random.uniform(key, (), jnp.float32, start, stop)
-        return jnp.clip(s * uniform / (1.0 + (s - 1.0) * uniform), low, high)
+    def _sigma(self, keys: Key[Array, " B"]) -> Float[Array, " B"]:
+        # The shift is monotonic: no draw is thrown away.
+        t = draw(keys, self.density, *self._before_shift(), self.stratified)
+        return jnp.clip(self.shift * t / (1.0 + (self.shift - 1.0) * t), *self.levels)
+
+    def _before_shift(self) -> tuple[float, float]:
+        low, high = (sigma / (self.shift - (self.shift - 1.0) * sigma) for sigma in self.levels)
+        return low, high
 
 
 Objective = VPrediction | FlowMatching
+
+
+def read_flow(model: Any) -> FlowMatching:
+    """The objective that `config.model` describes, for Wan.
+
+    Raises:
+      ValueError: a value that there is not, see `FlowMatching` and `levels.make_density`.
+    """
+    return FlowMatching(
+        model.shift,
+        tuple(model.levels),
+        model.predicts,
+        model.weighting,
+        make_density(model.timesteps, model.logit_mean, model.logit_std, model.mode_scale),
+        model.stratified,
+    )
 
 
 def objective_of(backbone: Backbone, flow: FlowMatching) -> Objective:
@@ -137,29 +167,39 @@ def objective_of(backbone: Backbone, flow: FlowMatching) -> Objective:
 
     Args:
       backbone: CogVideoX has its own noise schedule, Wan takes `flow`.
-      flow: noise levels of Wan; prediction and weighting of both.
+      flow: its shift and range of levels are Wan's, all else is of both.
 
     Raises:
-      ValueError: levels for a backbone that draws steps.
+      ValueError: levels for a backbone that draws steps; see `VPrediction`.
     """
     if not isinstance(backbone, CogVideoXBackbone):
         return flow
     if flow.levels != (0, 1):
         raise ValueError("model.levels are Wan's: CogVideoX draws one of its 1000 steps")
-    return VPrediction(backbone.snr_shift, flow.predicts, flow.weighting)
+    return VPrediction(
+        backbone.snr_shift, flow.predicts, flow.weighting, flow.density, flow.stratified
+    )
 
 
-def check_weighting(weighting: str, predicts: str) -> None:
-    """Refuses a weighting that does not suit what is predicted."""
-    if weighting not in WEIGHTINGS:
-        raise ValueError(f"model.weighting {weighting!r} is none of {', '.join(WEIGHTINGS)}")
-    if weighting == "low_noise" and predicts != "data":
-        raise ValueError("model.weighting 'low_noise' is that of model.predicts 'data'")
+def _check(predicts: str, name: str) -> None:
+    check_predicts(predicts)
+    if name not in WEIGHTINGS:
+        raise ValueError(f"model.weighting {name!r} is none of {', '.join(WEIGHTINGS)}")
+    if name == "low_noise" and predicts != "data":
+        raise ValueError("model.weighting 'low_noise' is that of model.predicts='data'")
 
 
-def weight_at(share: Float[Array, " B"], weighting: str) -> Float[Array, " B"]:
-    """Factor of the squared error at a share of noise."""
-    return 1.0 / (share + 0.2) if weighting == "low_noise" else jnp.ones_like(share)
+def _weight(name: str, share: Float[Array, " B"], shift: float | int = 1.0) -> Float[Array, " B"]:
+    if name == "none":
+        return jnp.ones_like(share)
+    if name == "bell":
+        return weighting.bell(share, shift)
+    plain = {
+        "low_noise": weighting.low_noise,
+        "sigma_sqrt": weighting.sigma_sqrt,
+        "cosmap": weighting.cosmap,
+    }
+    return plain[name](share)
 
 
 def _two(keys: Key[Array, " B"]) -> tuple[Key[Array, " B"], Key[Array, " B"]]:

@@ -9,7 +9,7 @@ from tavid_jax.engine.method import Method, Results, System
 from tavid_jax.methods.finetune import settings
 from tavid_jax.methods.finetune.encoding import Encode, encode_method
 from tavid_jax.methods.finetune.method import CODER, TEXT, Finetune
-from tavid_jax.methods.finetune.objectives import FlowMatching, objective_of
+from tavid_jax.methods.finetune.objectives import objective_of, read_flow
 from tavid_jax.methods.finetune.pretrained import (
     Pretrained,
     pretrained_backbone,
@@ -52,12 +52,11 @@ class FinetuneSystem(System):
         model = settings.model_of(self.config, stage)
         coder, tiles = settings.read_autoencoder(self.config)
         backbone = settings.read_backbone(model, self.config.data, coder)
-        flow = FlowMatching(model.shift, tuple(model.levels), model.predicts, model.weighting)
         reads_clips = stage.data not in stage.cached_by
         words = settings.read_words(self.config, self._tokenizer()) if reads_clips else None
         return Finetune(
             backbone,
-            objective_of(backbone, flow),
+            objective_of(backbone, read_flow(model)),
             coder,
             tiles,
             words,
