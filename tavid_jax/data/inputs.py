@@ -65,7 +65,7 @@ class ConfiguredInputs:
         return known[name]()
 
     def open_scenes(self, changes: Any, count: int) -> Any:
-        """The first `count` test scenes of another distribution: `config.data.scene` with changed fields.
+        """The first `count` test scenes of `config.data.scene` with some fields changed.
 
         Raises ValueError for what no scene can be made from.
         """

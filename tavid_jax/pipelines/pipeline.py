@@ -182,7 +182,7 @@ class Pipeline:
         read = tuple(read_image(image) for image in images)
         if read and sampling.fit in ("area", "area_published"):
             sampling = self._by_area(sampling, read[0].shape[:2])
-        backbone = self._backbone(sampling, bool(images))
+        backbone = self.backbone(sampling, bool(images))
         self._check_noise(job, backbone)
         sampler_of(backbone, published, sampling)  # an unknown solver is told now
         return _Task(job, name, sampling, backbone, read)
@@ -198,7 +198,12 @@ class Pipeline:
             sampling, size_hw=size_hw, fit="stretch" if published else "cover"
         )
 
-    def _backbone(self, sampling: Sampling, has_image: bool) -> Backbone:
+    def backbone(self, sampling: Sampling, has_image: bool) -> Backbone:
+        """The transformer with its conditions, for videos of a size.
+
+        Raises:
+          ValueError: a size that does not fit.
+        """
         model = self.parts[TRANSFORMER].module
         geometry = Geometry(sampling.frames, sampling.size_hw)
         kind = CogVideoXBackbone if self.published.family == "cogvideox" else WanBackbone
