@@ -1,6 +1,7 @@
 """Scenes in which an actor walks to one of several look-alikes and does something to it."""
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from tavid_jax.data.synthetic.scene import Scene, sample_cameras, sample_scene
 
 _TRIES = 40  # layouts tried before everything is made a little smaller
 _SHRINK = 0.93
+_CHUNK = 8  # distances tried at once
 
 
 class _Cast(NamedTuple):
@@ -50,21 +52,26 @@ def _cast(config: SceneConfig, dice: Dice) -> _Cast:
     )
 
 
-def _clearance(spots: Float[np.ndarray, "n 2"], actor_reach: float, target_reach: float) -> float:
-    """Least free distance (px) of a layout; row 0 is the actor, row 1 the target.
+def _length(vectors: Float[np.ndarray, "*any 2"]) -> Float[np.ndarray, "*any"]:
+    return np.hypot(vectors[..., 0], vectors[..., 1])
+
+
+def _clearance(
+    spots: Float[np.ndarray, "tries n 2"], actor_reach: float, target_reach: float
+) -> Float[np.ndarray, " tries"]:
+    """Least free distance (px) of layouts; row 0 is the actor, row 1 the target.
 
     Counts the gaps at frame 0, and between look-alikes and the actor's straight way.
     """
-    start, targets = spots[0], spots[1:]
-    gaps = [np.hypot(*(targets - start).T) - actor_reach - target_reach]
-    apart = np.hypot(*(targets[:, None] - targets[None]).transpose(2, 0, 1))
-    gaps.append(apart[np.triu_indices(len(targets), 1)] - 2.0 * target_reach)
-    way = targets[0] - start
-    others = targets[1:] - start
-    along = np.clip(others @ way / (way @ way), 0.0, 1.0)
-    passing = np.hypot(*(others - along[:, None] * way).T)
+    start, targets = spots[:, :1], spots[:, 1:]
+    gaps = [_length(targets - start) - actor_reach - target_reach]
+    one, other = np.triu_indices(targets.shape[1], 1)
+    gaps.append(_length(targets[:, one] - targets[:, other]) - 2.0 * target_reach)
+    way, others = targets[:, :1] - start, targets[:, 1:] - start
+    along = np.clip((others * way).sum(-1) / (way * way).sum(-1), 0.0, 1.0)
+    passing = _length(others - along[..., None] * way)
     gaps.append(passing - 0.8 * (actor_reach + target_reach))
-    return float(np.concatenate(gaps).min())
+    return np.concatenate(gaps, axis=1).min(1)
 
 
 class _Spots(NamedTuple):
@@ -92,15 +99,18 @@ def _spots(config: SceneConfig, seed: int, cast: _Cast) -> _Spots:
         if (room <= 0).any():
             continue
         draws = dice.columns(_TRIES * 2 * (cast.count + 1)).reshape(_TRIES, cast.count + 1, 2)
-        for spots in margin + draws * room:
-            if _clearance(spots, actor_reach, target_reach) > config.gap * config.unit * factor:
-                return _Spots(spots[0], spots[1:], float(actor_radius), float(target_radius))
+        layouts = margin + draws * room
+        free = _clearance(layouts, actor_reach, target_reach) > config.gap * config.unit * factor
+        if free.any():
+            spots = layouts[np.argmax(free)]
+            return _Spots(spots[0], spots[1:], float(actor_radius), float(target_radius))
     raise ValueError(
         f"SceneConfig.size_hw={config.size_hw}: no room for an actor and {cast.count} targets; "
         "use a larger frame or fewer lookalikes"
     )
 
 
+@functools.cache
 def _border(name: str) -> Float[np.ndarray, "P 2"]:
     """Points just inside the border of a shape, in shape coordinates."""
     axis = np.linspace(-shapes.EXTENT, shapes.EXTENT, shapes.CELLS + 1)
@@ -120,10 +130,18 @@ def touching(
       shape, other_shape: silhouettes.
       place, other_place: shape coordinates -> world px.
     """
-    local = affine.compose(affine.invert(other_place), place)
+    reach = _radius(place) * shapes.reach(shape) + _radius(other_place) * shapes.reach(other_shape)
+    near = _length(place[..., 2] - other_place[..., 2]) <= reach
+    local = affine.compose(affine.invert(other_place[near]), place[near])
     points = affine.apply(local[..., None, :, :], _border(shape))
     hit = shapes.covers(shapes.indices((other_shape,)), points[..., 0], points[..., 1])
-    return hit.any(-1)
+    near[near] = hit.any(-1)
+    return near
+
+
+def _radius(place: Float[np.ndarray, "*frames 2 3"]) -> Float[np.ndarray, "*frames"]:
+    """The larger of a sprite's two radii, in px."""
+    return np.sqrt((place[..., :2] ** 2).sum(-2)).max(-1)
 
 
 def _posed(centre, angle, radii) -> Float[np.ndarray, "T 2 3"]:
@@ -139,8 +157,23 @@ def _contact_distance(cast: _Cast, spots: _Spots, away, radii) -> float:
     distance = np.linspace(0.0, 2.0 * shapes.EXTENT * max(spots[2:]), 240)
     approach = _posed(spots.targets[0] + distance[:, None] * away, 0.0, radii)
     still = _posed(np.repeat(spots.targets[:1], len(distance), 0), 0.0, (spots.target_radius,) * 2)
-    reach = [distance[touching(name, approach, cast.target, still)].max() for name in cast.actors]
-    return min(reach) - 0.3
+    return (
+        min(_farthest(name, approach, cast.target, still, distance) for name in set(cast.actors))
+        - 0.3
+    )
+
+
+def _farthest(name: str, approach, target: str, still, distance) -> float:
+    """Greatest of the ascending distances at which two sprites touch, tried from afar."""
+    reach = _radius(approach[:1]) * shapes.reach(name) + _radius(still[:1]) * shapes.reach(target)
+    stop = int(np.searchsorted(distance, reach[0], side="right"))
+    while stop > 0:
+        some = slice(max(0, stop - _CHUNK), stop)
+        hit = touching(name, approach[some], target, still[some])
+        if hit.any():
+            return float(distance[some][hit].max())
+        stop -= _CHUNK
+    return 0.0
 
 
 def _ease(time) -> np.ndarray:
