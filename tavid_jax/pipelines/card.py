@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ class Card:
     checkpoint: str = ""
     trained: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     quality: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    loss_curve: Sequence[Sequence[float | int]] = ()
+    loss_curve: tuple[tuple[int, float], ...] = ()
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -96,8 +96,9 @@ class Card:
             raise ValueError(f"it lacks {', '.join(needed)}")
         if given["backbone"] not in PUBLISHED:
             raise ValueError(f"backbone {given['backbone']!r} is none of {', '.join(PUBLISHED)}")
-        published = PUBLISHED[given["backbone"]].sampling
-        return cls(**given | {"sampling": published.changed(given["sampling"])})
+        sampling = PUBLISHED[given["backbone"]].sampling.changed(given["sampling"])
+        curve = tuple((int(step), float(loss)) for step, loss in given.get("loss_curve", ()))
+        return cls(**given | {"sampling": sampling, "loss_curve": curve})
 
 
 def _is_required(field: dataclasses.Field) -> bool:

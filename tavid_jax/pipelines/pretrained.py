@@ -27,7 +27,8 @@ def open_trained(
 
     Args:
       source: folder of a whole model in diffusers' or the original layout, `hf:owner/name`, or
-        the name of a packaged base. For the transformer alone anything that `weights.open_parameters` opens.
+        the name of a packaged base. For the transformer alone anything that
+        `weights.open_parameters` opens.
       parts: which of `folder.PARTS`, without the tokenizer.
       given: parts that lie elsewhere.
 

@@ -106,7 +106,7 @@ def card_of(config: Any, stage: str, method: Finetune, results: Results) -> Card
     model, options = settings.model_of(config, config.stages[stage]), config.stages[stage]
     published = settings.published_of(model)
     told = max(1, int(TOLD * options.steps))
-    curve = [[int(r["step"]), r["loss"]] for r in results.curves[stage] if r["step"] <= told]
+    curve = [(int(r["step"]), r["loss"]) for r in results.curves[stage] if r["step"] <= told]
     return Card(
         config.preset.replace("_", "-"),
         model.backbone,
@@ -117,7 +117,7 @@ def card_of(config: Any, stage: str, method: Finetune, results: Results) -> Card
         _asked(config, "stored", "") or model.dtype,
         config.checkpoint,
         _origin(config, stage, results),
-        loss_curve=curve,
+        loss_curve=tuple(curve),
     )
 
 
