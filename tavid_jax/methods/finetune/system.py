@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from tavid_jax.engine.method import Method, Results, System
-from tavid_jax.methods.finetune import settings
+from tavid_jax.methods.finetune import evaluation, settings
 from tavid_jax.methods.finetune.encoding import Encode, encode_method
+from tavid_jax.methods.finetune.judging import NONE, check_judge
 from tavid_jax.methods.finetune.method import CODER, TEXT, Finetune
 from tavid_jax.methods.finetune.objectives import objective_of, read_flow
+from tavid_jax.methods.finetune.pages import BASE, SAMPLE
 from tavid_jax.methods.finetune.pretrained import (
     Pretrained,
     pretrained_backbone,
     pretrained_parts,
 )
+from tavid_jax.methods.finetune.preview import preview
 from tavid_jax.methods.finetune.samples import jobs_of, write_samples
 from tavid_jax.methods.finetune.saving import FOLDER, save_run
 from tavid_jax.methods.finetune.words import Words
@@ -32,6 +35,8 @@ class FinetuneSystem(System):
 
     def __init__(self, config: Any):
         self.config = config
+        if "evaluate" in config:  # older runs have none
+            check_judge(config.evaluate.judge, self._has_model())
 
     def method(self, stage: str) -> Method:
         """The method of a stage: `method` is finetune or encode."""
@@ -93,6 +98,34 @@ class FinetuneSystem(System):
     def sampler(self, results: Results, inputs: Any) -> Pipeline:
         """The trained model as it is stored, in the folder of the run."""
         return open_pipeline(self.export(results, Path(inputs.workdir) / FOLDER))
+
+    def evaluate(self, results: Results, inputs: Any, report: Any) -> dict[str, Any]:
+        """Samples and judges what was trained, beside what it began with; fills the report."""
+        return evaluation.evaluate(
+            self.config, self._models(results, inputs), results, inputs, report
+        )
+
+    def _models(self, results: Results, inputs: Any) -> dict[str, Pipeline]:
+        """What can be sampled: the trained model, and where there is a judge the checkpoint."""
+        config, models = self.config, {}
+        if self._has_model():
+            models[SAMPLE] = self.sampler(results, inputs)
+        if config.checkpoint and config.evaluate.judge != NONE:
+            models[BASE] = open_pipeline(config.model.backbone, config.checkpoint)
+        return models
+
+    def _has_model(self) -> bool:
+        """Whether all parts are trained or lie somewhere, so that the result can be sampled."""
+        coder, _ = settings.read_autoencoder(self.config)
+        is_whole = self.config.text.train and isinstance(coder.config, SpaceToDepthConfig)
+        return bool(self.config.checkpoint) or is_whole
+
+    def preview(self, inputs: Any, report: Any) -> dict[str, Any]:
+        """Draws what will be trained on, before anything has been."""
+        config = self.config
+        stage = next(s for s in config.stages.values() if s.method == "finetune")
+        words = settings.read_words(config, self._tokenizer())
+        return preview(config, self._finetune(stage), words, inputs, report)
 
     def sample(self, results: Results, inputs: Any, out_dir: Path) -> list[Path]:
         """The videos that `config.sampling` asks for."""

@@ -1,0 +1,247 @@
+"""What is right about videos of synthetic scenes, with intervals, and which goals are reached."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from tavid_jax.data.clip import Clip
+from tavid_jax.data.synthetic import judging as judge
+from tavid_jax.metrics import bootstrap
+
+NONE, OBJECTS, CONTACT = JUDGES = ("none", "objects", "contact")
+# Groups of scenes by their number of objects.
+ONE, TWO, ALL = "one", "two", "all"
+# Values per scene, in the order of the tables.
+ATTRIBUTES = ("colour", "motion", "shape", "clean", "all")
+TOUCHES = ("touched", "target", "lookalike", "none")
+# Of the scenes in which something is touched: which one.
+CHOICES = ("balance", "left", "nearer")
+# Silhouettes by which actor and targets are asked for; only whether they are seen is read.
+ACTOR, AIM = "disc", "box"
+_LEVELS = 255.0
+
+Frames = UInt8[np.ndarray, "T H W 3"]
+Values = dict[str, Float[np.ndarray, " C"]]
+
+
+class Thing(NamedTuple):
+    """One object that a caption asks for, and what is right about it."""
+
+    colour: str
+    shape: str
+    motion: str
+    right: dict[str, bool]
+
+
+class Judged(NamedTuple):
+    """What was found in one video.
+
+    Attributes:
+      values: name -> 1 right, 0 wrong, or a number; NaN where it does not apply.
+      things: its objects, where they are judged one by one.
+    """
+
+    values: dict[str, float]
+    things: tuple[Thing, ...] = ()
+
+
+def check_judge(name: str, has_model: bool) -> None:
+    """Refuses what could not be judged after a training.
+
+    Args:
+      name: of the judge.
+      has_model: whether what is trained can be sampled.
+
+    Raises:
+      ValueError: there is no such judge, or nothing that it could look at.
+    """
+    if name not in JUDGES:
+        raise ValueError(f"evaluate.judge {name!r} is none of {', '.join(JUDGES)}")
+    if name != NONE and not has_model:
+        raise ValueError(
+            f"evaluate.judge {name!r} looks at samples, for which parts of the model are missing: "
+            "name them by config.checkpoint, or set evaluate.judge to none"
+        )
+
+
+def judge_video(name: str, video: Frames, clip: Clip) -> Judged:
+    """The verdict of a judge ("objects" or "contact") about a video made for a clip's caption.
+
+    Raises:
+      ValueError: a caption that the judge cannot read.
+    """
+    return _objects(video, clip) if name == OBJECTS else _contact(video, clip)
+
+
+def _objects(video: Frames, clip: Clip) -> Judged:
+    """A scene is right in an attribute if all of its objects are."""
+    expected = judge.expected_objects(clip.caption)
+    found = judge.judge_objects(video, expected)
+    columns = {"colour": found.colour, "motion": found.motion, "shape": found.shape}
+    values = {name: float(all(column)) for name, column in columns.items()}
+    things = tuple(
+        Thing(one.colour, one.shape, one.kind, {name: c[i] for name, c in columns.items()})
+        for i, one in enumerate(expected)
+    )
+    return Judged({**values, "clean": float(found.clean), "all": float(found.right)}, things)
+
+
+def _contact(video: Frames, clip: Clip) -> Judged:
+    """Which box is touched in the last frame, and whether the first frame is the given one.
+
+    A touch counts in a video that shows the actor and the boxes, and little else: in noise there
+    is a spot of every colour near everything. Nothing in image or caption tells the target from its
+    look-alike, so of the touches of a model that has learned both, about half are the true clip's.
+    """
+    facts = judge.contact_facts(clip)
+    cast = [(facts.actor, ACTOR, ""), (facts.aim, AIM, "")]
+    shown = judge.judge_objects(video, cast, silhouettes=(ACTOR, AIM))
+    is_scene = all(shown.colour) and shown.clean
+    touched = judge.judge_contact(video, facts.actor, facts.positions) if is_scene else -1
+    is_target = touched == facts.target
+    values = {
+        "touched": float(touched >= 0),
+        "target": float(is_target),
+        "lookalike": float(touched >= 0 and not is_target),
+        "none": float(touched < 0),
+        "actor": float(shown.colour[0]),
+        "clean": float(shown.clean),
+        "first_frame": math.sqrt(judge.first_frame_error(video, clip.video[0])) / 2.0 * _LEVELS,
+        **dict.fromkeys(CHOICES, math.nan),
+    }
+    if touched >= 0:
+        values["balance"] = float(is_target)
+        values |= _place_of(touched, facts.positions, _actor_place(clip))
+    return Judged(values)
+
+
+def _place_of(
+    touched: int, places: Float[np.ndarray, "K 2"], actor: Float[np.ndarray, "2"]
+) -> dict[str, float]:
+    """Whether it is the leftmost and the nearest of the targets."""
+    distance = np.hypot(*(places - actor).T)
+    return {
+        "left": float(touched == np.argmin(places[:, 0])),
+        "nearer": float(touched == np.argmin(distance)),
+    }
+
+
+def _actor_place(clip: Clip) -> Float[np.ndarray, "2"]:
+    rows, columns = np.nonzero(clip.masks[clip.actor - 1])
+    return np.array([columns.mean(), rows.mean()])
+
+
+# ---- numbers of many scenes --------------------------------------------------------------------
+
+
+def groups_of(clips: Sequence[Clip]) -> dict[str, Int[np.ndarray, " n"]]:
+    """Places of the clips of one object, of two, and of all; empty groups are left out."""
+    counts = np.array([len(clip.kinds) for clip in clips])
+    groups = {ONE: np.flatnonzero(counts == 1), TWO: np.flatnonzero(counts == 2)}
+    return {**{k: v for k, v in groups.items() if len(v)}, ALL: np.arange(len(clips))}
+
+
+def values_of(found: Sequence[Judged]) -> Values:
+    """Name -> one value per scene."""
+    return {name: np.array([one.values[name] for one in found]) for name in found[0].values}
+
+
+def measure(
+    values: Values, groups: Mapping[str, Int[np.ndarray, " n"]], resamples: int
+) -> dict[str, Any]:
+    """{group: {name: {"value", "interval", "scenes"}}}: means with 95 % intervals over scenes."""
+    return {
+        group: {name: _mean(column[places], resamples) for name, column in values.items()}
+        for group, places in groups.items()
+    }
+
+
+def _mean(column: Float[np.ndarray, " n"], resamples: int) -> dict[str, Any]:
+    found = bootstrap.mean_interval(column, num_resamples=resamples)
+    return {"value": found.mean, "interval": [found.low, found.high], "scenes": found.n}
+
+
+def compare(
+    after: Values,
+    before: Values,
+    groups: Mapping[str, Int[np.ndarray, " n"]],
+    resamples: int,
+) -> dict[str, Any]:
+    """{group: {name: {"difference", "interval", "scenes"}}}, after minus before, scene by scene."""
+    return {
+        group: {
+            name: _difference(after[name][places], before[name][places], resamples)
+            for name in after
+        }
+        for group, places in groups.items()
+    }
+
+
+def _difference(
+    after: Float[np.ndarray, " n"], before: Float[np.ndarray, " n"], resamples: int
+) -> dict[str, Any]:
+    found = bootstrap.paired_difference(after, before, num_resamples=resamples)
+    return {"difference": found.mean, "interval": [found.low, found.high], "scenes": found.n}
+
+
+def by_attribute(found: Sequence[Judged]) -> dict[str, dict[str, dict[str, float]]]:
+    """{"colour" | "shape" | "motion": {word: {attribute: share of its objects, "objects": n}}}."""
+    things = [thing for one in found for thing in one.things]
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for attribute in ("colour", "shape", "motion"):
+        words = sorted({getattr(thing, attribute) for thing in things})
+        for word in words:
+            mine = [thing.right for thing in things if getattr(thing, attribute) == word]
+            row = {name: float(np.mean([right[name] for right in mine])) for name in mine[0]}
+            table.setdefault(attribute, {})[word or "none said"] = {**row, "objects": len(mine)}
+    return table
+
+
+# ---- goals ---------------------------------------------------------------------------------------
+
+
+def reached(measured: Mapping[str, Any], goals: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What was asked for, and what came of it.
+
+    Args:
+      measured: see `measure`.
+      goals: group -> name -> least mean, or (least, greatest).
+
+    Returns:
+      Records of "group", "name", "goal", "value", "interval", "reached" (by the mean itself) and
+      "certain" (the whole interval lies on the mean's side).
+
+    Raises:
+      ValueError: a goal for something that was not measured.
+    """
+    unknown = sorted(set(goals) - set(measured))
+    if unknown:
+        known = ", ".join(measured)
+        raise ValueError(f"evaluate.goals.{unknown[0]} is no group of scenes; there are {known}")
+    rows = []
+    for group in (g for g in (ONE, TWO, ALL) if g in goals):
+        for name, goal in goals[group].items():
+            if name not in measured[group]:
+                known = ", ".join(measured[group])
+                raise ValueError(
+                    f"evaluate.goals.{group}.{name} is not measured; there are {known}"
+                )
+            rows.append({"group": group, "name": name, **_reached(measured[group][name], goal)})
+    return rows
+
+
+def _reached(found: Mapping[str, Any], goal: Any) -> dict[str, Any]:
+    least, greatest = goal if isinstance(goal, list | tuple) else (goal, math.inf)
+    inside = [least <= x <= greatest for x in (found["value"], *found["interval"])]
+    return {
+        "goal": list(goal) if isinstance(goal, list | tuple) else goal,
+        "value": found["value"],
+        "interval": found["interval"],
+        "reached": inside[0],
+        "certain": len(set(inside)) == 1,
+    }
