@@ -101,6 +101,11 @@ class Card:
         return cls(**given | {"sampling": sampling, "loss_curve": curve})
 
 
+def told_steps(steps: int) -> int:
+    """How many steps of a training a card tells the losses of: the first hundredth."""
+    return max(1, steps // 100)
+
+
 def _is_required(field: dataclasses.Field) -> bool:
     return field.default is field.default_factory is dataclasses.MISSING
 

@@ -97,6 +97,22 @@ def save_pipeline(
     return card
 
 
+def copy_pipeline(source: Path, folder: Path, card: Card) -> Card:
+    """A folder that `save_pipeline` wrote, elsewhere and with another card; whole or not there.
+
+    Raises:
+      WeightsError: a folder that cannot be written, or holds something else.
+    """
+    total = sum(file.stat().st_size for file in source.rglob("*") if file.is_file())
+    fresh = folder.with_name(f".{folder.name}.fresh")
+    shutil.rmtree(fresh, ignore_errors=True)
+    with whole_or_absent(fresh, total) as part:
+        shutil.copytree(source, part, dirs_exist_ok=True)
+        card = write_card(part, card)
+    _put(fresh, folder)
+    return card
+
+
 def _check(
     card: Card,
     parts: Mapping[str, Model],

@@ -18,7 +18,7 @@ from tavid_jax.methods.finetune.method import BACKBONE, TEXT, Finetune
 from tavid_jax.models.layers.space_to_depth import SpaceToDepthConfig
 from tavid_jax.models.text.tokenizer import CAPTIONS
 from tavid_jax.pipelines.bases import resolve_checkpoint
-from tavid_jax.pipelines.card import Card, has_card, read_card
+from tavid_jax.pipelines.card import Card, has_card, read_card, told_steps
 from tavid_jax.pipelines.folder import TEXT as TEXT_PART
 from tavid_jax.pipelines.folder import TOKENIZER, TRANSFORMER, VAE, find_parts
 from tavid_jax.pipelines.saving import Adapters, Model, save_pipeline
@@ -26,8 +26,6 @@ from tavid_jax.pipelines.settings import Sampling
 
 # In the folder of a run.
 FOLDER = "model"
-# The share of a training whose losses a card holds.
-TOLD = 0.01
 
 
 def save_run(config: Any, stage: str, method: Finetune, results: Results, folder: Path) -> Path:
@@ -105,7 +103,7 @@ def card_of(config: Any, stage: str, method: Finetune, results: Results) -> Card
     """What the model is, how it is sampled, and where it came from."""
     model, options = settings.model_of(config, config.stages[stage]), config.stages[stage]
     published = settings.published_of(model)
-    told = max(1, int(TOLD * options.steps))
+    told = told_steps(options.steps)
     curve = [(int(r["step"]), r["loss"]) for r in results.curves[stage] if r["step"] <= told]
     return Card(
         config.preset.replace("_", "-"),
