@@ -280,7 +280,27 @@ def judge_contact(
     return nearest if distance[nearest] <= _TOUCH * min(mask.shape[1:]) else -1
 
 
-def first_frame_error(video: Video, image: Num[np.ndarray, "H W 3"]) -> float:
+def covered(
+    video: Video, colour: str, *, colours: Sequence[str] = JUDGED_COLOURS
+) -> Float[np.ndarray, " T"]:
+    """Share of each frame that belongs to a colour: an object that is torn or doubled changes it.
+
+    Args:
+      video: uint8, or float in [-1, 1].
+      colour: its name.
+      colours: names of the palette that may occur, the colour among them.
+
+    Raises:
+      ValueError: unknown colours.
+    """
+    _check_expected([], colours, ())
+    if colour not in colours:
+        raise ValueError(f"the judge knows no colour {colour!r}: use one of {sorted(colours)}")
+    mask = _segment(video, tuple(colours)).masks[..., list(colours).index(colour)]
+    return mask.mean((1, 2))
+
+
+def first_frame_error(video: Video, image: Num[np.ndarray, "h w 3"]) -> float:
     """Mean squared difference, in units of [-1, 1], of the first frame and the given image.
 
     Both may be uint8 or float in [-1, 1].

@@ -30,7 +30,7 @@ WORDS = {
     "target": "the true clip's target touched",
     "lookalike": "its look-alike touched",
     "none": "nothing touched",
-    "actor": "the actor stays",
+    "actor": "the actor is whole",
     "first_frame": "error of the first frame",
     "balance": "the true clip's target",
     "left": "the left one",
@@ -141,8 +141,8 @@ def touch_table(report: Any, trials: Mapping[str, Mapping[str, Any]]) -> None:
         "What the actor touches",
         ["videos", *columns],
         rows,
-        "Percent of scenes, with 95 % bootstrap intervals over scenes. A touch counts where actor "
-        "and boxes are seen, and little else. Neither image nor caption "
+        "Percent of scenes, with 95 % bootstrap intervals over scenes. A touch counts where the "
+        "boxes are seen, one actor of the right size, and little else. Neither image nor caption "
         "tells which of the two look-alikes is meant: a model of what may happen touches each "
         "about equally often. The error of the first frame is the root mean square against the "
         "given image; a video that copies the image has none, and touches nothing.",
