@@ -9,6 +9,8 @@ from tavid_jax.data.synthetic import combinations, motions
 from tavid_jax.data.synthetic.config import SceneConfig
 from tavid_jax.data.synthetic.dice import Dice, uniforms
 
+_RIM = 8.0 / 3.0  # px of a 64-pixel frame that boxes should stay apart
+
 
 class Cast(NamedTuple):
     """Who plays in B scenes of S slots.
@@ -98,7 +100,7 @@ def least_overlap(
     kind = np.repeat(cast.kind[:, None], tries, axis=1).ravel()
     poses = motions.move(kind, kinds(config), numbers.reshape(-1, motions.COLUMNS), t, stage)
     poses = [part.reshape(B, tries, S, *part.shape[1:]) for part in poses]
-    best = np.argmin(_overlap(poses[0], cast.present, room), axis=1)
+    best = np.argmin(_overlap(poses[0], cast.present, room, _RIM * config.unit), axis=1)
     return motions.Poses(
         *(part[np.arange(B), best].reshape(B * S, *part.shape[3:]) for part in poses)
     )
@@ -108,13 +110,14 @@ def _overlap(
     centre: Float[np.ndarray, "B tries S T 2"],
     present: Bool[np.ndarray, "B S"],
     room: Float[np.ndarray, "B S 2"],
+    rim: float,
 ) -> Float[np.ndarray, "B tries"]:
-    """How deep boxes reach into each other and into a rim of 1 px, summed over pairs and frames."""
+    """How deep boxes with a rim (px) reach into each other, summed over pairs and frames."""
     total = np.zeros(centre.shape[:2])
     for one in range(centre.shape[2]):
         for other in range(one):
             distance = np.abs(centre[:, :, one] - centre[:, :, other])
             gap = (distance - (room[:, one] + room[:, other])[:, None, None]).max(-1)
             both = (present[:, one] & present[:, other])[:, None]
-            total += np.where(both, np.maximum(1.0 - gap, 0.0).sum(-1), 0.0)
+            total += np.where(both, np.maximum(rim - gap, 0.0).sum(-1), 0.0)
     return np.round(total, 6)  # the same choice on every machine

@@ -20,7 +20,7 @@ import sentencepiece
 from tavid_jax.data.synthetic import looks, motions, shapes, toy
 from tavid_jax.data.synthetic.captions import caption, local_captions
 from tavid_jax.data.synthetic.config import SceneConfig
-from tavid_jax.data.synthetic.scene import sample_scene
+from tavid_jax.data.synthetic.scene import sample_scenes
 
 # Everything that has a word, and how many scenes are enough to meet all of it.
 _ALL = SceneConfig(
@@ -45,8 +45,7 @@ def corpus() -> Iterator[str]:
     """Captions of scenes, of their objects, and lines that make every word a candidate."""
     words = set()
     for config, scenes in _CORPUS:
-        for seed in range(scenes):
-            scene = sample_scene(config, seed)
+        for scene in sample_scenes(config, range(scenes)):
             for line in (caption(scene), *local_captions(scene)):
                 words |= set(re.findall(r"\w+", line))
                 yield line

@@ -124,6 +124,29 @@ def test_other_sizes_lengths_and_counts():
         check_clip(scene_clip(scene))
 
 
+def test_sprites_touch_only_where_their_borders_cross():
+    place = np.array([[4.0, 0.0, 0.0], [0.0, 4.0, 0.0]])
+    other = np.repeat(place[None], 200, axis=0)
+    other[:, 0, 2] = np.linspace(0.0, 20.0, 200)  # px apart
+    met = touching("disc", np.repeat(place[None], 200, axis=0), "disc", other)
+    np.testing.assert_array_equal(met, other[:, 0, 2] <= 8.0)
+
+
+def test_what_a_config_says_about_the_deed():
+    config = SceneConfig(
+        interaction=True, camera=0.0, deeds=("tips",), contact=(0.2, 0.3), gap=6.0, gait=0.0
+    )
+    for seed in range(12):
+        scene = sample_scene(config, seed)
+        assert scene.deed == "tips" and scene.contact_frame <= 0.3 * 33
+        path = scene.place[scene.actor - 1, :, :, 2]
+        way = path[-1] - path[0]
+        across = (path - path[0]) @ np.array([-way[1], way[0]]) / np.hypot(*way)
+        assert np.abs(across).max() < 1e-5  # straight
+        first = scene.place[:, 0, :, 2]
+        assert np.linalg.norm(first[:-1] - first[-1], axis=-1).min() > 12.0
+
+
 def test_interaction_scenes_have_no_bulk_layouts():
     with pytest.raises(ValueError, match="interaction=True"):
         sample_layouts(CONFIG, range(2))

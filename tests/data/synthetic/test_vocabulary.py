@@ -8,7 +8,15 @@ import pytest
 import sentencepiece
 
 import tavid_jax
-from tavid_jax.data.synthetic import SceneConfig, motions, sample_scene, shapes, vocabulary
+from tavid_jax.data.synthetic import (
+    SceneConfig,
+    looks,
+    motions,
+    sample_scenes,
+    shapes,
+    toy,
+    vocabulary,
+)
 from tavid_jax.data.synthetic.captions import caption, local_captions
 from tavid_jax.models.text.tokenizer import Tokenizer
 
@@ -47,7 +55,7 @@ def test_training_again_gives_the_same_pieces(tmp_path):
 @pytest.mark.parametrize("kind", SCENES)
 def test_every_caption_is_written_in_words(kind: str):
     config, count = SCENES[kind]
-    scenes = [sample_scene(config, seed) for seed in range(10_000, 10_000 + count)]
+    scenes = sample_scenes(config, range(10_000, 10_000 + count))
     texts = [text for scene in scenes for text in (caption(scene), *local_captions(scene))]
     tokenizer = Tokenizer.captions()
     ids, mask = tokenizer(texts, 96)
@@ -55,6 +63,18 @@ def test_every_caption_is_written_in_words(kind: str):
     assert [tokenizer.decode(row) for row in ids] == texts
     words = np.array([len(re.findall(r"\w+|[,;.]", text)) for text in texts])
     assert (mask.sum(1) == words + 1).mean() > 0.99
+
+
+@pytest.mark.parametrize(
+    "config, count, longest",
+    [(toy.moving_objects("all", colours=tuple(looks.PALETTE)), 400, 12), (toy.reaching(), FEW, 9)],
+)
+def test_every_word_of_a_short_caption_is_one_piece(config, count, longest):
+    scenes = sample_scenes(config, range(10_000, 10_000 + count))
+    texts = [caption(scene) for scene in scenes]
+    ids, mask = Tokenizer.captions()(texts, longest)  # with the end
+    np.testing.assert_array_equal(mask.sum(1), [len(text.split()) + 1 for text in texts])
+    assert 2 not in ids
 
 
 def test_any_english_prompt_can_be_written():
