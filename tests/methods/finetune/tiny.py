@@ -49,7 +49,7 @@ VARIANTS = {
 def config(name: str = "wan t2v", **model: Any) -> ConfigDict:
     """The config of a variant, in float32; `model` replaces fields of config.model."""
     variant = VARIANTS[name]
-    made = get_config()
+    made = get_config("cogvideox_5b_lora")
     with made.unlocked():
         made.model.changes.update(variant.changes)
     made.model.update(
