@@ -77,7 +77,7 @@ def tiny_wan() -> ConfigDict:
     config.data.splits = dict(
         train=fields_of(toy.moving_objects("seen")), test=fields_of(toy.moving_objects("unseen"))
     )
-    config.data.scenes = dict(train=20000, test=200)
+    config.data.scenes = dict(train=30000, test=200)
     judged_objects(config)
     small_model(config, text_length=12)
     channels = 4 * 2 * 2 * 3
@@ -92,7 +92,7 @@ def tiny_wan() -> ConfigDict:
     )
     config.model.shift = 4.0
     config.sampling.options = dict(sampler="euler", steps=12, guidance=3.5)
-    config.stages = dict(finetune=small_stage(steps=4000))
+    config.stages = dict(finetune=small_stage(steps=8000))
     config.order = ("finetune",)
     return config
 
@@ -120,7 +120,7 @@ def tiny_cogvideox() -> ConfigDict:
         sample_frames=9,
     )
     config.sampling.options = dict(sampler="ddim", steps=12, guidance=3.5, posterior="mode")
-    config.stages = dict(finetune=small_stage(steps=6000))
+    config.stages = dict(finetune=small_stage(steps=8000))
     config.order = ("finetune",)
     return config
 
@@ -145,7 +145,8 @@ def fields_of(scene: SceneConfig) -> ConfigDict:
 
 def small_model(config: ConfigDict, text_length: int) -> None:
     """What the tiny models share: pixels as latents, a text encoder that learns too."""
-    config.model.update(predicts="data", dtype="float32", scan=False, remat="none")
+    config.model.update(predicts="data", stratified=True, dtype="float32")
+    config.model.update(scan=False, remat="none")
     config.model.changes.update(text_dim=128, text_length=text_length)
     config.autoencoder.name = "space-to-depth"
     config.text.train = True
@@ -172,8 +173,8 @@ def small_stage(steps: int) -> ConfigDict:
             consistent_rms=0.2,
             muon_steps=4,
         ),
-        log_every=50,
-        checkpoint_every=500,
+        log_every=20,
+        checkpoint_every=1000,
     )
 
 
