@@ -79,7 +79,7 @@ class Encoders:
         if self.stored not in STORED:
             raise ValueError(f"latents stored as {self.stored!r}: there are {', '.join(STORED)}")
         spec = self.recipe.backbone.spec()
-        for name, one in self._shapes().items():
+        for name, one in self._arrays.items():
             # Without a table of their positions, any number of the tower's tokens is read.
             axes = slice(1, None) if name == "clip" else slice(None)
             if name in spec and one.shape[axes] != spec[name].shape[axes]:
@@ -115,12 +115,13 @@ class Encoders:
             "frames": geometry.frames,
             "arrays": {
                 name: {"shape": list(one.shape), "dtype": jnp.dtype(one.dtype).name}
-                for name, one in self._shapes().items()
+                for name, one in self._arrays.items()
             },
             "encoders": marks | {TOKENIZER: self.tokenizer_mark},
         }
 
-    def _shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+    @functools.cached_property
+    def _arrays(self) -> dict[str, jax.ShapeDtypeStruct]:
         """What an example holds."""
         r, text = self.recipe, self.parts[TEXT].config
         geometry = r.backbone.geometry

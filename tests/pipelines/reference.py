@@ -15,6 +15,7 @@ from PIL import Image
 
 from tavid_jax.models.text.cleaning import clean
 from tavid_jax.models.vision.images import wan_preprocess
+from tavid_jax.pipelines.encoders import Encoders
 from tavid_jax.pipelines.images import to_pixels
 from tavid_jax.pipelines.pipeline import SAMPLER, Pipeline
 from tests.models.random_weights import relative_error
@@ -66,10 +67,12 @@ def sample(pipeline: Pipeline, prompt: str = PROMPT, **fields: Any) -> Made:
     return Made(np.asarray(video.latents), pixels)
 
 
-def features(pipeline: Pipeline, models: dict[str, torch.nn.Module], prompt: str) -> torch.Tensor:
+def features(
+    pipeline: Pipeline | Encoders, models: dict[str, torch.nn.Module], prompt: str, length: int = 0
+) -> torch.Tensor:
     """Of the torch encoder, from our ids: Wan hides padding and puts zeros there."""
     wan = pipeline.published.family == "wan"
-    length = pipeline.parts["transformer"].config.text_length
+    length = length or pipeline.parts["transformer"].config.text_length
     ids, mask = pipeline.tokenizer(clean(prompt) if wan else prompt, length)
     ids, mask = torch.from_numpy(ids).long(), torch.from_numpy(mask)
     with torch.no_grad():
