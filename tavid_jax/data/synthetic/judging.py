@@ -173,6 +173,14 @@ def _segment(video: Video, colours: tuple[str, ...]) -> _Parts:
     return _Parts(masks, masks.any(-1) | stray)
 
 
+def _mask(video: Video, colour: str, colours: Sequence[str]) -> Bool[np.ndarray, "T H W"]:
+    """Which pixels belong to one colour."""
+    _check_expected([], colours, ())
+    if colour not in colours:
+        raise ValueError(f"the judge knows no colour {colour!r}: use one of {sorted(colours)}")
+    return _segment(video, tuple(colours)).masks[..., list(colours).index(colour)]
+
+
 def _is_seen(mask: Bool[np.ndarray, "T H W"]) -> bool:
     return bool((mask.mean((1, 2)) >= _LEAST_AREA).mean() >= _SEEN_IN)
 
@@ -269,10 +277,7 @@ def judge_contact(
     Raises:
       ValueError: unknown colours.
     """
-    _check_expected([], colours, ())
-    if actor not in colours:
-        raise ValueError(f"the judge knows no colour {actor!r}: use one of {sorted(colours)}")
-    mask = _segment(video[-1:], tuple(colours)).masks[..., list(colours).index(actor)]
+    mask = _mask(video[-1:], actor, colours)
     if mask.mean() < _LEAST_AREA:
         return -1
     distance = np.hypot(*(np.asarray(positions) - _centroids(mask)).T)
@@ -293,11 +298,7 @@ def covered(
     Raises:
       ValueError: unknown colours.
     """
-    _check_expected([], colours, ())
-    if colour not in colours:
-        raise ValueError(f"the judge knows no colour {colour!r}: use one of {sorted(colours)}")
-    mask = _segment(video, tuple(colours)).masks[..., list(colours).index(colour)]
-    return mask.mean((1, 2))
+    return _mask(video, colour, colours).mean((1, 2))
 
 
 def first_frame_error(video: Video, image: Num[np.ndarray, "h w 3"]) -> float:

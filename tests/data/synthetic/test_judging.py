@@ -9,6 +9,7 @@ from tavid_jax.data.synthetic.judging import (
     Expected,
     Verdict,
     contact_facts,
+    covered,
     expected_objects,
     first_frame_error,
     judge_contact,
@@ -162,6 +163,15 @@ def test_an_actor_that_fades_touches_nothing(reaching):
         faded = clip.video.copy()
         faded[-1][clip.segment_map[-1] == clip.actor] = clip.video[0, 0, 0]
         assert judge_contact(faded, facts.actor, facts.positions) == -1
+
+
+def test_covered_is_the_area_of_an_actor(reaching):
+    for clip in reaching[:10]:
+        area = covered(clip.video, contact_facts(clip).actor)
+        drawn = (clip.segment_map == clip.actor).mean((1, 2))
+        assert area.shape == (9,) and np.abs(area / drawn - 1.0).max() < 0.25
+    with pytest.raises(ValueError, match="knows no colour 'brown'"):
+        covered(reaching[0].video, "brown")
 
 
 def test_facts_are_those_of_the_scene(reaching):
