@@ -23,7 +23,7 @@ import numpy as np
 from tavid_jax.models.layers.linear import ALL_STREAMS
 from tavid_jax.models.layers.lora import LoraRule
 from tavid_jax.weights.lazy import LazyArray
-from tavid_jax.weights.model_json import PRESETS
+from tavid_jax.weights.model_json import PRESETS, preset_of
 from tavid_jax.weights.peft_alpha import Own, Settings, read_own, read_settings
 from tavid_jax.weights.peft_export import DIFFUSERS_FILE, PEFT_FILE
 from tavid_jax.weights.peft_keys import (
@@ -32,6 +32,7 @@ from tavid_jax.weights.peft_keys import (
     FileAdapter,
     Projection,
     all_namings,
+    any_fits,
     is_adapter_key,
     match,
     parse,
@@ -146,14 +147,16 @@ def load_lora(
       ({rule: {path...: {a, b}}} in float32, rules).
 
     Raises:
-      WeightsError: nothing usable there; keys, shapes, ranks or layers that do not fit the
-        config, or rules that do not fit the file. Everything wrong of a kind is listed.
+      WeightsError: nothing usable there; adapters of another model; keys, shapes, ranks or layers
+        that do not fit the config, or rules that do not fit the file. Everything wrong of a kind
+        is listed.
     """
     if isinstance(scale, str) and scale != AUTO:
         raise WeightsError(f"scale {scale!r} is neither a number nor {AUTO!r}")
     known = all_namings(name, config)
     shapes = checkpoint_kind(name).shapes(config)
     file = open_lora(path, component, ignored)
+    check_backbone(file, known, config)
     try:
         found = file.adapters(known)
         scales, divisors, streams = _stated(file, found, shapes, scale)
@@ -175,6 +178,26 @@ def load_lora(
         for rule, places in zip(rules, chosen, strict=True)
     }
     return adapters, tuple(rules)
+
+
+def check_backbone(file: LoraFile, known: Mapping[str, Projection], config: Any) -> None:
+    """Raises WeightsError for adapters none of which fits the model; names the models that do."""
+    adapters = {m: parts for m, parts in file.modules.items() if {"a", "b"} <= parts.keys()}
+    if not adapters or any_fits(adapters, known):
+        return
+    this = preset_of(config) or f"this {type(config).__name__.removesuffix('Config')}"
+    others = fitting(file)
+    if others:
+        raise WeightsError(
+            f"{file.path} holds adapters of {' or '.join(others)}, not of {this}: open them with "
+            "the model that they were made for"
+        )
+    module, parts = next(iter(adapters.items()))
+    sizes = f"{parts['a'].shape[-1]} inputs and {parts['b'].shape[0]} outputs"
+    raise WeightsError(
+        f"{file.path} holds adapters of another model than {this}: theirs has a layer {module} of "
+        f"{sizes}; open them with the model that they were made for"
+    )
 
 
 def fitting(file: LoraFile) -> list[str]:

@@ -186,8 +186,7 @@ def match(
     Raises:
       WeightsError: lists all that fits no projection, is incomplete or of another shape.
     """
-    flat = {_FLAT_PREFIX + module.replace(".", "_"): module for module in known}
-    named = {flat.get(module, module): parts for module, parts in modules.items()}
+    named = _named(modules, known)
     stacks = {_LAYER.sub(".#.", p.module, count=1) for p in known.values() if p.layer is not None}
     strange = [m for m in named if m not in known]
     beyond = [m for m in strange if _LAYER.sub(".#.", m, count=1) in stacks]
@@ -212,6 +211,23 @@ def match(
     problems["alpha that is no number"] = fold(m for m, a in alphas.items() if a is None)
     raise_all(problems, "cannot read these adapters", _HINT)
     return [FileAdapter(known[m], p["a"], p["b"], alphas.get(m)) for m, p in fit.items()]
+
+
+def any_fits(
+    modules: Mapping[str, Mapping[str, LazyArray]], known: Mapping[str, Projection]
+) -> bool:
+    """Whether one of the adapters at least belongs to a projection, by its name and shape."""
+    return any(
+        not _misshapen(known[module], parts["a"].shape, parts["b"].shape)
+        for module, parts in _named(modules, known).items()
+        if module in known and {"a", "b"} <= parts.keys()
+    )
+
+
+def _named(modules: Mapping[str, Any], known: Mapping[str, Projection]) -> dict[str, Any]:
+    """Names with underscores in place of dots as the projections have them."""
+    flat = {_FLAT_PREFIX + module.replace(".", "_"): module for module in known}
+    return {flat.get(module, module): parts for module, parts in modules.items()}
 
 
 def module_keys(module: str, prefix: str) -> dict[str, str]:

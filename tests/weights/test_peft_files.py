@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from tavid_jax import weights
 from tavid_jax.models.layers.lora import LoraRule
+from tavid_jax.weights import PRESETS
 from tavid_jax.weights.cli import main
 from tavid_jax.weights.peft_keys import all_namings, known_projections
 
@@ -203,6 +204,36 @@ def test_shapes_of_another_model(good, config_of):
     key = f"{AT}.1.attn1.to_v.lora_A.weight"
     with raises(r"1.attn1.to_v: lora_A \(3, 31\), expected \(3, 32\)"):
         load(tensors | {key: np.zeros((3, 31), np.float32)})
+
+
+def test_adapters_of_another_model_are_one_sentence(config_of, tmp_path):
+    for name, other in (("2b", "t2v"), ("t2v", "2b")):
+        config, wrong = config_of(name), config_of(other)
+        adapters = drawn(config, (ATTENTION,))
+        path = tmp_path / f"{name}.safetensors"
+        weights.save_lora(adapters, (ATTENTION,), path, kind_of(config), config)
+        with raises(
+            f"{name}.safetensors holds adapters of another model than this "
+            rf"{type(wrong).__name__[:-6]}: theirs has a layer \S+ of \d+ inputs and \d+ outputs; "
+            "open them with the model that they were made for$"
+        ):
+            weights.load_lora(path, kind_of(wrong), wrong)
+    with raises("holds adapters of another model than wan2.1-t2v-14b: theirs has a layer"):
+        weights.load_lora(path, "wan", PRESETS["wan2.1-t2v-14b"])
+
+
+def test_the_published_model_of_adapters_is_named(tmp_path):
+    """Two layers of the model with 14 billion parameters tell it from the small one."""
+    path = tmp_path / "a.safetensors"
+    tensors = {
+        f"blocks.{layer}.self_attn.q.lora_{part}.weight": np.zeros(shape, np.float32)
+        for layer in (0, 29)
+        for part, shape in (("A", (2, 5120)), ("B", (5120, 2)))
+    }
+    save_file(tensors, path)
+    message = "holds adapters of .*wan2.1-t2v-14b.*, not of wan2.1-t2v-1.3b: open them with the"
+    with raises(message):
+        weights.load_lora(path, "wan", PRESETS["wan2.1-t2v-1.3b"])
 
 
 def test_other_keys_are_left_out_when_told(good):
