@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tavid_jax.models.wan.experts import HIGH_NOISE, LOW_NOISE
 from tavid_jax.pipelines.bases import resolve_checkpoint
+from tavid_jax.pipelines.card import has_card
+from tavid_jax.pipelines.finding import find_model
 from tavid_jax.pipelines.folder import TRANSFORMER, find_parts
 from tavid_jax.weights import WeightsError
 from tavid_jax.weights.lazy import LazyArray
@@ -18,31 +20,48 @@ from tavid_jax.weights.source import HUB
 EXPERTS = (HIGH_NOISE, LOW_NOISE)
 
 
-def open_trained(
-    source: str | Path,
-    parts: Collection[str],
-    given: Mapping[str, str | Path] | None = None,
-) -> dict[str, Opened]:
+def locate(source: str | Path, parts: Sequence[str]) -> dict[str, str]:
+    """{part: where it lies} of a checkpoint.
+
+    Args:
+      source: folder of a whole model in diffusers' or the original layout, `hf:owner/name`, the
+        name of a packaged base, or a folder that `save_pipeline` wrote. For the transformer alone
+        anything that `weights.open_parameters` opens.
+      parts: which of `folder.PARTS`.
+
+    Raises:
+      ValueError: a base that this installation lacks, or a folder of adapters without their model.
+      WeightsError: nothing there, or parts that are missing.
+    """
+    source = resolve_checkpoint(source)
+    is_folder = not source.startswith(HUB)
+    if is_folder and not Path(source).expanduser().exists():
+        raise WeightsError(f"{source} is not there: give the folder of a model, or hf:owner/name")
+    if is_folder and has_card(source):
+        found = find_model(source)
+        if found.adapters is not None:
+            raise ValueError(
+                f"{source} holds adapters of {found.source}: name that model; a stage goes on with "
+                "the adapters of an earlier one of its run (init_from)"
+            )
+        inside = {part: path for part, path in found.parts.items() if part in parts}
+        return find_parts(found.source, parts, inside)
+    alone = {part: source for part in parts if part == TRANSFORMER}
+    rest = [part for part in parts if part not in alone]
+    return alone | (find_parts(source, rest) if rest else {})
+
+
+def open_trained(source: str | Path, parts: Sequence[str]) -> dict[str, Opened]:
     """The models of a checkpoint, by part; nothing of them is read.
 
     Args:
-      source: folder of a whole model in diffusers' or the original layout, `hf:owner/name`, or
-        the name of a packaged base. For the transformer alone anything that
-        `weights.open_parameters` opens.
+      source: see `locate`.
       parts: which of `folder.PARTS`, without the tokenizer.
-      given: parts that lie elsewhere.
 
     Raises:
-      WeightsError: parts that are missing, or nothing usable in them.
+      ValueError, WeightsError: see `locate`; and parts with nothing usable in them.
     """
-    source, given = resolve_checkpoint(source), dict(given or {})
-    alone = [part for part in parts if part == TRANSFORMER and part not in given]
-    rest = [part for part in parts if part not in alone]
-    found = {part: str(source) for part in alone}
-    if not str(source).startswith(HUB) and not Path(source).expanduser().exists():
-        raise WeightsError(f"{source} is not there: give the folder of a model, or hf:owner/name")
-    found |= find_parts(source, rest, given) if rest else {}
-    return {part: open_parameters(where) for part, where in found.items()}
+    return {part: open_parameters(where) for part, where in locate(source, parts).items()}
 
 
 def has_experts(opened: Opened) -> bool:

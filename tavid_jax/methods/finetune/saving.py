@@ -20,7 +20,8 @@ from tavid_jax.models.text.tokenizer import CAPTIONS
 from tavid_jax.pipelines.bases import resolve_checkpoint
 from tavid_jax.pipelines.card import Card, has_card, read_card, told_steps
 from tavid_jax.pipelines.folder import TEXT as TEXT_PART
-from tavid_jax.pipelines.folder import TOKENIZER, TRANSFORMER, VAE, find_parts
+from tavid_jax.pipelines.folder import TOKENIZER, TRANSFORMER, VAE
+from tavid_jax.pipelines.pretrained import locate
 from tavid_jax.pipelines.saving import Adapters, Model, save_pipeline
 from tavid_jax.pipelines.settings import Sampling
 
@@ -93,7 +94,7 @@ def _tokenizer(config: Any) -> Path:
     """That of the checkpoint, whose text encoder goes on learning, or this package's."""
     if not config.checkpoint:
         return CAPTIONS
-    return Path(find_parts(config.checkpoint, [TOKENIZER])[TOKENIZER])
+    return Path(locate(config.checkpoint, [TOKENIZER])[TOKENIZER])
 
 
 # ---- the card --------------------------------------------------------------------------------

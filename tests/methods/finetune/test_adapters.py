@@ -18,6 +18,7 @@ from tavid_jax.engine.placement import InitError
 from tavid_jax.methods.finetune.method import BACKBONE, Finetune
 from tavid_jax.methods.registry import make_system
 from tavid_jax.pipelines import open_pipeline
+from tavid_jax.pipelines.pretrained import locate
 from tests.engine import toy
 from tests.methods.finetune import trained
 
@@ -142,6 +143,12 @@ def test_another_models_file_is_refused(run: Run):
     FAMILIES[other](folder)
     with pytest.raises(weights.WeightsError, match="holds adapters of another model than this"):
         open_pipeline(NAMES[other], folder, lora=run.model / FILE, strict=False)
+
+
+def test_the_folder_of_adapters_is_no_checkpoint(run: Run):
+    message = f"{run.model} holds adapters of {run.checkpoint}: name that model; a stage goes on"
+    with pytest.raises(ValueError, match=message):
+        locate(run.model, ["transformer"])
 
 
 def test_a_second_stage_starts_from_the_adapters_of_the_first(run: Run):

@@ -11,8 +11,11 @@ import pytest
 from ml_collections import ConfigDict
 
 from tavid_jax.methods.finetune.pretrained import pretrained_backbone, pretrained_parts
+from tavid_jax.models.text.tokenizer import CAPTIONS
 from tavid_jax.models.wan.config import PRESETS as WAN
 from tavid_jax.pipelines.backbones import WanBackbone
+from tavid_jax.pipelines.pretrained import locate
+from tavid_jax.pipelines.saving import save_pipeline
 from tavid_jax.weights import load, open_parameters
 from tavid_jax.weights.table import walk
 
@@ -20,6 +23,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 from tests.pipelines import tiny  # noqa: E402
+from tests.pipelines import trained as small  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +97,17 @@ def test_encoders(wan: Path):
     assert len(found.leaves) == sum(
         len(list(walk(load(None, wan / f)))) for f in ("vae", "text_encoder")
     )
+
+
+def test_a_model_that_was_trained_here(tmp_path: Path):
+    parts = small.parts_of("wan")
+    save_pipeline(tmp_path / "base", small.CARDS["wan"], parts, tokenizer=CAPTIONS)
+    base = str(tmp_path / "base")
+    found = pretrained_backbone(base, model(), backbone_of(tmp_path / "base" / "transformer"))
+    assert_holds(dict(found.leaves), "backbone", parts["transformer"].params)
+    found = pretrained_parts(base, {"text_encoder": parts["text_encoder"].config})
+    assert_holds(dict(found.leaves), "text_encoder", parts["text_encoder"].params)
+    assert locate(base, ["tokenizer"]) == {"tokenizer": f"{base}/tokenizer"}
 
 
 def test_nothing_comes_from_no_checkpoint(wan: Path):
