@@ -33,8 +33,9 @@ class Remembers(Pipeline):
     def run(self, jobs, batch_size):
         self.jobs, self.batch_size = jobs, batch_size
         for job in jobs:
-            frames = np.full((3, 16, 16, 3), 128, np.uint8)
-            yield Video(frames, 8, job.name, {"prompt": job.prompt}, frames[..., 0])
+            frames = np.arange(3, dtype=np.uint8)[:, None, None, None] * 80
+            frames = np.broadcast_to(frames, (3, 16, 16, 3))
+            yield Video(frames, 8, job.name, {"prompt": job.prompt}, frames.astype(np.float32))
 
 
 @pytest.mark.parametrize(("clips", "source"), [("", "test"), ("my_videos", "clips")])
@@ -73,7 +74,8 @@ def test_files_hold_what_made_them(tmp_path):
     assert [file.name for file in files] == ["test_0.webp", "test_1.webp"]
     assert pipeline.batch_size == 3
     with Image.open(files[1]) as film:
-        assert film.n_frames == 3 and b"test 1" in film.info["exif"] + film.info.get("xmp", b"")
+        assert film.n_frames == 3
+    assert b"test 1" in files[1].read_bytes()
 
 
 def test_an_unknown_format_is_told_first(tmp_path):
