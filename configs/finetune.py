@@ -38,10 +38,8 @@ def demo() -> ConfigDict:
     config.title = f"Low-rank adapters teach a tiny Wan the colour {toy.NEW_COLOUR}"
     config.checkpoint = "tiny-wan"
     config.text.train = False
-    config.model.lora = tuple(
-        dict(path=path, rank=16, alpha=16)
-        for path in ("blocks/(attn|cross)/(q|k|v|o)", "blocks/mlp/fc[12]")
-    )
+    path = "blocks/((attn|cross)/(q|k|v|o)|mlp/fc[12])"
+    config.model.lora = (dict(path=path, rank=16, alpha=16),)
     # Old colours keep what the base knows.
     new, mixed = (toy.NEW_COLOUR,), (toy.NEW_COLOUR, *toy.COLOURS[:3])
     alone = dict(colours=new, counts=(1.0,), max_objects=1)
