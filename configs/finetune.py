@@ -251,6 +251,7 @@ def common(preset: str, backbone: str) -> ConfigDict:
         posterior="mode",  # how raw clips become latents: mode | sample
     )
     config.sampling = dict(
+        prompts="",  # texts with semicolons between, one video each; "" = see jobs
         jobs="",  # file of JSON lines, one video each; "" = the captions of clips or test scenes
         videos=8,  # at most, of the latter
         batch_size=8,  # videos made at once

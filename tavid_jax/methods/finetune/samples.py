@@ -39,19 +39,25 @@ def write_samples(pipeline: Pipeline, jobs: Sequence[Job], folder: Path, samplin
 def jobs_of(config: Any, inputs: Any, needs_image: bool) -> list[Job]:
     """What `config.sampling` asks for.
 
-    Its `jobs` name a file, see `pipelines.read_jobs`; without one the captions of `config.clips`
-    are told again, or those of the test scenes, from their first frames if the model needs one.
+    Its `prompts` are texts with semicolons between, its `jobs` name a file, see
+    `pipelines.read_jobs`. Without either the captions of `config.clips` are told again, or those of
+    the test scenes, from their first frames if the model needs one.
 
     Raises:
-      ValueError: neither a file of jobs nor clips.
+      ValueError: both prompts and jobs, or neither of them and no clips.
     """
     sampling = config.get("sampling", {})
+    prompts = [text.strip() for text in sampling.get("prompts", "").split(";") if text.strip()]
+    if prompts and sampling.get("jobs", ""):
+        raise ValueError("give either sampling.prompts or sampling.jobs")
+    if prompts:
+        return [Job(text, seed=config.seed + i, name=f"{i:04d}") for i, text in enumerate(prompts)]
     if sampling.get("jobs", ""):
         return read_jobs(sampling["jobs"])
     if not config.clips and not config.data.scenes.test:
         raise ValueError(
-            "nothing to sample: give --config.sampling.jobs=FILE (JSON lines), or "
-            "--config.clips=FOLDER with captions"
+            "nothing to sample: give --config.sampling.prompts=TEXT;TEXT, "
+            "--config.sampling.jobs=FILE (JSON lines), or --config.clips=FOLDER with captions"
         )
     source = inputs.open("clips" if config.clips else "test")
     jobs = []

@@ -50,6 +50,17 @@ def test_captions_are_told_again(clips, source):
     assert len(jobs_of(bases.config(videos=9), Inputs(), needs_image=False)) == 3
 
 
+def test_prompts_of_the_command_line():
+    config = bases.config(prompts="a red disc moves up; a teal hoop ;")
+    config.seed = 5
+    first, second = jobs_of(config, Inputs(), needs_image=False)
+    assert (first.prompt, first.seed, first.name) == ("a red disc moves up", 5, "0000")
+    assert (second.prompt, second.seed, second.name) == ("a teal hoop", 6, "0001")
+    config.sampling.jobs = "jobs.jsonl"
+    with pytest.raises(ValueError, match="give either sampling.prompts or sampling.jobs"):
+        jobs_of(config, Inputs(), needs_image=False)
+
+
 def test_a_file_of_jobs(tmp_path):
     lines = [{"prompt": "a red disc moves up", "seed": 3}, {"prompt": "", "guidance": 2}]
     (tmp_path / "jobs.jsonl").write_text("\n".join(map(json.dumps, lines)))
@@ -63,7 +74,7 @@ def test_a_file_of_jobs(tmp_path):
 def test_nothing_to_sample():
     config = bases.config()
     config.data.scenes.test = 0
-    with pytest.raises(ValueError, match="nothing to sample: give --config.sampling.jobs=FILE"):
+    with pytest.raises(ValueError, match="nothing to sample: give --config.sampling.prompts=TEXT"):
         jobs_of(config, Inputs(), needs_image=False)
 
 
