@@ -150,7 +150,7 @@ def _judged(
     evaluate = config.evaluate
     trials = _trials(config, models, inputs)
     tables = {name: trial.measured(evaluate.resamples) for name, trial in trials.items()}
-    goals = judging.reached(tables[TEST][pages.SAMPLE], evaluate.goals)
+    goals = judging.reached(tables[TEST][pages.SAMPLE], evaluate.goals.to_dict())
     metrics: dict[str, Any] = {**tables, "goals": goals}
     test = trials[TEST]
     pages.headline(report, goals, len(test.clips))

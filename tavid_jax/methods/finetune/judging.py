@@ -15,12 +15,16 @@ from tavid_jax.metrics import bootstrap
 
 NONE, OBJECTS, CONTACT = JUDGES = ("none", "objects", "contact")
 # Groups of scenes by their number of objects.
-ONE, TWO, ALL = "one", "two", "all"
+ONE, TWO, ALL = GROUPS = ("one", "two", "all")
 # Values per scene, in the order of the tables.
 ATTRIBUTES = ("colour", "motion", "shape", "clean", "all")
 TOUCHES = ("touched", "target", "lookalike", "none")
 # Of the scenes in which something is touched: which one.
 CHOICES = ("balance", "left", "nearer")
+MEASURED = {
+    OBJECTS: ATTRIBUTES,
+    CONTACT: (*TOUCHES, *CHOICES, "actor", "clean", "first_frame"),
+}
 # Silhouettes by which actor and targets are asked for; only whether they are seen is read.
 ACTOR, AIM = "disc", "box"
 # The actor's area in the last frame, as a share of that in the given image. True clips: 0.84 to
@@ -53,23 +57,35 @@ class Judged(NamedTuple):
     things: tuple[Thing, ...] = ()
 
 
-def check_judge(name: str, has_model: bool) -> None:
+def check_judge(name: str, goals: Mapping[str, Any], has_model: bool) -> None:
     """Refuses what could not be judged after a training.
 
     Args:
       name: of the judge.
+      goals: group -> names of what it measures.
       has_model: whether what is trained can be sampled.
 
     Raises:
-      ValueError: there is no such judge, or nothing that it could look at.
+      ValueError: there is no such judge, nothing that it could look at, or a goal for something
+        that it does not measure.
     """
     if name not in JUDGES:
         raise ValueError(f"evaluate.judge {name!r} is none of {', '.join(JUDGES)}")
-    if name != NONE and not has_model:
+    if name == NONE:
+        return
+    if not has_model:
         raise ValueError(
             f"evaluate.judge {name!r} looks at samples, for which parts of the model are missing: "
             "name them by config.checkpoint, or set evaluate.judge to none"
         )
+    for group, names in goals.items():
+        if group not in GROUPS:
+            raise ValueError(f"evaluate.goals.{group} is none of {', '.join(GROUPS)}")
+        for unknown in sorted(set(names) - set(MEASURED[name])):
+            known = ", ".join(MEASURED[name])
+            raise ValueError(
+                f"evaluate.goals.{group}.{unknown} is not measured: judge {name!r} looks at {known}"
+            )
 
 
 def judge_video(name: str, video: Frames, clip: Clip) -> Judged:
@@ -217,29 +233,22 @@ def reached(measured: Mapping[str, Any], goals: Mapping[str, Any]) -> list[dict[
 
     Args:
       measured: see `measure`.
-      goals: group -> name -> least mean, or (least, greatest).
+      goals: group -> name -> least mean, or (least, greatest). See `check_judge`.
 
     Returns:
-      Records of "group", "name", "goal", "value", "interval", "reached" (by the mean itself) and
-      "certain" (the whole interval lies on the mean's side).
-
-    Raises:
-      ValueError: a goal for something that was not measured.
+      Records of "group", "name", "goal", "value", "interval", "reached" (by the mean itself; never
+      where no scene is of the group) and "certain" (the whole interval lies on the mean's side).
     """
-    unknown = sorted(set(goals) - set(measured))
-    if unknown:
-        known = ", ".join(measured)
-        raise ValueError(f"evaluate.goals.{unknown[0]} is no group of scenes; there are {known}")
-    rows = []
-    for group in (g for g in (ONE, TWO, ALL) if g in goals):
-        for name, goal in goals[group].items():
-            if name not in measured[group]:
-                known = ", ".join(measured[group])
-                raise ValueError(
-                    f"evaluate.goals.{group}.{name} is not measured; there are {known}"
-                )
-            rows.append({"group": group, "name": name, **_reached(measured[group][name], goal)})
-    return rows
+    nothing = {"value": math.nan, "interval": [math.nan, math.nan]}
+    return [
+        {
+            "group": group,
+            "name": name,
+            **_reached(measured.get(group, {}).get(name, nothing), goals[group][name]),
+        }
+        for group in GROUPS
+        for name in goals.get(group, {})
+    ]
 
 
 def _reached(found: Mapping[str, Any], goal: Any) -> dict[str, Any]:

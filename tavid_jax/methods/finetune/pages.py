@@ -12,6 +12,7 @@ from tavid_jax.methods.finetune.judging import ALL, ATTRIBUTES, CHOICES, ONE, TO
 from tavid_jax.viz import canvas, curves, media, panels, sheets
 
 Frames = UInt8[np.ndarray, "T H W 3"]
+Picture = UInt8[np.ndarray, "t h w 3"]  # of Frames, of another size
 
 SAMPLE, BASE, TRUTH, STILL = "sample", "base", "truth", "still"
 MODELS = {
@@ -73,9 +74,9 @@ def _goal_card(goal: Mapping[str, Any]) -> dict[str, Any]:
     scale, unit = (1.0, _LEVEL_UNIT) if is_level else (100.0, "%")
     asked = goal["goal"]
     if isinstance(asked, list):
-        words = f"goal {scale * asked[0]:g} to {scale * asked[1]:g}"
+        words = f"goal {scale * asked[0]:g} to {scale * asked[1]:g} {unit}"
     else:
-        words = f"goal {scale * asked:g} %"
+        words = f"goal {scale * asked:g} {unit}"
     outcome = "reached" if goal["reached"] else "not reached"
     if not goal["certain"]:
         outcome += ", but not beyond doubt"
@@ -242,7 +243,7 @@ def training_curves(report: Any, results: Any) -> None:
 # ---- pictures ------------------------------------------------------------------------------------
 
 
-def at_height(frames: Frames, height: int) -> Frames:
+def at_height(frames: Frames, height: int) -> Picture:
     """At least so high and not blurred if it was smaller, else exactly so high."""
     if frames.shape[1] <= height:
         return canvas.enlarge(frames, height)
@@ -250,7 +251,7 @@ def at_height(frames: Frames, height: int) -> Frames:
     return canvas.resize_clip(frames, (height, width))
 
 
-def side_by_side(films: Mapping[str, Frames], height: int) -> Frames:
+def side_by_side(films: Mapping[str, Frames], height: int) -> Picture:
     """Videos of one scene under their labels."""
     accents = {"sample": canvas.THEME.prediction, "truth": canvas.THEME.truth}
     length = min(len(frames) for frames in films.values())
@@ -302,7 +303,7 @@ def sheet(
     *,
     height: int = 144,
     columns: int = 6,
-) -> Frames:
+) -> Picture:
     """Many videos at once, each above its caption; with `marks` a dot tells right from wrong."""
     return sheets.moving_sheet(
         [at_height(video, height) for video in videos],

@@ -36,7 +36,8 @@ class FinetuneSystem(System):
     def __init__(self, config: Any):
         self.config = config
         if "evaluate" in config:  # older runs have none
-            check_judge(config.evaluate.judge, self._has_model())
+            evaluate = config.evaluate
+            check_judge(evaluate.judge, evaluate.goals.to_dict(), self._has_model())
 
     def method(self, stage: str) -> Method:
         """The method of a stage: `method` is finetune or encode."""
