@@ -14,10 +14,12 @@ from jax.typing import DTypeLike
 
 from tavid_jax.models.cogvideox.transformer import CogVideoX
 from tavid_jax.models.layers.attention import IMPLEMENTATIONS
+from tavid_jax.models.layers.lora import LoraRule
 from tavid_jax.models.text.sharding import SHARDING as TEXT_SHARDING
 from tavid_jax.models.text.t5 import T5Encoder
 from tavid_jax.models.text.tokenizer import Tokenizer
 from tavid_jax.models.vision.clip import CLIPVision
+from tavid_jax.models.wan.experts import HIGH_NOISE, LOW_NOISE
 from tavid_jax.models.wan.transformer import Wan
 from tavid_jax.parallel.mesh import make_mesh
 from tavid_jax.parallel.sharding import PathTable
@@ -39,10 +41,13 @@ from tavid_jax.pipelines.pipeline import Pipeline
 from tavid_jax.pipelines.recipe import Recipe
 from tavid_jax.pipelines.settings import Published
 from tavid_jax.weights import PRESETS, WeightsError, load_lora
+from tavid_jax.weights.peft import components
 
 # Fields that tell nothing about what is computed here: Wan reads no features of the image tower,
 # so checkpoints with and without their projection are the same to it.
 UNREAD = {IMAGE: ("feature_dim",)}
+# What the adapters of two experts are called in a pipeline's file.
+EXPERT_COMPONENTS = {HIGH_NOISE: TRANSFORMER, LOW_NOISE: f"{TRANSFORMER}_2"}
 __all__ = ["find", "open_encoders", "open_pipeline"]
 
 
@@ -67,7 +72,8 @@ def open_pipeline(
       path: folder of the whole checkpoint, in diffusers' or the original layout, or
         `hf:owner/name`. Its parts may also be imported ones (`python -m tavid_jax.weights import`).
       parts: {part: path} of parts that lie elsewhere, see `folder.PARTS`.
-      lora: adapters of the transformer, any form that `weights.load_lora` reads.
+      lora: adapters of the transformer, any form that `weights.load_lora` reads; of two experts
+        a file may hold both or one.
       dtype: of the transformer and the encoders; default: bfloat16, on a CPU float32, or what
         the model's card says. The autoencoder computes in float32.
       memory: see `Memory`; default: `Memory()`.
@@ -277,10 +283,30 @@ def _check_experts(published: Published, transformer: Part, source: str) -> None
 def _adapt(transformer: Part, source: str | Path) -> None:
     """Plugs adapters into the transformer, beside its weights."""
     opened = transformer.opened
-    if "experts" in opened.name:
-        raise WeightsError(f"{source}: adapters for one of two experts are not supported here")
-    kind = "cogvideox" if opened.name == "cogvideox" else "wan"
-    adapters, rules = load_lora(source, kind, opened.config)
     module: Any = transformer.module
+    if "experts" not in opened.name:
+        kind = "cogvideox" if opened.name == "cogvideox" else "wan"
+        adapters, rules = load_lora(source, kind, opened.config)
+        transformer.added = {"lora": adapters}
+    else:
+        transformer.added, rules = _of_experts(source, opened.config)
     transformer.module = module.clone(lora=rules)
-    transformer.added = {"lora": adapters}
+
+
+def _of_experts(
+    source: str | Path, config: Any
+) -> tuple[dict[str, dict[str, Any]], tuple[LoraRule, ...]]:
+    """What is added to each of two experts, and the rules of both: one program runs them."""
+    loaded = {
+        expert: load_lora(source, "wan", config, component=component)
+        for expert, component in EXPERT_COMPONENTS.items()
+        if component in components(source)
+    }
+    (first, rules), *others = loaded.values()
+    if any(other != rules for _, other in others):
+        raise WeightsError(
+            f"{source}: the adapters of the two experts differ in ranks, scales or layers; open "
+            "a file of equal ones"
+        )
+    none = jax.tree.map(jnp.zeros_like, first)  # for an expert that has no adapters
+    return {e: {"lora": loaded[e][0] if e in loaded else none} for e in EXPERT_COMPONENTS}, rules

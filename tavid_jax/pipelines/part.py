@@ -45,7 +45,8 @@ class Part:
       keep: see `Memory.keep`.
       int8: whether large matrices are kept in 8 bits.
       on_cpu: whether it lives on the host's CPU.
-      added: parameters besides the checkpoint's (low-rank adapters).
+      added: parameters besides the checkpoint's (low-rank adapters); where there are two experts,
+        {expert: parameters}.
     """
 
     name: str
@@ -111,7 +112,8 @@ class Part:
         if only and not leaves:
             raise WeightsError(f"{self.opened.origin} holds no {only}")
         params = nest({path: self._read(path, leaf, place) for path, leaf in leaves.items()})
-        params |= jax.tree.map(jnp.asarray, self.added)
+        added = self.added.get(only, {}) if only else self.added
+        params |= jax.tree.map(jnp.asarray, added)
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
         seconds = time.perf_counter() - started
         what = f"{self.name} {only}".strip()

@@ -23,6 +23,7 @@ from tavid_jax.models.layers.lora import LoraRule
 from tavid_jax.models.layers.space_to_depth import SpaceToDepthConfig
 from tavid_jax.models.text.config import T5Config
 from tavid_jax.models.wan.config import WanConfig
+from tavid_jax.models.wan.experts import LOW_NOISE
 from tavid_jax.models.wan.vae.config import WanVAEConfig
 from tavid_jax.pipelines.card import ADAPTERS, Card, has_card, write_card
 from tavid_jax.pipelines.folder import TEXT, TOKENIZER, TRANSFORMER, VAE
@@ -46,11 +47,15 @@ class Model(NamedTuple):
 
 
 class Adapters(NamedTuple):
-    """Low-rank adapters of a transformer of this config: the subtree `lora`, and its rules."""
+    """Low-rank adapters of a transformer of this config: the subtree `lora`, and its rules.
+
+    `expert`: of two transformers, the one that they are of: "high_noise" or "low_noise".
+    """
 
     config: Any
     params: Mapping[str, Any]
     rules: Sequence[LoraRule]
+    expert: str = ""
 
 
 def save_pipeline(
@@ -88,8 +93,9 @@ def save_pipeline(
             _save_model(part / name, model, card.stored)
         if adapters is not None:
             kind = "cogvideox" if isinstance(adapters.config, CogVideoXConfig) else "wan"
-            path = part / ADAPTERS
-            save_lora(adapters.params, adapters.rules, path, kind, adapters.config)
+            component = f"{TRANSFORMER}_2" if adapters.expert == LOW_NOISE else TRANSFORMER
+            how = dict(name=kind, config=adapters.config, component=component)
+            save_lora(adapters.params, adapters.rules, part / ADAPTERS, **how)
         if tokenizer is not None:
             _copy_tokenizer(Path(tokenizer), part / TOKENIZER)
         card = write_card(part, card)

@@ -1,5 +1,6 @@
 """Parameters from outside: read one at a time, never initialised, remembered by a fingerprint."""
 
+import weakref
 from pathlib import Path
 
 import jax
@@ -12,7 +13,7 @@ from tavid_jax.engine.checkpoint import CheckpointError
 from tavid_jax.engine.placement import InitError, fresh, initialise
 from tavid_jax.parallel.mesh import make_mesh
 from tests.engine import toy
-from tests.engine.outside import Pretrained, published
+from tests.engine.outside import Leaf, Pretrained, published
 
 LAYERS = "net/layers/kernel"
 
@@ -39,6 +40,20 @@ def test_outside_comes_before_init_and_earlier_stages_before_outside():
     assert params["net/layers/bias"].shape == (2, toy.DIM)
     # Each is read once, and not what a stage provides.
     assert sorted(method.log) == sorted(set(values) - {"stats/mean"})
+
+
+def test_one_parameter_is_in_the_hosts_memory_at_a_time(monkeypatch: pytest.MonkeyPatch):
+    held: list[weakref.ref] = []
+
+    def read(leaf: Leaf) -> np.ndarray:
+        assert not [ref for ref in held if ref() is not None], f"before {leaf.path}"
+        array = leaf.values.copy()
+        held.append(weakref.ref(array))
+        return array
+
+    monkeypatch.setattr(Leaf, "read", read)
+    start(Pretrained())
+    assert len(held) == len(published())
 
 
 def test_the_program_holds_no_initialisation_of_what_is_replaced():

@@ -56,7 +56,8 @@ def _save(
 ) -> None:
     params = results.params(*config.stages[stage].init_from, stage)
     tokenizer = _tokenizer(config) if method.trains_text else None
-    parts, adapters = _trained(method, params)
+    model = settings.model_of(config, config.stages[stage])
+    parts, adapters = _trained(method, params, model.get("expert", ""))
     save_pipeline(folder, card, parts, adapters=adapters, tokenizer=tokenizer)
     logging.info("the trained model is in %s", folder)
 
@@ -75,12 +76,16 @@ def _is_there(folder: Path, card: Card) -> bool:
     return there.to_json() == dataclasses.replace(card, trained=trained, **keep).to_json()
 
 
-def _trained(method: Finetune, params: Params) -> tuple[dict[str, Model], Adapters | None]:
+def _trained(
+    method: Finetune, params: Params, expert: str
+) -> tuple[dict[str, Model], Adapters | None]:
     model, adapters, parts = method.backbone.model, None, {}
     weights = dict(params[BACKBONE])
     lora = weights.pop("lora", None)
     if model.lora:
-        adapters = Adapters(model.config, lora, model.lora)
+        # Those of an earlier stage with other rules are no part of what was trained.
+        mine = {rule.name: lora[rule.name] for rule in model.lora}
+        adapters = Adapters(model.config, mine, model.lora, expert)
     else:
         parts[TRANSFORMER] = Model(model.config, weights)
     if method.trains_text:
