@@ -156,7 +156,8 @@ def _judged(
     pages.headline(report, goals, len(test.clips))
     report.section("What is right")
     by_objects = evaluate.judge == judging.OBJECTS
-    (pages.share_table if by_objects else pages.touch_table)(report, tables)
+    for table in tables.values():
+        (pages.share_table if by_objects else pages.touch_table)(report, table)
     if pages.BASE in models:
         pages.comparison(report, tables, COMPARED[evaluate.judge])
     for trial in trials.values():

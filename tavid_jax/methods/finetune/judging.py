@@ -25,11 +25,12 @@ MEASURED = {
     OBJECTS: ATTRIBUTES,
     CONTACT: (*TOUCHES, *CHOICES, "actor", "clean", "first_frame"),
 }
+ORDER = (*MEASURED[OBJECTS], *MEASURED[CONTACT])
 # Silhouettes by which actor and targets are asked for; only whether they are seen is read.
 ACTOR, AIM = "disc", "box"
-# The actor's area in the last frame, as a share of that in the given image. True clips: 0.84 to
-# 1.17; an actor that is drawn twice: about 2.
-WHOLE = (0.6, 1.4)
+# Area of the actor in the last frame, as a multiple of that in the given image. True clips: 0.84 to
+# 1.17; a box in front of it takes a part; an actor that is drawn twice: about 2.
+ONCE = (0.25, 1.5)
 _LEVELS = 255.0
 
 Frames = UInt8[np.ndarray, "T H W 3"]
@@ -114,17 +115,17 @@ def _contact(video: Frames, clip: Clip) -> Judged:
     """Which box is touched in the last frame, and whether the first frame is the given one.
 
     A touch counts in a video that shows the actor and the boxes, and little else: in noise there
-    is a spot of every colour near everything. The actor must also be as large in the end as in the
-    given image: one that is drawn at both boxes would seem to touch the nearer one. Nothing in
-    image or caption tells the target from its look-alike, so of the touches of a model that has
-    learned both, about half are the true clip's.
+    is a spot of every colour near everything. The actor must also not have grown: one that is drawn
+    at both boxes would seem to touch the nearer one. Nothing in image or caption tells the target
+    from its look-alike, so of the touches of a model that has learned both, about half are the true
+    clip's.
     """
     facts = judge.contact_facts(clip)
     cast = [(facts.actor, ACTOR, ""), (facts.aim, AIM, "")]
     shown = judge.judge_objects(video, cast, silhouettes=(ACTOR, AIM))
     end, start = (judge.covered(v, facts.actor)[0] for v in (video[-1:], clip.video[:1]))
-    is_whole = WHOLE[0] * start <= end <= WHOLE[1] * start
-    is_scene = all(shown.colour) and shown.clean and is_whole
+    is_once = ONCE[0] * start <= end <= ONCE[1] * start
+    is_scene = all(shown.colour) and shown.clean and is_once
     touched = judge.judge_contact(video, facts.actor, facts.positions) if is_scene else -1
     is_target = touched == facts.target
     values = {
@@ -132,7 +133,7 @@ def _contact(video: Frames, clip: Clip) -> Judged:
         "target": float(is_target),
         "lookalike": float(touched >= 0 and not is_target),
         "none": float(touched < 0),
-        "actor": float(shown.colour[0] and is_whole),
+        "actor": float(shown.colour[0] and is_once),
         "clean": float(shown.clean),
         "first_frame": math.sqrt(judge.first_frame_error(video, clip.video[0])) / 2.0 * _LEVELS,
         **dict.fromkeys(CHOICES, math.nan),
@@ -247,7 +248,7 @@ def reached(measured: Mapping[str, Any], goals: Mapping[str, Any]) -> list[dict[
             **_reached(measured.get(group, {}).get(name, nothing), goals[group][name]),
         }
         for group in GROUPS
-        for name in goals.get(group, {})
+        for name in sorted(goals.get(group, {}), key=ORDER.index)
     ]
 
 

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from tavid_jax.methods.finetune.judging import ALL, ATTRIBUTES, CHOICES, ONE, TOUCHES, TWO, Judged
+from tavid_jax.methods.finetune.judging import (
+    ALL,
+    ATTRIBUTES,
+    CHOICES,
+    CONTACT,
+    MEASURED,
+    ONE,
+    TWO,
+    Judged,
+)
 from tavid_jax.viz import canvas, curves, media, panels, sheets
 
 Frames = UInt8[np.ndarray, "T H W 3"]
@@ -18,8 +27,8 @@ SAMPLE, BASE, TRUTH, STILL = "sample", "base", "truth", "still"
 MODELS = {
     SAMPLE: "samples",
     BASE: "the base alone",
-    TRUTH: "true clips (the judge itself)",
-    STILL: "the image, standing still",
+    TRUTH: "true clips: the judge",
+    STILL: "the image, repeated",
 }
 WORDS = {
     "colour": "colour",
@@ -31,7 +40,7 @@ WORDS = {
     "target": "the true clip's target touched",
     "lookalike": "its look-alike touched",
     "none": "nothing touched",
-    "actor": "the actor is whole",
+    "actor": "the actor is there, once",
     "first_frame": "error of the first frame",
     "balance": "the true clip's target",
     "left": "the left one",
@@ -90,70 +99,56 @@ def _goal_card(goal: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def share_table(report: Any, trials: Mapping[str, Mapping[str, Any]]) -> None:
+def share_table(report: Any, trial: Mapping[str, Any]) -> None:
     """Shares right of everything that was judged by objects, side by side.
 
     Args:
-      trials: set -> {"title", model: {group: {attribute: measure}}}.
+      trial: {"title", model: {group: {name: measure}}}.
     """
-    groups = [g for g in (ONE, TWO, ALL) if any(g in t[m] for t in trials.values() for m in _of(t))]
     wanted = [(ONE, "colour"), (TWO, "colour"), (ALL, "motion"), (ALL, "shape")]
-    wanted = [w for w in wanted if w[0] in groups] + [(ALL, "clean"), (ALL, "all")]
-    columns = [
-        dict(name=WORDS[name], unit=f"%, {GROUPS[group]}", better="higher", digits=1)
-        for group, name in wanted
-    ]
-    rows, truths = [], []
-    for trial in trials.values():
-        for model in _of(trial):
-            label = f"{MODELS[model]}: {trial['title'].lower()}"
-            truths += [label] if model == TRUTH else []
-            cells = [_cell(trial[model].get(g, {}).get(name), 100.0) for g, name in wanted]
-            rows.append([label, *cells])
-    report.table(
-        "What is right",
-        ["videos", *columns],
+    wanted += [(ALL, "clean"), (ALL, "all")]
+    rows = [(goal_words(*place), *place) for place in wanted if place[0] in trial[TRUTH]]
+    _result_table(
+        report,
+        trial,
         rows,
         "Percent of scenes in which every object is right, with 95 % bootstrap intervals over "
         "scenes; an interval without width says that all scenes agreed, not that the share is "
         "certain. A model that ignores a word scores *below* chance on triples of colour, "
         "silhouette and motion that it has never seen.",
-        highlight=[row[0] for row in rows if row[0].startswith(MODELS[SAMPLE])],
-        reference=truths,
     )
 
 
-def touch_table(report: Any, trials: Mapping[str, Mapping[str, Any]]) -> None:
+def touch_table(report: Any, trial: Mapping[str, Any]) -> None:
     """What is touched, which of the two, and whether the given picture was kept."""
-    names = (*TOUCHES, *CHOICES, "actor", "clean")
-    columns = [
-        dict(name=f"of these: {WORDS[n]}" if n in CHOICES else WORDS[n], unit="%", digits=1)
-        for n in names
-    ]
-    columns.append(dict(name=WORDS["first_frame"], unit=_LEVEL_UNIT, digits=2))
-    rows = []
-    for trial in trials.values():
-        for model in _of(trial):
-            found = trial[model][ALL]
-            cells = [_cell(found[name], 100.0) for name in names]
-            rows.append([f"{MODELS[model]}: {trial['title'].lower()}", *cells])
-            rows[-1].append(_cell(found["first_frame"], 1.0))
-    report.table(
-        "What the actor touches",
-        ["videos", *columns],
+    rows = [(goal_words(ALL, name), ALL, name) for name in MEASURED[CONTACT]]
+    _result_table(
+        report,
+        trial,
         rows,
         "Percent of scenes, with 95 % bootstrap intervals over scenes. A touch counts where the "
-        "boxes are seen, one actor of the right size, and little else. Neither image nor caption "
-        "tells which of the two look-alikes is meant: a model of what may happen touches each "
-        "about equally often. The error of the first frame is the root mean square against the "
-        "given image; a video that copies the image has none, and touches nothing.",
-        highlight=[row[0] for row in rows if row[0].startswith(MODELS[SAMPLE])],
-        reference=[row[0] for row in rows if not row[0].startswith((MODELS[SAMPLE], MODELS[BASE]))],
+        "boxes are seen, one actor, and little else. Neither image nor caption tells which of the "
+        "two look-alikes is meant: a model of what may happen touches each about equally often. "
+        "The error of the first frame is the root mean square against the given image; a video "
+        "that copies the image has none, and touches nothing.",
     )
 
 
-def _of(trial: Mapping[str, Any]) -> list[str]:
-    return [model for model in MODELS if model in trial]
+def _result_table(
+    report: Any, trial: Mapping[str, Any], rows: Sequence[tuple[str, str, str]], note: str
+) -> None:
+    models = [model for model in MODELS if model in trial]
+    cells = []
+    for label, group, name in rows:
+        found = [trial[model][group][name] for model in models]
+        scale, unit = (1.0, f", {_LEVEL_UNIT}") if name == "first_frame" else (100.0, "")
+        cells.append([label + unit, *(_cell(one, scale) for one in found)])
+    report.table(
+        f"{trial['title']}: {trial['scenes']} scenes",
+        ["what", *(dict(name=MODELS[model], unit="%", digits=1) for model in models)],
+        cells,
+        note,
+    )
 
 
 def _cell(found: Mapping[str, Any] | None, scale: float) -> Any:

@@ -127,11 +127,11 @@ def _there_and_back(method: Finetune, coder: dict[str, Any], video: pages.Frames
 
 def _encoded(method: Finetune, coder: dict[str, Any], video: pages.Frames) -> jax.Array:
     pixels = jnp.asarray(video, jnp.float32)[None] / 127.5 - 1.0
-    return jax.jit(method.encode_video)(coder, {"video": pixels}, None)["video"]
+    return jax.jit(method.encode_video)(coder, {"video": pixels}, jax.random.key(0))["video"]
 
 
 def _decoded(method: Finetune, coder: dict[str, Any], latents: jax.Array) -> pages.Frames:
-    pixels = jax.jit(method.decode_video)(coder, {"video": latents}, None)["video"][0]
+    pixels = jax.jit(method.decode_video)(coder, {"video": latents}, jax.random.key(0))["video"][0]
     return np.asarray(jnp.clip(jnp.round((pixels + 1.0) * 127.5), 0, 255), np.uint8)
 
 

@@ -66,26 +66,30 @@ def test_shares_stand_beside_those_of_true_clips_and_of_the_base():
         attributes = dict.fromkeys(judging.ATTRIBUTES, measured(0.5, 0.4, 0.6))
         return {"one": {"colour": measured(colour, 0.1, 0.9)}, "all": attributes}
 
-    trial = {"title": "New captions", "sample": model(0.25), "base": model(0.125)}
+    trial = {"title": "New captions", "scenes": 200}
+    trial |= {"sample": model(0.25), "base": model(0.125), "truth": model(1.0)}
     report = Report("a")
-    pages.share_table(report, {"test": trial | {"truth": model(1.0)}})
+    pages.share_table(report, trial)
     words = plain(report)
-    assert "samples: new captions 25.0 [10.0, 90.0] 50.0 [40.0, 60.0]" in words
-    assert "the base alone: new captions 12.5" in words
-    assert "true clips (the judge itself): new captions 100.0" in words
+    assert "New captions: 200 scenes" in words
+    assert "samples % the base alone % true clips: the judge %" in words
+    ends = "[10.0, 90.0]"
+    assert f"colour, one object 25.0 {ends} 12.5 {ends} 100.0 {ends}" in words
+    assert "motion " + "50.0 [40.0, 60.0] " * 3 in words
     assert "two objects" not in words  # there are none
 
 
 def test_touches():
-    names = (*judging.TOUCHES, *judging.CHOICES, "actor", "clean", "first_frame")
+    names = judging.MEASURED[judging.CONTACT]
     found = {name: measured(0.25, 0.2, 0.3) for name in names} | {"first_frame": measured(3.25)}
     still = found | {name: measured(float("nan"), scenes=0) for name in judging.CHOICES}
     report = Report("a")
-    trial = {"title": "Scenes", "sample": {"all": found}, "still": {"all": still}}
-    pages.touch_table(report, {"test": trial})
+    trial = {"title": "Scenes", "scenes": 8, "sample": {"all": found}, "still": {"all": still}}
+    pages.touch_table(report, trial)
     words = plain(report)
-    assert "samples: scenes " + "25.0 [20.0, 30.0] " * 9 + "3.25 [0.00, 1.00]" in words
-    assert "the image, standing still: scenes " + "25.0 [20.0, 30.0] " * 4 + "– – –" in words
+    assert "a target touched 25.0 [20.0, 30.0] 25.0 [20.0, 30.0]" in words
+    assert "of the touches: the left one 25.0 [20.0, 30.0] –" in words
+    assert "error of the first frame, 1/255 3.2 [0.0, 1.0] 3.2 [0.0, 1.0]" in words
 
 
 def test_the_change_against_the_base_in_words():
