@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
@@ -29,7 +30,10 @@ from tavid_jax.engine.workdir import config_hash, to_plain
 from tavid_jax.methods.registry import make_system
 from tavid_jax.pipelines.card import Card, read_card, told_steps
 from tavid_jax.pipelines.saving import copy_pipeline
-from tavid_jax.reproduce import command_of, first_losses
+from tavid_jax.reproduce import Curve, command_of, first_losses
+
+# Of mean losses that are trained again, relative.
+TOLERANCE = 0.02
 
 
 def pack(workdir: Path, folder: Path, judge: bool = False) -> Card:
@@ -92,14 +96,29 @@ def _quality(workdir: Path, card: Card) -> dict[str, Any]:
     return found | ({"goals": metrics["goals"]} if "goals" in metrics else {})
 
 
-def _losses(config: Any, card: Card) -> tuple[tuple[int, float], ...]:
+def _losses(config: Any, card: Card) -> Curve:
     """Those that the run has logged step by step, otherwise those of its first steps again."""
     steps = told_steps(card.trained["steps"])
     if [step for step, _ in card.loss_curve] == list(range(1, steps + 1)):
         return card.loss_curve
     logging.info("the first %d steps are trained again, for their losses", steps)
     with tempfile.TemporaryDirectory() as folder:
-        return first_losses(config, steps, Path(folder))
+        losses = first_losses(config, steps, Path(folder))
+    _check_same(card.loss_curve, losses)
+    return losses
+
+
+def _check_same(logged: Curve, again: Curve) -> None:
+    """A run's records are means over the steps since the record before."""
+    before = 0
+    for step, mean in logged:
+        now = float(np.mean([loss for at, loss in again if before < at <= step]))
+        if not np.isclose(now, mean, rtol=TOLERANCE):
+            raise ValueError(
+                f"up to step {step} the run's loss is {mean:.4g}, trained again it is {now:.4g}: "
+                "the code or the data have changed since; train the run anew"
+            )
+        before = step
 
 
 def main(argv: Sequence[str] | None = None) -> int:

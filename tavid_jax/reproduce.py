@@ -21,6 +21,8 @@ from tavid_jax.engine.workdir import strip, to_plain
 from tavid_jax.methods.registry import make_system
 from tavid_jax.parallel.mesh import make_mesh
 
+# (step, loss), step by step.
+Curve = tuple[tuple[int, float], ...]
 _COMMAND = "python -m tavid_jax.main"
 
 
@@ -98,7 +100,7 @@ class _Beginning(Training):
             raise _Enough
 
 
-def first_losses(config: Any, steps: int, workdir: Path) -> tuple[tuple[int, float], ...]:
+def first_losses(config: Any, steps: int, workdir: Path) -> Curve:
     """(step, loss) of the first steps of a config's first stage, from 1 on.
 
     Args:

@@ -34,6 +34,11 @@ def write_metrics(run, content):
     (run / "report" / "metrics.json").write_text(json.dumps(content))
 
 
+def write_losses(run, losses):
+    lines = [json.dumps({"step": step, "loss": loss}) + "\n" for step, loss in losses.items()]
+    (run / "stages" / "finetune" / "metrics.jsonl").write_text("".join(lines))
+
+
 def test_a_card_has_it_all(run, tmp_path):
     card = pack.pack(run, tmp_path / "bases" / "my_base")
     assert card == read_card(tmp_path / "bases" / "my_base")
@@ -57,7 +62,7 @@ def test_the_command(run, tmp_path, capsys):
 
 
 def test_losses_that_were_not_logged_are_trained_again(run, tmp_path, monkeypatch):
-    (run / "stages" / "finetune" / "metrics.jsonl").write_text('{"step": 50, "loss": 0.1}\n')
+    write_losses(run, {2: 8.5, 50: 0.1})
     asked = []
 
     def first_losses(config, steps, folder):
@@ -68,6 +73,11 @@ def test_losses_that_were_not_logged_are_trained_again(run, tmp_path, monkeypatc
     card = pack.pack(run, tmp_path / "base")
     assert asked == [("tiny_wan", 3, True)]
     assert card.loss_curve == ((1, 9.0), (2, 8.0), (3, 7.0))
+    write_losses(run, {1: 9.0, 3: 6.9})
+    words = "up to step 3 the run's loss is 6.9, trained again it is 7.5: the code or the data"
+    with pytest.raises(ValueError, match=words):
+        pack.pack(run, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 BAD = {
