@@ -156,6 +156,11 @@ class Progress:
             logging.info("%s", line)
 
 
+def is_told(number: int, total: int) -> bool:
+    """Whether number 1 .. total of some things is worth a line: all of few, of many each tenth."""
+    return number * 10 // total > (number - 1) * 10 // total
+
+
 def duration(seconds: float) -> str:
     """Seconds for a reader: 42s, 3m05s, 2h04m."""
     if not np.isfinite(seconds):

@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from tavid_jax import __version__
 from tavid_jax.diffusion.schedulers.sampler import Sampler
-from tavid_jax.engine.telemetry import Progress
+from tavid_jax.engine.telemetry import Progress, is_told
 from tavid_jax.models.text.tokenizer import Tokenizer
 from tavid_jax.models.wan.experts import HIGH_NOISE, LOW_NOISE
 from tavid_jax.pipelines.backbones import Backbone, CogVideoXBackbone, Geometry, WanBackbone
@@ -150,7 +150,8 @@ class Pipeline:
                 # Not around the yield: it would be the caller's mesh too.
                 with self._on_mesh():
                     frames = to_bytes(self._autoencoding.decode(params, task.latents))
-                logging.info("decode %d/%d: %s", number, len(tasks), task.name)
+                if is_told(number, len(tasks)):
+                    logging.info("decode %d/%d: %s", number, len(tasks), task.name)
                 made_by = self._provenance(task)
                 yield Video(frames, task.sampling.fps, task.name, made_by, task.latents)
                 task.latents = None
@@ -257,7 +258,8 @@ class Pipeline:
         with self.parts[VAE].hold(self.mesh) as params:
             for number, task in enumerate(with_images, 1):
                 self._encode_image(params, task)
-                logging.info("encode image %d/%d: %s", number, len(with_images), task.name)
+                if is_told(number, len(with_images)):
+                    logging.info("encode image %d/%d: %s", number, len(with_images), task.name)
 
     def _encode_texts(self, tasks: list[_Task]) -> None:
         wanted = [(task.job.prompt, self._negative(task)) for task in tasks]

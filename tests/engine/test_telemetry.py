@@ -120,3 +120,12 @@ def test_progress_line(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptur
 )
 def test_duration(seconds: float, text: str):
     assert telemetry.duration(seconds) == text
+
+
+def test_few_things_are_all_told_many_by_tenths():
+    def told(total):
+        return [n for n in range(1, total + 1) if telemetry.is_told(n, total)]
+
+    assert told(1) == [1] and told(7) == [1, 2, 3, 4, 5, 6, 7]
+    assert told(200) == list(range(20, 201, 20))
+    assert told(23)[-1] == 23 and len(told(23)) == 10
