@@ -71,7 +71,7 @@ def test_shares_stand_beside_those_of_true_clips_and_of_the_base():
     report = Report("a")
     pages.share_table(report, trial)
     words = plain(report)
-    assert "New captions: 200 scenes" in words
+    assert "New captions (200)" in words
     assert "samples % the base alone % true clips: the judge %" in words
     ends = "[10.0, 90.0]"
     assert f"colour, one object 25.0 {ends} 12.5 {ends} 100.0 {ends}" in words
