@@ -238,6 +238,7 @@ def common(preset: str, backbone: str) -> ConfigDict:
         changes=ConfigDict(),  # fields of the text encoder's published config to replace
         train=False,  # whether it learns with the backbone
     )
+    config.image = dict(changes=ConfigDict())  # the same of Wan 2.1 image-to-video's image tower
     config.autoencoder = dict(
         name="",  # "" = the backbone's; "space-to-depth" = pixels as they are
         changes=ConfigDict(),
@@ -248,7 +249,7 @@ def common(preset: str, backbone: str) -> ConfigDict:
         text_dropout=0.0,  # share of examples with the empty caption
         image_dropout=0.0,  # CogVideoX image-to-video: share without their image
         image_noise=False,  # and whether the image is blurred by noise of random strength
-        posterior="mode",  # how raw clips become latents: mode | sample
+        posterior="mode",  # how clips become latents: mode | sample | moments (drawn every step)
     )
     config.sampling = dict(
         prompts="",  # texts with semicolons between, one video each; "" = see jobs

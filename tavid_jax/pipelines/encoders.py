@@ -8,7 +8,7 @@ import functools
 import hashlib
 import itertools
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +95,6 @@ class Encoders:
         r = self.recipe
         return self.requirements() | {
             "model": self.published.backbone,
-            "posterior": r.posterior,
-            "image_noise": r.image_noise,
             "seed": self.seed,
             "stored": self.stored,
             "dtype": jnp.dtype(self.parts[TEXT].dtype).name,
@@ -107,16 +105,8 @@ class Encoders:
 
     def requirements(self) -> dict[str, Any]:
         """The facts without which examples made elsewhere are of no use to this model."""
-        geometry = self.recipe.backbone.geometry
         marks = {name: part.opened.fingerprint() for name, part in self.parts.items()}
-        return {
-            "format": FORMAT,
-            "size_hw": list(geometry.size_hw),
-            "frames": geometry.frames,
-            "arrays": {
-                name: {"shape": list(one.shape), "dtype": jnp.dtype(one.dtype).name}
-                for name, one in self._arrays.items()
-            },
+        return requirements(self.recipe, self._arrays) | {
             "encoders": marks | {TOKENIZER: self.tokenizer_mark},
         }
 
@@ -233,6 +223,27 @@ class Encoders:
 
     def _on_mesh(self) -> Any:
         return contextlib.nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)
+
+
+def requirements(recipe: Recipe, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """What examples must agree on with a recipe, whoever made them.
+
+    Args:
+      recipe: how pixels become latents.
+      arrays: what an example holds, anything with a shape and a dtype.
+    """
+    geometry = recipe.backbone.geometry
+    return {
+        "format": FORMAT,
+        "size_hw": list(geometry.size_hw),
+        "frames": geometry.frames,
+        "posterior": recipe.posterior,
+        "image_noise": recipe.image_noise,
+        "arrays": {
+            name: {"shape": list(one.shape), "dtype": jnp.dtype(one.dtype).name}
+            for name, one in arrays.items()
+        },
+    }
 
 
 def tokenizer_mark(path: str | Path) -> str:

@@ -51,6 +51,17 @@ def locate(source: str | Path, parts: Sequence[str]) -> dict[str, str]:
     return alone | (find_parts(source, rest) if rest else {})
 
 
+def is_here(source: str | Path, parts: Sequence[str]) -> bool:
+    """Whether these parts of a checkpoint lie on this machine; nothing is downloaded for it."""
+    if resolve_checkpoint(source).startswith(HUB):
+        return False
+    try:
+        locate(source, parts)
+    except WeightsError:
+        return False
+    return True
+
+
 def open_trained(source: str | Path, parts: Sequence[str]) -> dict[str, Opened]:
     """The models of a checkpoint, by part; nothing of them is read.
 

@@ -21,8 +21,9 @@ from tavid_jax.models.layers.tiling import Tiles
 from tavid_jax.pipelines.backbones import MASK_CHANNELS, Backbone, CogVideoXBackbone
 
 SAMPLE, MODE, MOMENTS = POSTERIORS = ("sample", "mode", "moments")
-# Entries that hold the posterior's standard deviation beside those that hold its mean.
-STD = "_std"
+# What is drawn from a posterior, and the ending of the entry that holds its standard deviation
+# beside that which holds its mean.
+DRAWN, STD = ("video", "image"), "_std"
 # Of the logarithm of the noise on a first frame, in pixels of [-1, 1]: mean and spread.
 IMAGE_NOISE = (-3.0, 0.5)
 # What a clip's key is folded with, for each use of randomness.
@@ -135,7 +136,7 @@ def drawn(batch: Arrays, keys: Key[Array, " B"], copies: int = 0) -> Arrays:
       copies: frames before the first one that are copies of it.
     """
     out = {name: x for name, x in batch.items() if not name.endswith(STD)}
-    for use, name in ((_VIDEO, "video"), (_IMAGE, "image")):
+    for use, name in zip((_VIDEO, _IMAGE), DRAWN, strict=True):
         if name + STD not in batch:
             continue
         noise = per_clip_normal(_folded(keys, use), out[name].shape[1:])

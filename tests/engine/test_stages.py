@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
     ("path", "value", "message"),
     [
         ("order", ("stats", "flow"), "order names stage 'flow'; stages has .*'fit', 'stats'"),
-        ("stages.fit.kind", "tune", "stages.fit.kind 'tune' is none of .*'compute', 'encode', 'train'"),
+        ("stages.fit.kind", "tune", "stages.fit.kind 'tune' is none of .*'encode', 'train'"),
         ("order", ("fit", "stats"), "stage 'fit' needs 'stats', which does not come before it"),
         ("stages.fit.cached_by", ("later",), "stage 'fit' needs 'later'"),
         ("stages.fit.micro_batches", 3, "batch_size 8 is not a multiple of its micro_batches 3"),

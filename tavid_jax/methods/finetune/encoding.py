@@ -5,47 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from tavid_jax.data.clip import Clip
 from tavid_jax.engine.method import EncodeMethod
-from tavid_jax.methods.finetune.method import Conditioning
-from tavid_jax.pipelines.backbones import Backbone
-from tavid_jax.pipelines.encoders import FORMAT, Encoders
+from tavid_jax.methods.finetune.method import Finetune
+from tavid_jax.methods.finetune.settings import published_of
+from tavid_jax.pipelines.encoders import Encoders, requirements
+from tavid_jax.pipelines.folder import IMAGE, TEXT, TOKENIZER, VAE
 from tavid_jax.pipelines.memory import Memory
 from tavid_jax.pipelines.opening import open_encoders
+from tavid_jax.pipelines.pretrained import is_here
 
 
 class Encode(EncodeMethod):
     """Makes the examples of a backbone, or judges those that were made before the run.
 
     Args:
-      backbone: what will be trained on them.
+      method: what will be trained on them.
       encoders: what makes them; None can only judge.
     """
 
-    def __init__(self, backbone: Backbone, encoders: Encoders | None):
-        self.backbone, self.encoders = backbone, encoders
+    def __init__(self, method: Finetune, encoders: Encoders | None):
+        self.method, self.encoders = method, encoders
 
     def facts(self) -> dict[str, Any]:
         """See `Encoders.facts`."""
         return self._working().facts()
 
     def requirements(self) -> dict[str, Any]:
-        """See `Encoders.requirements`; without encoders, what the backbone reads."""
+        """See `Encoders.requirements`; without encoders, what the method reads."""
         if self.encoders is not None:
             return self.encoders.requirements()
-        geometry = self.backbone.geometry
-        return {
-            "format": FORMAT,
-            "size_hw": list(geometry.size_hw),
-            "frames": geometry.frames,
-            "arrays": {
-                name: {"shape": list(one.shape), "dtype": jnp.dtype(one.dtype).name}
-                for name, one in self.backbone.spec().items()
-            },
-        }
+        return requirements(self.method.recipe, self.method.encoded_spec())
 
     def examples(self, captions: Sequence[str], clips: Iterator[Clip]) -> Iterator[dict[str, Any]]:
         """See `Encoders.examples`."""
@@ -61,38 +53,45 @@ class Encode(EncodeMethod):
         return self.encoders
 
 
-def encode_method(config: Any, stage: Any, backbone: Backbone, how: Conditioning) -> Encode:
+def encode_method(config: Any, stage: Any, method: Finetune) -> Encode:
     """The method of an encode stage.
 
     Args:
       config: of the run.
       stage: of the stage.
-      backbone: what will be trained.
-      how: posterior and image noise.
+      method: what will be trained on its examples.
 
     Raises:
       ValueError: nothing to encode, or nothing to encode it with; see `open_encoders`.
       WeightsError: see there.
     """
     _check_named(config)
-    if not config.checkpoint:
-        return Encode(backbone, None)
+    # Who has the examples may do without the encoders.
+    if config.cache and not _has_encoders(config):
+        return Encode(method, None)
     # Other sizes than the published ones were asked for by name.
-    published = not (config.text.changes or config.autoencoder.changes or config.model.changes)
+    changed = (config.model, config.text, config.autoencoder, config.get("image", {}))
     encoders = open_encoders(
         config.model.backbone,
         config.checkpoint,
-        backbone.geometry,
-        backbone=backbone,
-        posterior=how.posterior,
-        image_noise=how.image_noise,
+        method.backbone.geometry,
+        backbone=method.backbone,
+        posterior=method.recipe.posterior,
+        image_noise=method.recipe.image_noise,
         stored=stage.stored,
         seed=config.seed + stage.seed,
         memory=Memory(stage.keep, stage.encoders_on, config.autoencoder.tiles),
         per_device=stage.batch_size,
-        strict=published,
+        strict=not any(node.get("changes") for node in changed),
     )
-    return Encode(backbone, encoders)
+    return Encode(method, encoders)
+
+
+def _has_encoders(config: Any) -> bool:
+    """Whether they lie on this machine."""
+    tower = published_of(config.model).image_encoder
+    parts = [VAE, TEXT, TOKENIZER, *([IMAGE] if tower else [])]
+    return bool(config.checkpoint) and is_here(config.checkpoint, parts)
 
 
 def _check_named(config: Any) -> None:

@@ -13,24 +13,23 @@ from jaxtyping import Array, Float, Shaped
 
 from tavid_jax.data.clip import Clip, ClipError
 from tavid_jax.diffusion import losses
-from tavid_jax.diffusion.paths import over_time, per_clip_normal
+from tavid_jax.diffusion.paths import over_time
 from tavid_jax.engine.method import Arrays, Method, Params, Phase, Ratio, Spec, Stored
 from tavid_jax.methods.finetune.objectives import Objective
 from tavid_jax.methods.finetune.pretrained import Pretrained
+from tavid_jax.methods.finetune.tower import Tower
 from tavid_jax.methods.finetune.words import MASK, TOKENS, Words
 from tavid_jax.models.layers.autoencoder import VideoAutoencoder
-from tavid_jax.models.layers.posterior import Posterior
 from tavid_jax.models.layers.tiling import Tiles
 from tavid_jax.pipelines.autoencoders import sharding_of
-from tavid_jax.pipelines.backbones import Backbone, CogVideoXBackbone
+from tavid_jax.pipelines.backbones import Backbone
+from tavid_jax.pipelines.recipe import DRAWN, MOMENTS, POSTERIORS, STD, Recipe, drawn
 
 # Nodes of the parameter tree.
-BACKBONE, TEXT, CODER, NULL_TEXT = "backbone", "text_encoder", "autoencoder", "null_text"
+BACKBONE, TEXT, CODER, TOWER = "backbone", "text_encoder", "autoencoder", "image_encoder"
+NULL_TEXT = "null_text"
 # What a training step's keys are folded with, for each use besides noise and its level.
-TEXT_DROPOUT, IMAGE_DROPOUT, LATENT, IMAGE_LEVEL, IMAGE_NOISE, IMAGE_LATENT = range(2, 8)
-# The published trainers of CogVideoX image-to-video blur the image by noise of a random strength,
-# exp(N(mean, std)) in units of pixels in [-1, 1].
-NOISE_MEAN, NOISE_STD = -3.0, 0.5
+TEXT_DROPOUT, IMAGE_DROPOUT, LATENTS = range(2, 5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Conditioning:
       text_dropout: share of the examples that get the empty caption.
       image_dropout: share whose image latent is zero (CogVideoX image-to-video).
       image_noise: whether the image is blurred by noise before it is encoded (the same models).
-      posterior: "mode" or "sample": how raw clips become latents.
+      posterior: how clips become latents, see `Recipe`.
 
     Raises:
       ValueError: a value out of range.
@@ -56,8 +55,9 @@ class Conditioning:
         for name in ("text_dropout", "image_dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"learn.{name} {getattr(self, name)} must lie in [0, 1]")
-        if self.posterior not in ("mode", "sample"):
-            raise ValueError(f"learn.posterior {self.posterior!r} is none of mode, sample")
+        if self.posterior not in POSTERIORS:
+            known = ", ".join(POSTERIORS)
+            raise ValueError(f"learn.posterior {self.posterior!r} is none of {known}")
 
 
 class Finetune(Method):
@@ -73,6 +73,7 @@ class Finetune(Method):
       trains_text: whether the text encoder learns too.
       conditioning: dropouts and the like.
       outside: published weights to start from.
+      tower: the image tower, for clips and backbones that read its tokens.
     """
 
     def __init__(
@@ -85,11 +86,21 @@ class Finetune(Method):
         trains_text: bool = False,
         conditioning: Conditioning = Conditioning(),
         outside: Pretrained | None = None,
+        tower: Tower | None = None,
     ):
         self.backbone, self.objective = backbone, objective
         self.autoencoder, self.tiles = autoencoder, tiles
         self.words, self.trains_text = words, trains_text
         self.conditioning, self.outside = conditioning, outside or Pretrained()
+        self.tower = tower
+        self.recipe = Recipe(
+            backbone,
+            autoencoder,
+            conditioning.posterior,
+            conditioning.image_noise,
+            last_frame=tower is not None and tower.last_frame,
+            tiles=tiles,
+        )
         self.sharding = backbone.sharding
         adapts = bool(backbone.model.lora)
         trained = [f"{BACKBONE}/lora/.*" if adapts else f"{BACKBONE}/.*"]
@@ -129,57 +140,27 @@ class Finetune(Method):
         if self.trains_text:
             del spec["text"]
             spec |= self.words.spec()
+        if self.conditioning.posterior == MOMENTS:
+            spec |= {name + STD: spec[name] for name in DRAWN if name in spec}
         return spec
 
     def encode(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
         """Clips -> what a cache holds, by the frozen encoders."""
-        pixels = batch["video"].astype(jnp.float32) / 127.5 - 1.0
         tokens, mask = batch[TOKENS], batch[MASK]
         if self.conditioning.text_dropout:
             drop = self._drawn(rng, TEXT_DROPOUT, self.conditioning.text_dropout)
             tokens, mask = self.words.without(drop, tokens, mask)
-        encoded = {"video": self._latents(params, pixels, _folded(rng, LATENT))}
+        encoded = self.recipe(params.get(CODER, {}), batch["video"], _folded(rng, LATENTS))
+        spec = self.backbone.spec()
         if self.trains_text:
             encoded |= {TOKENS: tokens, MASK: mask}
         else:
-            encoded["text"] = self.words.features(params[TEXT], tokens, mask)
-        if isinstance(self.backbone, CogVideoXBackbone) and self.backbone.has_image:
-            encoded["image"] = self._image(params, pixels[:, :1], rng)
+            features = self.words.features(params[TEXT], tokens, mask)
+            encoded["text"] = features.astype(spec["text"].dtype)
+        if self.tower is not None:
+            shown = self.tower.tokens(params[TOWER], batch["video"])
+            encoded["clip"] = shown.astype(spec["clip"].dtype)
         return encoded
-
-    def _latents(
-        self, params: Params, pixels: Float[Array, "B T H W 3"], keys: jax.Array
-    ) -> Float[Array, "B F h w C"]:
-        latents = self.autoencoder.normalise(self._posterior(params, pixels, keys))
-        missing = self.backbone.spec()["video"].shape[0] - latents.shape[1]
-        # Where two latent frames are one token, the first one fills up.
-        return jnp.concatenate([*[latents[:, :1]] * missing, latents], axis=1)
-
-    def _posterior(
-        self, params: Params, pixels: Float[Array, "B T H W 3"], keys: jax.Array
-    ) -> Float[Array, "B F h w C"]:
-        """A latent in the autoencoder's own units."""
-        posterior: Posterior = self.autoencoder.apply(
-            {"params": params.get(CODER, {})},
-            pixels,
-            tiles=self.tiles,
-            method=type(self.autoencoder).encode,
-        )
-        if self.conditioning.posterior == "mode":
-            return posterior.mode()
-        return posterior.sample(per_clip_normal(keys, posterior.mean.shape[1:]))
-
-    def _image(
-        self, params: Params, first: Float[Array, "B 1 H W 3"], rng: jax.Array
-    ) -> Float[Array, "B h w C"]:
-        """The first frame as the latent that stands beside the noisy one."""
-        if self.conditioning.image_noise:
-            level = per_clip_normal(_folded(rng, IMAGE_LEVEL), ())
-            strength = over_time(jnp.exp(NOISE_MEAN + NOISE_STD * level), first.ndim)
-            noise = per_clip_normal(_folded(rng, IMAGE_NOISE), first.shape[1:])
-            first = first + strength * noise
-        latent = self._posterior(params, first, _folded(rng, IMAGE_LATENT))
-        return (latent * self.autoencoder.config.image_scale)[:, 0]
 
     # ---- what it starts from -----------------------------------------------------------------
 
@@ -203,10 +184,16 @@ class Finetune(Method):
             params[TEXT] = self.words.module.init(jax.random.fold_in(rng, 1), tokens)["params"]
             coder = self._init_coder(jax.random.fold_in(rng, 2))
             params |= {CODER: coder} if coder else {}
+            params |= {TOWER: self._init_tower(rng)} if self.tower else {}
         elif self.conditioning.text_dropout:
             text = self.backbone.spec()["text"]
             params[NULL_TEXT] = jnp.zeros(text.shape, text.dtype)
         return params
+
+    def _init_tower(self, rng: jax.Array) -> Params:
+        size = self.tower.module.config.image_size
+        picture = jnp.zeros((1, size, size, 3))
+        return self.tower.module.init(jax.random.fold_in(rng, 3), picture)["params"]
 
     def loss(
         self, params: Params, batch: Arrays, rng: jax.Array, step: jax.Array
@@ -216,6 +203,7 @@ class Finetune(Method):
         Latent frames that are given have no share in it.
         """
         del step
+        batch = drawn(batch, _folded(rng, LATENTS), self._copies)
         batch, video = self._conditions(params, batch, rng), batch["video"]
         noised = self.objective.noised(video, rng)
         state = self._with_given(noised.state, video)
@@ -225,6 +213,12 @@ class Finetune(Method):
         means = losses.clip_sums(squared) / squared[0].size
         ratio = losses.over_clips(noised.weight * means)
         return ratio, {"denoising": ratio}
+
+    @property
+    def _copies(self) -> int:
+        """Latent frames that fill the first patch: copies of the first one."""
+        frames = (self.backbone.geometry.frames - 1) // self.autoencoder.config.stride_t + 1
+        return self.backbone.spec()["video"].shape[0] - frames
 
     def _conditions(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
         """The batch with features for ids, and without the conditions that are dropped."""
@@ -249,9 +243,8 @@ class Finetune(Method):
         """One denoising step; the autoencoder's whole work on a video, either way."""
         geometry, latent = self.backbone.geometry, self.backbone.spec()["video"]
         pixels = Spec((geometry.frames, *geometry.size_hw, 3), np.float32, latent.axes)
-        # Latent frames that only fill the last patch are not decoded.
-        frames = (geometry.frames - 1) // self.autoencoder.config.stride_t + 1
-        latent = latent._replace(shape=(frames, *latent.shape[1:]))
+        # Latent frames that only fill a patch are not decoded.
+        latent = latent._replace(shape=(latent.shape[0] - self._copies, *latent.shape[1:]))
         sharding = sharding_of(self.autoencoder.config)
         return {
             "sample": Phase(self.sample_step, self.init, self.sample_spec(), self.sharding),

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from tavid_jax.methods.finetune.method import Conditioning
+from tavid_jax.methods.finetune.tower import Tower
 from tavid_jax.methods.finetune.words import Words
 from tavid_jax.models.layers.autoencoder import VideoAutoencoder
 from tavid_jax.models.layers.lora import LoraRule
@@ -17,6 +18,8 @@ from tavid_jax.models.layers.tiling import Tiles
 from tavid_jax.models.text.config import TEXT_PRESETS
 from tavid_jax.models.text.t5 import T5Encoder
 from tavid_jax.models.text.tokenizer import Tokenizer
+from tavid_jax.models.vision.clip import CLIPVision
+from tavid_jax.models.vision.config import VISION_PRESETS
 from tavid_jax.pipelines.autoencoders import PRESETS as AUTOENCODERS
 from tavid_jax.pipelines.autoencoders import make_autoencoder, tiles_of
 from tavid_jax.pipelines.backbones import Backbone, Geometry, make_backbone
@@ -79,8 +82,26 @@ def read_words(config: Any, tokenizer: Tokenizer) -> Words:
     sizes = TEXT_PRESETS[published.text_encoder]
     sizes = _replaced(sizes, "text.changes", config.text.changes)
     length = config.model.changes.get("text_length", _text_length(published.family))
-    module = T5Encoder(sizes, dtype=_dtype("model", config.model.dtype), scan=config.model.scan)
+    dtype = _dtype("model", config.model.dtype)
+    kept = jnp.float32 if config.text.train else dtype  # as of the backbone
+    module = T5Encoder(sizes, dtype, kept, config.model.scan)
     return Words(module, tokenizer, length, wan=published.family == "wan")
+
+
+def read_tower(config: Any) -> Tower | None:
+    """The published image tower, where the backbone reads its tokens.
+
+    Raises:
+      ValueError: an unknown field or dtype.
+    """
+    published = published_of(config.model)
+    if published.image_encoder is None:
+        return None
+    dtype = _dtype("model", config.model.dtype)
+    changes = config.get("image", {}).get("changes", {})  # older runs have none
+    sizes = _replaced(VISION_PRESETS[published.image_encoder], "image.changes", changes)
+    module = CLIPVision(sizes, dtype, dtype, config.model.scan)
+    return Tower(module, last_frame=published.backbone == "wan2.1-flf2v-14b")
 
 
 def read_backbone(model: Any, data: Any, autoencoder: VideoAutoencoder) -> Backbone:

@@ -9,7 +9,7 @@ from tavid_jax.engine.method import Method, Results, System
 from tavid_jax.methods.finetune import evaluation, settings
 from tavid_jax.methods.finetune.encoding import Encode, encode_method
 from tavid_jax.methods.finetune.judging import NONE, check_judge
-from tavid_jax.methods.finetune.method import CODER, TEXT, Finetune
+from tavid_jax.methods.finetune.method import CODER, TEXT, TOWER, Finetune
 from tavid_jax.methods.finetune.objectives import objective_of, read_flow
 from tavid_jax.methods.finetune.pages import BASE, SAMPLE
 from tavid_jax.methods.finetune.pretrained import (
@@ -20,14 +20,16 @@ from tavid_jax.methods.finetune.pretrained import (
 from tavid_jax.methods.finetune.preview import preview
 from tavid_jax.methods.finetune.samples import jobs_of, write_samples
 from tavid_jax.methods.finetune.saving import FOLDER, save_run
+from tavid_jax.methods.finetune.tower import Tower
 from tavid_jax.methods.finetune.words import Words
 from tavid_jax.models.layers.autoencoder import VideoAutoencoder
 from tavid_jax.models.layers.space_to_depth import SpaceToDepthConfig
 from tavid_jax.models.text.tokenizer import Tokenizer
 from tavid_jax.pipelines.backbones import Backbone
-from tavid_jax.pipelines.folder import TOKENIZER, find_parts
+from tavid_jax.pipelines.folder import TOKENIZER
 from tavid_jax.pipelines.opening import open_pipeline
 from tavid_jax.pipelines.pipeline import Pipeline
+from tavid_jax.pipelines.pretrained import locate
 
 
 class FinetuneSystem(System):
@@ -48,11 +50,13 @@ class FinetuneSystem(System):
         return made[options.method](options)
 
     def _encode(self, stage: Any) -> Encode:
-        coder, _ = settings.read_autoencoder(self.config)
         model = settings.model_of(self.config, stage)
+        coder, tiles = settings.read_autoencoder(self.config)
         backbone = settings.read_backbone(model, self.config.data, coder)
+        objective = objective_of(backbone, read_flow(model))
         how = settings.read_conditioning(self.config, stage)
-        return encode_method(self.config, stage, backbone, how)
+        trained = Finetune(backbone, objective, coder, tiles, conditioning=how)
+        return encode_method(self.config, stage, trained)
 
     def _finetune(self, stage: Any) -> Finetune:
         model = settings.model_of(self.config, stage)
@@ -60,6 +64,7 @@ class FinetuneSystem(System):
         backbone = settings.read_backbone(model, self.config.data, coder)
         reads_clips = stage.data not in stage.cached_by
         words = settings.read_words(self.config, self._tokenizer()) if reads_clips else None
+        tower = settings.read_tower(self.config) if reads_clips else None
         return Finetune(
             backbone,
             objective_of(backbone, read_flow(model)),
@@ -68,17 +73,25 @@ class FinetuneSystem(System):
             words,
             trains_text=self.config.text.train,
             conditioning=settings.read_conditioning(self.config, stage),
-            outside=self._outside(model, backbone, coder, words),
+            outside=self._outside(model, backbone, coder, words, tower),
+            tower=tower,
         )
 
     def _outside(
-        self, model: Any, backbone: Backbone, coder: VideoAutoencoder, words: Words | None
+        self,
+        model: Any,
+        backbone: Backbone,
+        coder: VideoAutoencoder,
+        words: Words | None,
+        tower: Tower | None,
     ) -> Pretrained:
         """The weights of the checkpoint that a method reads: its encoders only for clips."""
         checkpoint = self.config.checkpoint
         parts: dict[str, Any] = {} if words is None else {TEXT: words.module.config}
         if words is not None and not isinstance(coder.config, SpaceToDepthConfig):
             parts[CODER] = coder.config
+        if tower is not None:
+            parts[TOWER] = tower.module.config
         found = pretrained_backbone(checkpoint, model, backbone)
         return found | pretrained_parts(checkpoint, parts)
 
@@ -87,7 +100,7 @@ class FinetuneSystem(System):
         checkpoint = self.config.checkpoint
         if not checkpoint:
             return Tokenizer.captions()
-        return Tokenizer.open(find_parts(checkpoint, [TOKENIZER])[TOKENIZER])
+        return Tokenizer.open(locate(checkpoint, [TOKENIZER])[TOKENIZER])
 
     # ---- results ---------------------------------------------------------------------------------
 
