@@ -2,9 +2,8 @@
 
 Sources of the numbers: "script" is the public low-rank fine-tuning script for CogVideoX
 image-to-video that TAViD builds on, "FlexTraj" the released trainer of FlexTraj-Wan (a Wan 2.2
-5B). "Ours" marks what was chosen here. Sizes are those that the models are sampled at; the
-batches are one video per chip of the smallest slice that was found to hold the step (see
-launch/README.md).
+5B). "Ours" marks what was chosen here. Sizes are those that the models are sampled at; batches are
+one video per chip. launch/README.md tells which of them were compiled for which chips.
 """
 
 from __future__ import annotations
