@@ -27,8 +27,9 @@ from tavid_jax import run as runs
 from tavid_jax.engine.log import set_up_logging
 from tavid_jax.engine.stages import open_results
 from tavid_jax.engine.workdir import config_hash, to_plain
+from tavid_jax.methods.finetune.saving import FOLDER
 from tavid_jax.methods.registry import make_system
-from tavid_jax.pipelines.card import Card, read_card, told_steps
+from tavid_jax.pipelines.card import Card, has_card, read_card, told_steps
 from tavid_jax.pipelines.saving import copy_pipeline
 from tavid_jax.reproduce import Curve, command_of, first_losses
 
@@ -54,8 +55,10 @@ def pack(workdir: Path, folder: Path, judge: bool = False) -> Card:
     system = make_system(config)
     if not hasattr(system, "export"):
         raise ValueError(f"{workdir} is a run of {config.system}, which makes no pipelines")
-    results = open_results(config, workdir, config_hash(to_plain(config), config.volatile))
-    source = system.export(results, workdir / "model")
+    source = workdir / FOLDER
+    if not has_card(source):  # what was judged stays as it is
+        results = open_results(config, workdir, config_hash(to_plain(config), config.volatile))
+        system.export(results, source)
     card = read_card(source)
     card = dataclasses.replace(
         card,

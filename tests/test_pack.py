@@ -1,6 +1,7 @@
 """Finished runs become packaged models."""
 
 import json
+import shutil
 
 import pytest
 
@@ -73,6 +74,7 @@ def test_losses_that_were_not_logged_are_trained_again(run, tmp_path, monkeypatc
     card = pack.pack(run, tmp_path / "base")
     assert asked == [("tiny_wan", 3, True)]
     assert card.loss_curve == ((1, 9.0), (2, 8.0), (3, 7.0))
+    shutil.rmtree(run / "model")
     write_losses(run, {1: 9.0, 3: 6.9})
     words = "up to step 3 the run's loss is 6.9, trained again it is 7.5: the code or the data"
     with pytest.raises(ValueError, match=words):
@@ -100,6 +102,16 @@ def test_numbers_of_something_else(run, tmp_path, case):
     with pytest.raises(ValueError, match=words):
         pack.pack(run, tmp_path / "base")
     assert not (tmp_path / "base").exists()
+
+
+def test_what_was_judged_is_not_written_again(run, tmp_path):
+    pack.pack(run, tmp_path / "base")
+    before = (run / "model" / "base.json").stat().st_mtime_ns
+    config = json.loads((run / "config.json").read_text())
+    config["sampling"]["options"]["steps"] = 7
+    (run / "config.json").write_text(json.dumps(config))
+    assert pack.pack(run, tmp_path / "base").sampling.steps == 2
+    assert (run / "model" / "base.json").stat().st_mtime_ns == before
 
 
 def test_judged_again(run, tmp_path, monkeypatch):
