@@ -47,8 +47,21 @@ WORDS = {
     "nearer": "the nearer one",
 }
 GROUPS = {ONE: "one object", TWO: "two objects", ALL: "all scenes"}
-CURVES = ("loss", "held_out", "denoising", "grad_norm")
+CURVES = ("loss", "held_out", "grad_norm")
 RIGHT_DOT, WRONG_DOT = canvas.THEME.truth, (255, 139, 98)
+SHARES_NOTE = (
+    "Percent of scenes in which every object is right, with 95 % bootstrap intervals over scenes; "
+    "an interval without width says that all scenes agreed, not that the share is certain. A model "
+    "that ignores a word scores **below** chance on triples of colour, silhouette and motion that "
+    "it has never seen."
+)
+TOUCHES_NOTE = (
+    "Percent of scenes, with 95 % bootstrap intervals over scenes. A touch counts where the boxes "
+    "are seen, one actor, and little else. Neither image nor caption tells which of the two "
+    "look-alikes is meant: a model of what may happen touches each about equally often. The error "
+    "of the first frame is the root mean square against the given image; a video that copies the "
+    "image has none, and touches nothing."
+)
 _LEVEL_UNIT = "1/255"
 
 
@@ -108,30 +121,13 @@ def share_table(report: Any, trial: Mapping[str, Any]) -> None:
     wanted = [(ONE, "colour"), (TWO, "colour"), (ALL, "motion"), (ALL, "shape")]
     wanted += [(ALL, "clean"), (ALL, "all")]
     rows = [(goal_words(*place), *place) for place in wanted if place[0] in trial[TRUTH]]
-    _result_table(
-        report,
-        trial,
-        rows,
-        "Percent of scenes in which every object is right, with 95 % bootstrap intervals over "
-        "scenes; an interval without width says that all scenes agreed, not that the share is "
-        "certain. A model that ignores a word scores *below* chance on triples of colour, "
-        "silhouette and motion that it has never seen.",
-    )
+    _result_table(report, trial, rows, SHARES_NOTE)
 
 
 def touch_table(report: Any, trial: Mapping[str, Any]) -> None:
     """What is touched, which of the two, and whether the given picture was kept."""
     rows = [(goal_words(ALL, name), ALL, name) for name in MEASURED[CONTACT]]
-    _result_table(
-        report,
-        trial,
-        rows,
-        "Percent of scenes, with 95 % bootstrap intervals over scenes. A touch counts where the "
-        "boxes are seen, one actor, and little else. Neither image nor caption tells which of the "
-        "two look-alikes is meant: a model of what may happen touches each about equally often. "
-        "The error of the first frame is the root mean square against the given image; a video "
-        "that copies the image has none, and touches nothing.",
-    )
+    _result_table(report, trial, rows, TOUCHES_NOTE)
 
 
 def _result_table(
