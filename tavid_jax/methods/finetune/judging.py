@@ -237,10 +237,11 @@ def reached(measured: Mapping[str, Any], goals: Mapping[str, Any]) -> list[dict[
       goals: group -> name -> least mean, or (least, greatest). See `check_judge`.
 
     Returns:
-      Records of "group", "name", "goal", "value", "interval", "reached" (by the mean itself; never
-      where no scene is of the group) and "certain" (the whole interval lies on the mean's side).
+      Records of "group", "name", "goal", "value", "interval", "scenes", "reached" (by the mean
+      itself; never where no scene is of the group) and "certain" (the whole interval lies on the
+      mean's side).
     """
-    nothing = {"value": math.nan, "interval": [math.nan, math.nan]}
+    nothing = {"value": math.nan, "interval": [math.nan, math.nan], "scenes": 0}
     return [
         {
             "group": group,
@@ -259,6 +260,7 @@ def _reached(found: Mapping[str, Any], goal: Any) -> dict[str, Any]:
         "goal": list(goal) if isinstance(goal, list | tuple) else goal,
         "value": found["value"],
         "interval": found["interval"],
+        "scenes": found["scenes"],
         "reached": inside[0],
         "certain": len(set(inside)) == 1,
     }

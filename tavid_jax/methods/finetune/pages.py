@@ -46,8 +46,10 @@ WORDS = {
     "left": "the left one",
     "nearer": "the nearer one",
 }
+# What is right or wrong of every object.
+THINGS = ("colour", "motion", "shape")
 GROUPS = {ONE: "one object", TWO: "two objects", ALL: "all scenes"}
-CURVES = ("loss", "held_out", "grad_norm")
+CURVES = ("loss", "validation/loss", "grad_norm")
 RIGHT_DOT, WRONG_DOT = canvas.THEME.truth, (255, 139, 98)
 SHARES_NOTE = (
     "Percent of scenes in which every object is right, with 95 % bootstrap intervals over scenes; "
@@ -108,7 +110,7 @@ def _goal_card(goal: Mapping[str, Any]) -> dict[str, Any]:
         unit=unit,
         interval=[scale * end for end in goal["interval"]],
         digits=1,
-        detail=f"{words}: {outcome}",
+        detail=f"{words}: {outcome} ({goal['scenes']} scenes)",
     )
 
 
@@ -118,8 +120,8 @@ def share_table(report: Any, trial: Mapping[str, Any]) -> None:
     Args:
       trial: {"title", model: {group: {name: measure}}}.
     """
-    wanted = [(ONE, "colour"), (TWO, "colour"), (ALL, "motion"), (ALL, "shape")]
-    wanted += [(ALL, "clean"), (ALL, "all")]
+    wanted = [(group, name) for group in (ONE, TWO) for name in (*THINGS, "all")]
+    wanted += [(ALL, name) for name in ATTRIBUTES]
     rows = [(goal_words(*place), *place) for place in wanted if place[0] in trial[TRUTH]]
     _result_table(report, trial, rows, SHARES_NOTE)
 
@@ -161,13 +163,10 @@ def failure_tables(report: Any, table: Mapping[str, Mapping[str, Mapping[str, fl
             [
                 f"asked for: {WORDS[attribute]}",
                 dict(name="objects", digits=0),
-                *(
-                    dict(name=WORDS[n], unit="% right", digits=0)
-                    for n in ("colour", "motion", "shape")
-                ),
+                *(dict(name=WORDS[name], unit="% right", digits=0) for name in THINGS),
             ],
             [
-                [word, row["objects"], *(100.0 * row[n] for n in ("colour", "motion", "shape"))]
+                [word, row["objects"], *(100.0 * row[name] for name in THINGS)]
                 for word, row in rows.items()
             ],
         )

@@ -211,7 +211,7 @@ def test_goals_are_reached_or_not():
     assert rows[2]["goal"] == [0.4, 0.6] and rows[0]["value"] == 0.97
     assert judging.reached(measured, {}) == []
     (absent,) = judging.reached(measured, {"two": dict(colour=0.9)})
-    assert math.isnan(absent["value"]) and not absent["reached"]
+    assert math.isnan(absent["value"]) and not absent["reached"] and absent["scenes"] == 0
 
 
 @pytest.mark.parametrize(

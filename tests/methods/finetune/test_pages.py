@@ -29,7 +29,7 @@ def plain(report: Report) -> str:
 
 def goals(*rows: tuple) -> list[dict]:
     names = ("group", "name", "goal", "value", "interval", "reached", "certain")
-    return [dict(zip(names, row, strict=True)) for row in rows]
+    return [dict(zip(names, row, strict=True), scenes=120) for row in rows]
 
 
 def test_the_headline_says_what_is_not_reached():
@@ -46,7 +46,7 @@ def test_the_headline_says_what_is_not_reached():
     )
     words = plain(report)
     assert "2 of 4 goals are reached on 200 unseen scenes. Not reached: motion; error of" in words
-    assert "97.5 %" in words and "[95.1, 100.0] · goal 95 %: reached" in words
+    assert "97.5 %" in words and "[95.1, 100.0] · goal 95 %: reached (120 scenes)" in words
     assert "goal 80 %: not reached, but not beyond doubt" in words
     assert "goal 40 to 60 %: reached" in words
     assert "12.0 1/255" in words and "goal 0 to 8 1/255: not reached" in words
@@ -64,7 +64,8 @@ def test_the_headline_when_all_is_reached_and_without_goals():
 def test_shares_stand_beside_those_of_true_clips_and_of_the_base():
     def model(colour: float) -> dict:
         attributes = dict.fromkeys(judging.ATTRIBUTES, measured(0.5, 0.4, 0.6))
-        return {"one": {"colour": measured(colour, 0.1, 0.9)}, "all": attributes}
+        one = attributes | {"colour": measured(colour, 0.1, 0.9)}
+        return {"one": one, "all": attributes}
 
     trial = {"title": "New captions", "scenes": 200}
     trial |= {"sample": model(0.25), "base": model(0.125), "truth": model(1.0)}
@@ -118,14 +119,14 @@ def test_where_it_fails_and_whether_it_reads():
 
 def test_curves_of_what_was_logged():
     records = [{"step": i, "loss": 1.0 / (i + 1)} for i in range(5)]
-    records[4] |= {"held_out": 0.5}
+    records[4] |= {"validation/loss": 0.5}
     results = SimpleNamespace(
         seconds={"finetune": 12.0}, curves={"finetune": records, "encode": []}
     )
     report = Report("a")
     pages.training_curves(report, results)
     page = report.html()
-    assert page.count("<svg") == 1 and ">held_out" in page and ">loss" in page
+    assert page.count("<svg") == 1 and ">validation/loss" in page and ">loss" in page
     assert "finetune 12" in plain(report)
 
 
