@@ -2,6 +2,8 @@
 
 import os
 import re
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,9 +32,17 @@ NUM_MULTI_DEVICES = 8
 DEFAULT_SELECTION = "not slow"  # of addopts in pyproject.toml
 
 
+def _hear_interrupts() -> None:
+    """A job in the background of a shell is born deaf to Ctrl-C, and so are its children."""
+    deaf = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if deaf and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Configures JAX and absl before any test module is imported."""
     jax.config.update("jax_default_matmul_precision", "highest")
+    _hear_interrupts()
     if not flags.FLAGS.is_parsed():  # grain reads absl flags
         flags.FLAGS.mark_as_parsed()
     if _selects_multi(config):
