@@ -20,15 +20,13 @@ from tavid_jax.viz import media
 SIGMAS = (0.25, 0.5, 0.75, 0.9)
 
 
-def preview(
-    config: Any, method: Finetune, words: Words, inputs: Any, report: Any
-) -> dict[str, Any]:
+def preview(config: Any, method: Finetune, inputs: Any, report: Any) -> dict[str, Any]:
     """Draws the first clips of every data set; returns how many there are.
 
     Args:
       config: of the run.
-      method: what will be trained.
-      words: its text encoder, whose tokenizer is shown.
+      method: what will be trained, from clips.
+      inputs: of the run.
       report: to fill.
     """
     counts: dict[str, Any] = {}
@@ -38,33 +36,23 @@ def preview(
         source = inputs.open(name)
         counts[name] = len(source)
         clips = [source[i] for i in range(min(config.report.scenes, len(source)))]
-        report.section(
-            f"Data set {name}",
-            f"{len(source)} clips; the first ones, not chosen. Beside each of them what the "
-            "autoencoder gives back.",
-        )
-        _show_clips(config, method, words, clips, report)
+        report.section(f"Data set {name}", f"{len(source)} clips; the first ones, not chosen.")
+        _show_clips(config, method, clips, report)
     if not names:
         report.text("No clips are named: give `--config.train_clips`, or scenes to draw.")
     return {"clips": counts}
 
 
-def _show_clips(
-    config: Any, method: Finetune, words: Words, clips: Sequence[Clip], report: Any
-) -> None:
-    coder = coder_params(method)
-    for clip in clips:
+def _show_clips(config: Any, method: Finetune, clips: Sequence[Clip], report: Any) -> None:
+    coder, words = coder_params(method), method.words
+    # Published autoencoders take minutes per clip where there is no accelerator.
+    decoded = 0 if coder is None else 1 if coder else len(clips)
+    for number, clip in enumerate(clips):
         films = {"clip": clip.video}
-        if coder is not None:
+        if number < decoded:
             films |= {"decoded": _there_and_back(method, coder, clip.video)}
-        pages.show(
-            report,
-            [films],
-            [_caption(words, clip)],
-            config.report,
-            config.report.fps or clip.fps,
-            {},
-        )
+        fps = config.report.fps or clip.fps
+        pages.show(report, [films], [_caption(words, clip)], config.report, fps, {})
     report.table(
         "Captions as tokens",
         ["caption", "pieces", "ids", dict(name="tokens", digits=0)],
@@ -76,11 +64,12 @@ def _show_clips(
             "What the autoencoder gives back and how noise looks can be drawn once there is an "
             "autoencoder: name a `--config.checkpoint`."
         )
-    elif clips:
-        film = _noised(config, method, coder, clips[0])
-        report.media(
-            film.data, f"Noised, as decoded: {clips[0].caption}", least_width=min(film.width, 1100)
-        )
+    else:
+        report.text('"decoded" is what the autoencoder gives back of a clip.')
+        for clip in clips[:1]:
+            film = _noised(config, method, coder, clip)
+            words_below = f"Noised, as decoded: {clip.caption}"
+            report.media(film.data, words_below, least_width=min(film.width, 1100))
 
 
 def _caption(words: Words, clip: Clip) -> str:
@@ -140,7 +129,7 @@ def _noised(config: Any, method: Finetune, coder: dict[str, Any], clip: Clip) ->
     latents = _encoded(method, coder, clip.video)
     noise = jax.random.normal(jax.random.key(config.seed), latents.shape)
     films = {"clip": clip.video}
-    for sigma in SIGMAS:
+    for sigma in SIGMAS[1::2] if coder else SIGMAS:
         signal, share = 1.0 - sigma, sigma
         if isinstance(method.backbone, CogVideoXBackbone):  # whose signal keeps its variance
             signal, share = (x / np.hypot(signal, share) for x in (signal, share))

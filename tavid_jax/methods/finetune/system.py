@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from tavid_jax.engine.method import Method, Results, System
 from tavid_jax.methods.finetune import evaluation, settings
 from tavid_jax.methods.finetune.encoding import Encode, encode_method
@@ -136,10 +138,10 @@ class FinetuneSystem(System):
 
     def preview(self, inputs: Any, report: Any) -> dict[str, Any]:
         """Draws what will be trained on, before anything has been."""
-        config = self.config
-        stage = next(s for s in config.stages.values() if s.method == "finetune")
-        words = settings.read_words(config, self._tokenizer())
-        return preview(config, self._finetune(stage), words, inputs, report)
+        stages = self.config.stages.values()
+        stage = ConfigDict(next(stage for stage in stages if stage.method == "finetune").to_dict())
+        stage.data, stage.cached_by = "train", ()  # clips, whatever the training will read
+        return preview(self.config, self._finetune(stage), inputs, report)
 
     def sample(self, results: Results, inputs: Any, out_dir: Path) -> list[Path]:
         """The videos that `config.sampling` asks for."""

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -138,6 +139,38 @@ def test_without_a_judge_the_clips_are_shown(folder: Path, trained: Path):
     page = (trained / "report" / "index.html").read_text()
     assert "Samples of the first captions beside their true clips." in page
     assert "image/webp" in page and "<svg" in page  # the curves
+
+
+@pytest.fixture(scope="module")
+def videos(folder: Path) -> Path:
+    """Two clips of 24 frames with captions beside them."""
+    place = folder / "videos"
+    place.mkdir()
+    for number, name in enumerate(("one", "two")):
+        code = cv2.VideoWriter_fourcc(*"mp4v")
+        writer = cv2.VideoWriter(str(place / f"{name}.mp4"), code, 8.0, (32, 32))
+        for t in range(24):
+            frame = np.full((32, 32, 3), 60 + 20 * number, np.uint8)
+            frame[10:20, t : t + 8] = 220
+            writer.write(frame)
+        writer.release()
+        (place / f"{name}.txt").write_text(f"clip {name}")
+    return place
+
+
+def test_samples_stand_beside_the_clips_of_a_user(folder: Path, videos: Path):
+    config = smallest("tiny_wan", folder)
+    config.train_clips, config.data.clips.holdout = str(videos), 0.4
+    config.evaluate.judge = "none"
+    bases.write_run(folder / "mine", config)
+    run.run(config, folder / "mine", "evaluate")
+    shown = metrics_of(folder / "mine")["shown"]
+    assert len(shown["train"]) == len(shown["held_out"]) == 1
+    page = (folder / "mine" / "report" / "index.html").read_text()
+    for words in ("Training clips", "Held-out parts of the clips", "clip one"):
+        assert words in page
+    preview = run.run(config, folder / "mine", "preview").read_text()
+    assert "clip one" in preview and "Captions as tokens" in preview
 
 
 def test_preview_draws_data_before_any_training(folder: Path, tmp_path: Path):
