@@ -53,7 +53,12 @@ class Trial:
         """Means with intervals, by model and group; the change against the base if there is one."""
         groups = judging.groups_of(self.clips)
         values = {model: judging.values_of(found) for model, found in self.found.items()}
-        measured: dict[str, Any] = {"title": self.title, "scenes": len(self.clips)}
+        captions = len({clip.caption for clip in self.clips})
+        measured: dict[str, Any] = {
+            "title": self.title,
+            "scenes": len(self.clips),
+            "captions": captions,
+        }
         for model, columns in values.items():
             measured[model] = judging.measure(columns, groups, resamples)
         if pages.BASE in values:

@@ -142,7 +142,7 @@ def _result_table(
         scale, unit = (1.0, f", {_LEVEL_UNIT}") if name == "first_frame" else (100.0, "")
         cells.append([label + unit, *(_cell(one, scale) for one in found)])
     report.table(
-        f"{trial['title']} ({trial['scenes']})",
+        f"{trial['title']} ({trial['scenes']} scenes, {trial['captions']} different captions)",
         ["what", *(dict(name=MODELS[model], unit="%", digits=1) for model in models)],
         cells,
         note,

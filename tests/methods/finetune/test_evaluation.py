@@ -201,7 +201,10 @@ def judged(**right: float) -> Judged:
 
 
 def test_a_trial_measures_every_model():
-    clips = [Clip(str(i), (4, 4), 8.0, kinds=("left",) * n) for i, n in enumerate((1, 1, 2, 2))]
+    clips = [
+        Clip(str(i), (4, 4), 8.0, kinds=("left",) * n, caption=words)
+        for i, (n, words) in enumerate(((1, "a"), (1, "b"), (2, "a"), (2, "c")))
+    ]
     right, wrong = judged(), judged(colour=0.0, all=0.0)
     found = {
         pages.SAMPLE: [right, right, right, wrong],
@@ -210,7 +213,7 @@ def test_a_trial_measures_every_model():
     }
     trial = evaluation.Trial("A title", clips, {}, found)
     measured = trial.measured(resamples=200)
-    assert (measured["title"], measured["scenes"]) == ("A title", 4)
+    assert (measured["title"], measured["scenes"], measured["captions"]) == ("A title", 4, 3)
     assert measured["sample"]["one"]["colour"]["value"] == 1.0
     assert measured["sample"]["two"]["colour"]["value"] == 0.5
     assert measured["sample"]["all"]["colour"]["value"] == 0.75

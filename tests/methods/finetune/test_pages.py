@@ -67,12 +67,12 @@ def test_shares_stand_beside_those_of_true_clips_and_of_the_base():
         one = attributes | {"colour": measured(colour, 0.1, 0.9)}
         return {"one": one, "all": attributes}
 
-    trial = {"title": "New captions", "scenes": 200}
+    trial = {"title": "New captions", "scenes": 200, "captions": 90}
     trial |= {"sample": model(0.25), "base": model(0.125), "truth": model(1.0)}
     report = Report("a")
     pages.share_table(report, trial)
     words = plain(report)
-    assert "New captions (200)" in words
+    assert "New captions (200 scenes, 90 different captions)" in words
     assert "samples % the base alone % true clips: the judge %" in words
     ends = "[10.0, 90.0]"
     assert f"colour, one object 25.0 {ends} 12.5 {ends} 100.0 {ends}" in words
@@ -85,7 +85,8 @@ def test_touches():
     found = {name: measured(0.25, 0.2, 0.3) for name in names} | {"first_frame": measured(3.25)}
     still = found | {name: measured(float("nan"), scenes=0) for name in judging.CHOICES}
     report = Report("a")
-    trial = {"title": "Scenes", "scenes": 8, "sample": {"all": found}, "still": {"all": still}}
+    trial = {"title": "Scenes", "scenes": 8, "captions": 8}
+    trial |= {"sample": {"all": found}, "still": {"all": still}}
     pages.touch_table(report, trial)
     words = plain(report)
     assert "a target touched 25.0 [20.0, 30.0] 25.0 [20.0, 30.0]" in words
