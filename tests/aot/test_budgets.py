@@ -39,6 +39,7 @@ def answer(preset: str, topology: str, *arguments: str) -> dict:
     [
         ("cogvideox_5b_i2v_lora", "v5e:2x4", (), 9),
         ("cogvideox_5b_lora", "v5e:2x4", (), 9),
+        ("cogvideox_5b_full", "v5e:4x4", (), 15),
         ("wan2_1_1_3b_lora", "v5e:2x4", (), 7.5),
         ("wan2_1_1_3b_full", "v5e:2x4", (), 11),
         ("wan2_1_14b_lora", "v5p:4x4x4", (), 24),
