@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import numpy as np
+from absl import logging
 from jax.experimental import multihost_utils
 
 from tavid_jax.engine import telemetry
@@ -21,9 +22,14 @@ class Encoding(StageJob):
     def run(self) -> Params:
         """Make what is missing; return what all examples have in common, on the host.
 
+        Examples that no stage reads are not made.
+
         Raises ValueError for clips without captions, or a cache made otherwise, and SystemExit
         after a signal.
         """
+        if not self._is_read():
+            logging.info("%s: no stage reads it, so nothing is encoded", self.name)
+            return {}
         clock, shown = telemetry.Clock(), []
 
         def progress(done: int, total: int) -> None:
@@ -39,3 +45,10 @@ class Encoding(StageJob):
             source = self.inputs.open(self.name)
         self.seconds = clock.total()
         return {name: np.asarray(array) for name, array in source.shared.items()}
+
+    def _is_read(self) -> bool:
+        """Whether a stage of the run trains on the examples, or is validated by them."""
+        stages = [self.config["stages"][name] for name in self.config["order"]]
+        read = {stage["data"] for stage in stages}
+        read |= {(stage.get("validate") or {}).get("data") for stage in stages}
+        return self.name in read

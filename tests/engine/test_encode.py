@@ -66,7 +66,7 @@ class Moved(toy.Fit):
 
 
 def config(**fit: Any) -> ConfigDict:
-    made = toy.toy_config(cached_by=("encode",), **fit)
+    made = toy.toy_config(**dict(data="encode", cached_by=("encode",)) | fit)
     with made.unlocked():
         made.stages.encode = encode_stage()
     made.order = ("stats", "encode", "fit")
@@ -101,6 +101,17 @@ def test_an_interrupted_stage_keeps_what_is_finished(tmp_path: Path, caplog):
     again = Doubling()
     run(tmp_path, again)
     assert again.seen == [2] and (folder / "done.json").exists()
+
+
+def test_what_nobody_reads_is_not_made(tmp_path: Path, caplog):
+    """So that one option makes a run train from its clips."""
+    caplog.set_level("INFO")
+    method = Doubling()
+    system = toy.ToySystem(encode=method)
+    toy.run(tmp_path, config(data="train"), inputs=Inputs(), system=system)
+    assert not method.seen and "encode: no stage reads it" in caplog.text
+    assert not (tmp_path / "stages" / "encode" / "cache").exists()
+    toy.run(tmp_path, config(data="train"), inputs=Inputs(), system=system)
 
 
 def test_a_method_without_examples_is_told():
