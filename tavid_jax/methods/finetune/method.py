@@ -209,10 +209,21 @@ class Finetune(Method):
         state = self._with_given(noised.state, video)
         out = self.backbone.output(params[BACKBONE], state, noised.timestep, batch)
         squared = jnp.square(out.astype(jnp.float32) - noised.target)
-        squared = squared[:, self.backbone.given_frames :]
-        means = losses.clip_sums(squared) / squared[0].size
+        squared, size = self._predicted(squared)
+        means = losses.clip_sums(squared) / size
         ratio = losses.over_clips(noised.weight * means)
         return ratio, {"denoising": ratio}
+
+    def _predicted(self, x: Float[Array, "B F H W C"]) -> tuple[Float[Array, "B F H W C"], int]:
+        """x with zeros at the frames that are given, and how many numbers of a clip the rest is.
+
+        The gradient of a slice is padded, which the TPU compiler could not fuse at all sizes.
+        """
+        count = self.backbone.given_frames
+        if count:
+            predicted = jnp.arange(x.shape[1]) >= count
+            x = jnp.where(predicted[:, None, None, None], x, 0.0)
+        return x, x[0].size // x.shape[1] * (x.shape[1] - count)
 
     @property
     def _copies(self) -> int:
