@@ -1,0 +1,78 @@
+"""Two processes of a run encode a share each, and both read the whole."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from tavid_jax.data.shards import ShardedRecords
+from tests.data.test_shards import contents, make
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+
+WORKER = """
+import sys
+from pathlib import Path
+import jax
+from ml_collections import ConfigDict
+from configs.common import encode_stage
+from tavid_jax.data.inputs import ConfiguredInputs
+from tavid_jax.engine.encode import Encoding
+from tavid_jax.engine.inputs import StageFolder
+from tavid_jax.engine.preemption import Preemption
+from tavid_jax.parallel.mesh import make_mesh, start_processes
+from tests.data.test_shards import SIZE, Clips, Doubling
+
+class Inputs(ConfiguredInputs):
+    def open(self, name):
+        return Clips() if name == "train" else super().open(name)
+
+address, index, workdir = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+start_processes({"coordinator": address, "num_processes": 2, "process_id": index})
+stage = encode_stage(shard_size=SIZE)
+config = ConfigDict(dict(data_dir="/nowhere", cache="", stages=dict(encode=stage)))
+encoder = Doubling()
+result = Encoding(
+    name="encode", stage=stage, method=encoder, inputs=Inputs(config, workdir),
+    folder=StageFolder(workdir / "stages" / "encode"), mesh=make_mesh(), seed=0, earlier={},
+    provenance={}, preemption=Preemption(),
+    config=dict(stages=dict(encode=dict(data="train"), fit=dict(data="encode")), order=["fit"]),
+).run()
+assert set(result) == {"null_text"}
+source = Inputs(config, workdir).open("encode")
+assert [source[i]["id"] for i in range(len(source))] == [f"c{i}" for i in range(7)]
+print("made", sum(map(len, encoder.calls)))
+"""
+
+
+def test_two_processes_make_a_share_each(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        address = f"localhost:{probe.getsockname()[1]}"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, address, str(index), str(tmp_path / "run")],
+            cwd=CHECKOUT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    made = []
+    try:
+        for worker in workers:
+            out, err = worker.communicate(timeout=180)
+            assert worker.returncode == 0, err[-3000:]
+            made.append(out.split()[-1])
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert made == ["4", "3"]  # shards 0 and 2, and shard 1
+    cache = tmp_path / "run" / "stages" / "encode" / "cache"
+    make(tmp_path / "one")
+    assert contents(cache) == contents(tmp_path / "one")
+    assert len(ShardedRecords(cache)) == 7
