@@ -1,10 +1,12 @@
 """Whole models at work: from words and pixels to pixels, in phases that hold one model each."""
 
 from tavid_jax.pipelines.bases import BASES, resolve_checkpoint
+from tavid_jax.pipelines.backbones import Geometry
 from tavid_jax.pipelines.card import Card, read_card
+from tavid_jax.pipelines.encoders import Encoders
 from tavid_jax.pipelines.jobs import Job, read_jobs
 from tavid_jax.pipelines.memory import SMALLEST, Memory
-from tavid_jax.pipelines.opening import open_pipeline
+from tavid_jax.pipelines.opening import open_encoders, open_pipeline
 from tavid_jax.pipelines.pipeline import Pipeline
 from tavid_jax.pipelines.saving import Adapters, Model, save_pipeline
 from tavid_jax.pipelines.settings import PUBLISHED, Published, Sampling
@@ -16,6 +18,8 @@ __all__ = [
     "SMALLEST",
     "Adapters",
     "Card",
+    "Encoders",
+    "Geometry",
     "Job",
     "Memory",
     "Model",
@@ -23,6 +27,7 @@ __all__ = [
     "Published",
     "Sampling",
     "Video",
+    "open_encoders",
     "open_pipeline",
     "read_card",
     "read_jobs",

@@ -35,8 +35,9 @@ from tavid_jax.engine.telemetry import Progress
 from tavid_jax.pipelines import options
 from tavid_jax.pipelines.backbones import Geometry
 from tavid_jax.pipelines.encoders import STORED, Encoders
+from tavid_jax.pipelines.finding import find_model
 from tavid_jax.pipelines.memory import SMALLEST, Memory
-from tavid_jax.pipelines.opening import find, open_encoders
+from tavid_jax.pipelines.opening import open_encoders
 from tavid_jax.pipelines.recipe import POSTERIORS
 from tavid_jax.pipelines.settings import PUBLISHED, Published
 
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    published, out = find(args.model), Path(args.out)
+    published, out = find_model(args.model, args.checkpoint).published, Path(args.out)
     options.check_folder(out)
     index, count = _share(args.shard)
     encoders = _encoders(args, published)
@@ -177,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", help=f"one of {', '.join(PUBLISHED)}")
     parser.add_argument(
         "checkpoint",
-        help="folder of the whole model, or hf:owner/name; its transformer is not read",
+        help="folder of the whole model, hf:owner/name or a packaged base; no transformer is read",
     )
     parser.add_argument(
         "clips", help="folders, globs or single videos, with commas between; or folders of images"

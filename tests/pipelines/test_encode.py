@@ -206,6 +206,16 @@ def test_what_is_wrong_is_told_before_any_work(run, tmp_path, capsys, more, mess
     assert not (tmp_path / "cache").exists()
 
 
+def test_a_packaged_base_has_its_own_size(clips, tmp_path):
+    captions = ["--captions", str(clips / "captions.csv")]
+    out = tmp_path / "cache"
+    how = ["--fps", "8", "--frames", "5"]
+    assert main(["wan2.1-t2v-1.3b", "tiny-wan", str(clips), str(out), *captions, *how]) == 0
+    source = ShardedRecords(out)
+    assert source.meta["size_hw"] == [24, 24] and source.meta["model"] == "tiny-wan"
+    assert source[0]["video"].shape == (2, 12, 12, 48)
+
+
 def test_a_file_in_the_way(run, tmp_path, capsys):
     (tmp_path / "cache").write_text("mine")
     assert run(tmp_path / "cache") == 1
