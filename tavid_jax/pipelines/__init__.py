@@ -1,7 +1,7 @@
 """Whole models at work: from words and pixels to pixels, in phases that hold one model each."""
 
-from tavid_jax.pipelines.bases import BASES, resolve_checkpoint
 from tavid_jax.pipelines.backbones import Geometry
+from tavid_jax.pipelines.bases import BASES, resolve_checkpoint
 from tavid_jax.pipelines.card import Card, read_card
 from tavid_jax.pipelines.encoders import Encoders
 from tavid_jax.pipelines.jobs import Job, read_jobs
