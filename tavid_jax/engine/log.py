@@ -28,6 +28,7 @@ class ShortFormatter(std_logging.Formatter):
 
 def set_up_logging() -> None:
     """Called by programs at their start, never on import."""
+    logging.use_absl_handler()  # programs that absl does not run have not installed it
     logging.set_verbosity(max(logging.get_verbosity(), logging.INFO))
     handler = logging.get_absl_handler()
     handler.addFilter(OwnLines())

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tavid_jax.diffusion import vprediction
-from tavid_jax.diffusion.prediction import v_of_data, velocity_of_data
+from tavid_jax.diffusion.prediction import check_predicts, v_of_data, velocity_of_data
 from tavid_jax.engine.method import Arrays, Params, Spec
 from tavid_jax.models.cogvideox.config import PRESETS as COGVIDEOX
 from tavid_jax.models.cogvideox.sharding import SHARDING as COGVIDEOX_SHARDING
@@ -35,8 +35,6 @@ MASK_CHANNELS = 4
 CACHES = "caches"
 # A batch, or one that `precompute` returned.
 Conditions = dict[str, Any]
-# What the network's output is read as, see `CogVideoXBackbone.predicts`.
-VELOCITY, DATA = PREDICTS = ("velocity", "data")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +95,7 @@ class CogVideoXBackbone:
     model: CogVideoX
     geometry: Geometry
     stride: int = 8
-    predicts: str = VELOCITY
+    predicts: str = "velocity"
     sharding: PathTable = COGVIDEOX_SHARDING
     given_frames: int = 0  # the image is given in channels
 
@@ -150,10 +148,9 @@ class CogVideoXBackbone:
     ) -> Float[Array, "B F H W C"]:
         """v of a noisy latent."""
         out = self.output(params, state, timestep, batch)
-        if self.predicts == VELOCITY:
+        if self.predicts == "velocity":
             return out
-        alphas = jnp.asarray(vprediction.zero_snr_alphas(self.snr_shift), jnp.float32)
-        return v_of_data(state, out, alphas[jnp.round(timestep).astype(jnp.int32)])
+        return v_of_data(state, out, vprediction.alpha_at(timestep, self.snr_shift))
 
     def output(
         self, params: Params, state: Float[Array, "B F H W C"], timestep: Array, batch: Conditions
@@ -185,7 +182,7 @@ class WanBackbone:
     model: Wan
     geometry: Geometry
     stride: int = 8
-    predicts: str = VELOCITY
+    predicts: str = "velocity"
     given_frames: int = 0
     sharding: PathTable = WAN_SHARDING
     fixed: tuple[str, ...] = ()
@@ -242,7 +239,7 @@ class WanBackbone:
     ) -> Float[Array, "B F H W C"]:
         """Velocity of a noisy latent; the batch may be a precomputed one."""
         out = self.output(params, state, timestep, batch)
-        if self.predicts == VELOCITY:
+        if self.predicts == "velocity":
             return out
         return velocity_of_data(state, out, timestep.astype(jnp.float32) / 1000.0)
 
@@ -278,7 +275,7 @@ def make_backbone(
     first_frame: bool,
     *,
     stride: int,
-    predicts: str = VELOCITY,
+    predicts: str = "velocity",
     **running: Any,
 ) -> Backbone:
     """The backbone of a published name.
@@ -295,8 +292,7 @@ def make_backbone(
     Raises:
       ValueError: a name, a field or an option that does not exist for it; sizes that do not fit.
     """
-    if predicts not in PREDICTS:
-        raise ValueError(f"model.predicts {predicts!r} is none of {', '.join(PREDICTS)}")
+    check_predicts(predicts)
     if name in COGVIDEOX:
         if first_frame:
             raise ValueError(f"model.first_frame is Wan's: {name} has one timestep per video")

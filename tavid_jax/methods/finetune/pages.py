@@ -83,7 +83,8 @@ def headline(report: Any, goals: Sequence[Mapping[str, Any]], scenes: int) -> No
         return
     missed = [goal for goal in goals if not goal["reached"]]
     if not missed:
-        verdict = f"**All {len(goals)} goals are reached** on {scenes} unseen scenes."
+        all_of_them = f"All {len(goals)} goals are" if len(goals) > 1 else "The goal is"
+        verdict = f"**{all_of_them} reached** on {scenes} unseen scenes."
     else:
         names = "; ".join(goal_words(goal["group"], goal["name"]) for goal in missed)
         count = len(goals) - len(missed)
