@@ -55,7 +55,7 @@ def test_the_headline_says_what_is_not_reached():
 def test_the_headline_when_all_is_reached_and_without_goals():
     report = Report("a")
     pages.headline(report, goals(("one", "colour", 0.9, 1.0, [1.0, 1.0], True, True)), 8)
-    assert "All 1 goals are reached on 8 unseen scenes." in plain(report)
+    assert "The goal is reached on 8 unseen scenes." in plain(report)
     nothing = Report("a")
     pages.headline(nothing, [], 8)
     assert "goal" not in plain(nothing)
