@@ -2,8 +2,9 @@
 
 Sources of the numbers: "script" is the public low-rank fine-tuning script for CogVideoX
 image-to-video that TAViD builds on, "FlexTraj" the released trainer of FlexTraj-Wan (a Wan 2.2
-5B). "Ours" marks what was chosen here. Sizes are those that the models are sampled at; batches are
-one video per chip. launch/README.md tells which of them were compiled for which chips.
+5B). "Ours" marks what was chosen here. Sizes are those that the models are sampled at (Wan 2.2 5B:
+by FlexTraj); batches are one video per chip. launch/README.md tells which of them were compiled for
+which chips.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ def wan2_1_14b_lora(config: ConfigDict) -> None:
 
 
 def wan2_2_5b_lora(config: ConfigDict) -> None:
-    """Wan2.2-TI2V-5B, 121x704x1280, rank 128, from the first frame.
+    """Wan2.2-TI2V-5B, 49x480x832 (FlexTraj), rank 128, from the first frame.
 
     `--config.model.first_frame=False` trains from text alone.
     """
-    wan(config, size_hw=(704, 1280), frames=121)
+    wan(config, size_hw=(480, 832), frames=49)
     adapters(config, WAN_ATTENTION)
     config.model.first_frame = True  # FlexTraj; ours: the given frame has no share in the loss
 
@@ -61,7 +62,7 @@ def wan2_1_1_3b_full(config: ConfigDict) -> None:
 
 
 def wan2_2_5b_full(config: ConfigDict) -> None:
-    """Wan2.2-TI2V-5B, 121x704x1280, all weights, from the first frame."""
+    """Wan2.2-TI2V-5B, 49x480x832, all weights, from the first frame."""
     wan2_2_5b_lora(config)
     everything(config, batch_size=16)
 

@@ -42,6 +42,8 @@ def answer(preset: str, topology: str, *arguments: str) -> dict:
         ("cogvideox_5b_full", "v5e:4x4", (), 15),
         ("wan2_1_1_3b_lora", "v5e:2x4", (), 7.5),
         ("wan2_1_1_3b_full", "v5e:2x4", (), 11),
+        ("wan2_2_5b_lora", "v5e:2x4", (), 4.5),
+        ("wan2_2_5b_full", "v5e:4x4", (), 8.5),
         ("wan2_1_14b_lora", "v5p:4x4x4", (), 24),
         ("wan2_1_14b_lora", "v5e:8x8", ("--config.mesh.context=4", "--batch_per_chip=1"), 15.75),
     ],
