@@ -49,6 +49,11 @@ class FinetuneSystem(System):
         made = {"finetune": self._finetune, "encode": self._encode}
         if options.method not in made:
             raise ValueError(f"stages.{stage}.method {options.method!r}: there is finetune, encode")
+        if self.config.cache and options.kind == "train" and options.data not in options.cached_by:
+            raise ValueError(
+                f"config.cache {self.config.cache} would not be read: stage {stage!r} trains from "
+                f"data {options.data!r}; leave the cache out, or take a preset with an encode stage"
+            )
         return made[options.method](options)
 
     def _encode(self, stage: Any) -> Encode:

@@ -201,6 +201,13 @@ def test_rules_that_select_nothing_are_told_by_the_fit(rule: dict, message: str)
         fit(config, make_system(config), "cpu:1", batch_per_chip=1)
 
 
+def test_a_cache_that_no_stage_reads_is_refused():
+    config = get_config("tiny_wan")
+    config.cache = "encoded"
+    with pytest.raises(ValueError, match="cache encoded would not be read: .* data 'train'; leave"):
+        make_system(config).method("finetune")
+
+
 def test_unknown_methods_are_named():
     config = tiny.config()
     config.stages.finetune.method = "tune"
