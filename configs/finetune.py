@@ -18,6 +18,10 @@ from configs.common import base, choose, encode_stage, optimizer, train_stage
 from configs.finetune_presets import LARGE
 from tavid_jax.data.synthetic import toy
 from tavid_jax.data.synthetic.config import SceneConfig
+from tavid_jax.models.layers.space_to_depth import SpaceToDepthConfig
+
+# Of the tiny models' latents.
+CHANNELS = SpaceToDepthConfig().latent_channels
 
 
 def get_config(preset: str | None = None) -> ConfigDict:
@@ -71,27 +75,23 @@ def tiny_wan() -> ConfigDict:
     """
     config = common("tiny_wan", "wan2.1-t2v-1.3b")
     config.title = "A tiny text-to-video Wan, trained from nothing"
-    config.data.update(size_hw=(24, 24), frames=9)
     config.data.splits = dict(
         train=fields_of(toy.moving_objects("seen")), test=fields_of(toy.moving_objects("unseen"))
     )
     config.data.scenes = dict(train=30000, test=200)
     judged_objects(config)
-    small_model(config, text_length=12)
-    channels = 4 * 2 * 2 * 3
+    small_model(config)
     config.model.changes.update(
         num_heads=4,
         head_dim=32,
         ffn_dim=512,
         num_layers=4,
         freq_dim=64,
-        in_channels=channels,
-        out_channels=channels,
+        in_channels=CHANNELS,
+        out_channels=CHANNELS,
     )
     config.model.shift = 4.0
     config.sampling.options = dict(sampler="euler", steps=12, guidance=3.5)
-    config.stages = dict(finetune=small_stage(steps=8000))
-    config.order = ("finetune",)
     return config
 
 
@@ -99,27 +99,23 @@ def tiny_cogvideox() -> ConfigDict:
     """Image-to-video from nothing: an actor goes to one of two look-alikes. Ours throughout."""
     config = common("tiny_cogvideox", "cogvideox-5b-i2v")
     config.title = "A tiny image-to-video CogVideoX, trained from nothing"
-    config.data.update(size_hw=(24, 24), frames=9)
     config.data.scene = fields_of(toy.reaching())
     config.data.scenes = dict(train=20000, test=200)
     # Neither image nor caption tells the two boxes apart; 8/255 is a PSNR of 30 dB.
     goals = dict(touched=0.8, balance=(0.4, 0.6), first_frame=(0.0, 8.0))
     config.evaluate.update(judge="contact", goals=dict(all=goals))
-    small_model(config, text_length=12)
-    channels = 4 * 2 * 2 * 3
+    small_model(config)
     config.model.changes.update(
         num_heads=3,
         head_dim=32,
         num_layers=4,
         time_embed_dim=96,
-        in_channels=2 * channels,
-        out_channels=channels,
+        in_channels=2 * CHANNELS,
+        out_channels=CHANNELS,
         sample_hw=(12, 12),
         sample_frames=9,
     )
     config.sampling.options = dict(sampler="ddim", steps=12, guidance=3.5, posterior="mode")
-    config.stages = dict(finetune=small_stage(steps=8000))
-    config.order = ("finetune",)
     return config
 
 
@@ -142,11 +138,12 @@ def fields_of(scene: SceneConfig) -> ConfigDict:
     return ConfigDict({name: own[name] for name in own if own[name] != plain[name]})
 
 
-def small_model(config: ConfigDict, text_length: int) -> None:
-    """What the tiny models share: pixels as latents, a text encoder that learns too."""
+def small_model(config: ConfigDict) -> None:
+    """What the tiny models share: pixels as latents, a text encoder that learns too, one stage."""
+    config.data.update(size_hw=(toy.SIZE, toy.SIZE), frames=toy.NUM_FRAMES)
     config.model.update(predicts="data", stratified=True, dtype="float32")
     config.model.update(scan=False, remat="none")
-    config.model.changes.update(text_dim=128, text_length=text_length)
+    config.model.changes.update(text_dim=128, text_length=12)
     config.autoencoder.name = "space-to-depth"
     config.text.train = True
     config.text.changes.update(
@@ -154,6 +151,8 @@ def small_model(config: ConfigDict, text_length: int) -> None:
     )
     config.learn.text_dropout = 0.1
     config.sampling.stored = "float16"
+    config.stages = dict(finetune=small_stage(steps=8000))
+    config.order = ("finetune",)
 
 
 def small_stage(steps: int) -> ConfigDict:

@@ -7,8 +7,6 @@ import nbclient
 import nbformat
 import pytest
 
-from tavid_jax.pipelines.bases import BASES, FOLDER
-
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 # Moving pictures that a notebook shows, and a shape that it prints.
 SHOWN = {"trajloom": (2, "(4, 3, 64, 17, 2)"), "finetune": (3, "(9, 24, 24, 3)")}
@@ -16,8 +14,6 @@ SHOWN = {"trajloom": (2, "(4, 3, 64, 17, 2)"), "finetune": (3, "(9, 24, 24, 3)")
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path, tmp_path, monkeypatch):
-    if path.stem == "finetune" and not (FOLDER / BASES["tiny-wan"]).is_dir():
-        pytest.skip("this installation lacks the base tiny-wan")
     monkeypatch.setenv("TAVID_NOTEBOOK_QUICK", "1")
     monkeypatch.setenv("TAVID_NOTEBOOK_WORKDIR", str(tmp_path / "run"))
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
