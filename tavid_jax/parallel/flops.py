@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +22,9 @@ from jax.interpreters import partial_eval
 _FLOPS = "flops"
 #: Primitives that do matrix work which their parameters do not tell.
 _OPAQUE = ("custom_call", "dot_product_attention", "ffi_call", "pallas_call", "ragged_dot")
+
+#: The scope of a branch that is taken in some rounds of a loop.
+_TAKEN = re.compile(r"taken_(\d+)_of_(\d+)")
 
 # How often what has been met: only ever added and multiplied by integers.
 Tally = collections.Counter
@@ -44,7 +48,8 @@ def count(fn: Callable[..., Any], *args: Any) -> Count:
     """Counts the operations of `fn(*args)`.
 
     Scans count their body times their length, as do `while` loops that count up to a constant;
-    of the branches of a `cond` the dearest one counts. The padding of a convolution counts as
+    of the branches of a `cond` the dearest one counts, or, in a scope named "taken_7_of_42", this
+    share of it. The padding of a convolution counts as
     data, the zeros that a strided one's gradient inserts do not.
 
     Args:
@@ -95,7 +100,13 @@ def _scan(eqn: JaxprEqn) -> Tally:
 
 
 def _cond(eqn: JaxprEqn) -> Tally:
-    return max((_walk(branch.jaxpr) for branch in eqn.params["branches"]), key=lambda t: t[_FLOPS])
+    branches = [_walk(branch.jaxpr) for branch in eqn.params["branches"]]
+    tally = max(branches, key=lambda branch: branch[_FLOPS])
+    share = _TAKEN.search(str(eqn.source_info.name_stack))
+    if share is None:
+        return tally
+    taken, rounds = map(int, share.groups())
+    return Tally({**tally, _FLOPS: tally[_FLOPS] * taken // rounds})
 
 
 def _shard_map(eqn: JaxprEqn) -> Tally:

@@ -18,7 +18,7 @@ from tavid_jax.engine.method import Arrays, Params, Spec
 from tavid_jax.models.cogvideox.config import PRESETS as COGVIDEOX
 from tavid_jax.models.cogvideox.sharding import SHARDING as COGVIDEOX_SHARDING
 from tavid_jax.models.cogvideox.transformer import CogVideoX
-from tavid_jax.models.layers.ports import Ports
+from tavid_jax.models.layers.ports import AttentionBias, Ports, Prediction, Probe
 from tavid_jax.models.layers.streams import IMAGE, TEXT
 from tavid_jax.models.wan.config import PRESETS as WAN
 from tavid_jax.models.wan.sharding import SHARDING as WAN_SHARDING
@@ -33,6 +33,9 @@ IMAGE_TOKENS = 257
 MASK_CHANNELS = 4
 # Entry of a precomputed batch: keys and values by stream.
 CACHES = "caches"
+# Entries of a batch with targets: masks as further channels of latent frame 0, and a bias on the
+# logits between video queries and text keys, in all blocks.
+MASK, BIAS = "mask", "bias"
 # A batch, or one that `precompute` returned.
 Conditions = dict[str, Any]
 
@@ -84,6 +87,7 @@ class CogVideoXBackbone:
 
     A batch holds "video" latents, "text" features, and for image-to-video "image", the latent of
     the first frame; its channels stand beside the noisy ones in latent frame 0, zeros elsewhere.
+    With `config.extra_channels` it holds "mask", these channels of frame 0.
 
     Attributes:
       model, geometry: the transformer, and the size of its videos.
@@ -135,7 +139,7 @@ class CogVideoXBackbone:
         if self.has_image:
             channels = c.in_channels - c.out_channels
             spec["image"] = Spec((height, width, channels), np.float32, VIDEO_AXES[1:])
-        return spec
+        return spec | _mask_spec(c, height, width)
 
     def precompute(self, params: Params, batch: Arrays) -> Conditions:
         """The batch with all that does not change over sampling steps: for a joint
@@ -156,11 +160,30 @@ class CogVideoXBackbone:
         self, params: Params, state: Float[Array, "B F H W C"], timestep: Array, batch: Conditions
     ) -> Float[Array, "B F H W C"]:
         """What the network says of a noisy latent, see `predicts`."""
+        return self.evaluate(params, state, timestep, batch).sample
+
+    def evaluate(
+        self,
+        params: Params,
+        state: Float[Array, "B F H W C"],
+        timestep: Array,
+        batch: Conditions,
+        probe: Probe | None = None,
+    ) -> Prediction:
+        """The network's output, and what a probe of its attention saw."""
+        extra = _mask_channels(batch, state, self.model.config.extra_channels)
         if self.has_image:
-            image = batch["image"][:, None].astype(state.dtype)
-            image = jnp.pad(image, ((0, 0), (0, state.shape[1] - 1), (0, 0), (0, 0), (0, 0)))
+            image = _in_first_frame(batch["image"], state)
             state = jnp.concatenate([state, image], axis=-1)
-        return self.model.apply({"params": params}, state, timestep, batch["text"])
+        return self.model.apply(
+            {"params": params},
+            state,
+            timestep,
+            batch["text"],
+            extra=extra,
+            ports=Ports(probe=probe, attention_bias=_bias(batch, self.model.config.num_layers)),
+            method=CogVideoX.predict,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,7 +236,7 @@ class WanBackbone:
         if c.image_dim is not None:
             tokens = c.image_tokens or IMAGE_TOKENS
             spec["clip"] = Spec((tokens, c.image_dim), jnp.bfloat16, TOKEN_AXES)
-        return spec
+        return spec | _mask_spec(c, height, width)
 
     def precompute(self, params: Params, batch: Arrays) -> Conditions:
         """The batch with keys and values of its text and image in place of their features.
@@ -228,6 +251,7 @@ class WanBackbone:
             jnp.zeros((size,)),
             batch["text"],
             image=batch.get("clip"),
+            extra=jnp.zeros((size, *c.patch_size, c.extra_channels)) if c.extra_channels else None,
             ports=Ports(kv_out=kinds),
             method=Wan.predict,
         )
@@ -247,6 +271,18 @@ class WanBackbone:
         self, params: Params, state: Float[Array, "B F H W C"], timestep: Array, batch: Conditions
     ) -> Float[Array, "B F H W C"]:
         """What the network says of a noisy latent, see `predicts`; the batch as in `predict`."""
+        return self.evaluate(params, state, timestep, batch).sample
+
+    def evaluate(
+        self,
+        params: Params,
+        state: Float[Array, "B F H W C"],
+        timestep: Array,
+        batch: Conditions,
+        probe: Probe | None = None,
+    ) -> Prediction:
+        """The network's output, and what a probe of its cross-attention saw."""
+        extra = _mask_channels(batch, state, self.model.config.extra_channels)
         if self.has_image:
             mask = batch["given"][:, :, None, None].astype(state.dtype)
             mask = jnp.broadcast_to(mask, (*state.shape[:-1], MASK_CHANNELS))
@@ -261,8 +297,35 @@ class WanBackbone:
             timestep,
             batch.get("text"),
             image=batch.get("clip"),
-            ports=Ports(kv_in=batch.get(CACHES, {})),
+            extra=extra,
+            ports=Ports(
+                kv_in=batch.get(CACHES, {}),
+                probe=probe,
+                attention_bias=_bias(batch, self.model.config.num_layers),
+            ),
+            method=Wan.predict,
         )
+
+
+def _mask_spec(config: Any, height: int, width: int) -> dict[str, Spec]:
+    if not config.extra_channels:
+        return {}
+    return {MASK: Spec((height, width, config.extra_channels), np.float32, VIDEO_AXES[1:])}
+
+
+def _in_first_frame(x: Float[Array, "B H W C"], state: Array) -> Float[Array, "B F H W C"]:
+    """Channels in latent frame 0, zeros behind it."""
+    behind = ((0, 0), (0, state.shape[1] - 1), (0, 0), (0, 0), (0, 0))
+    return jnp.pad(x[:, None].astype(state.dtype), behind)
+
+
+def _mask_channels(batch: Conditions, state: Array, count: int) -> Float[Array, "B F H W K"] | None:
+    # Examples may hold masks that this model does not read.
+    return _in_first_frame(batch[MASK], state) if count else None
+
+
+def _bias(batch: Conditions, depth: int) -> AttentionBias | None:
+    return AttentionBias(batch[BIAS], jnp.ones((depth,))) if BIAS in batch else None
 
 
 Backbone = CogVideoXBackbone | WanBackbone

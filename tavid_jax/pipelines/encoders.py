@@ -23,12 +23,14 @@ from tavid_jax.engine.method import Arrays, Params
 from tavid_jax.models.text.tokenizer import Tokenizer
 from tavid_jax.parallel.mesh import BATCH_AXES
 from tavid_jax.parallel.sharding import batch_sharding
+from tavid_jax.pipelines.backbones import MASK
 from tavid_jax.pipelines.encoding import clip_tokens, encode_prompts
 from tavid_jax.pipelines.folder import IMAGE, TEXT, TOKENIZER, VAE
 from tavid_jax.pipelines.memory import Memory
 from tavid_jax.pipelines.part import Part
 from tavid_jax.pipelines.recipe import Recipe
 from tavid_jax.pipelines.settings import Published
+from tavid_jax.pipelines.targets import TargetReader
 
 # Of the layout of examples; older ones are not read.
 FORMAT = 1
@@ -58,6 +60,7 @@ class Encoders:
       memory: what is traded for memory.
       mesh: devices of this host; clips are divided over its batch axes.
       per_device: clips encoded by a device at once.
+      reader: of clips with targets: adds their masks, and their places in the text, to examples.
 
     Raises:
       ValueError: an unknown type; encoders whose output is not what the backbone reads.
@@ -73,6 +76,7 @@ class Encoders:
     memory: Memory = Memory()
     mesh: Mesh | None = None
     per_device: int = 1
+    reader: TargetReader | None = None
     _null: np.ndarray | None = dataclasses.field(default=None, init=False, repr=False)
 
     def __post_init__(self):
@@ -106,7 +110,7 @@ class Encoders:
     def requirements(self) -> dict[str, Any]:
         """The facts without which examples made elsewhere are of no use to this model."""
         marks = {name: part.opened.fingerprint() for name, part in self.parts.items()}
-        return requirements(self.recipe, self._arrays) | {
+        return requirements(self.recipe, self._arrays, self.reader) | {
             "encoders": marks | {TOKENIZER: self.tokenizer_mark},
         }
 
@@ -124,6 +128,9 @@ class Encoders:
             tower = self.parts[IMAGE].config
             tokens = tower.num_tokens * (2 if r.last_frame else 1)
             latents["clip"] = jax.ShapeDtypeStruct((tokens, tower.width), _TEXT_DTYPE)
+        if self.reader is not None:
+            marked = {MASK: r.backbone.spec()[MASK], **self.reader.spec()}
+            latents |= {k: jax.ShapeDtypeStruct(s.shape, s.dtype) for k, s in marked.items()}
         return latents
 
     def _of_shapes(self, video: jax.Array) -> Arrays:
@@ -151,6 +158,8 @@ class Encoders:
         Raises:
           ClipError: a clip of another size or length.
         """
+        if self.reader is not None:
+            captions = [self.reader.prompt(caption) for caption in captions]
         texts = self._texts(captions)
         with contextlib.ExitStack() as held:
             tower = None
@@ -167,6 +176,8 @@ class Encoders:
                     example = {name: x[row] for name, x in latents.items()}
                     if tower is not None:
                         example["clip"] = self._tokens(tower, clip)
+                    if self.reader is not None:
+                        example |= self.reader.read(clip)
                     yield example | {"text": texts[next(words)]}
 
     def _texts(self, captions: Sequence[str]) -> dict[str, np.ndarray]:
@@ -225,15 +236,19 @@ class Encoders:
         return contextlib.nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)
 
 
-def requirements(recipe: Recipe, arrays: Mapping[str, Any]) -> dict[str, Any]:
+def requirements(
+    recipe: Recipe, arrays: Mapping[str, Any], reader: TargetReader | None = None
+) -> dict[str, Any]:
     """What examples must agree on with a recipe, whoever made them.
 
     Args:
       recipe: how pixels become latents.
       arrays: what an example holds, anything with a shape and a dtype.
+      reader: of their targets, if they have any.
     """
     geometry = recipe.backbone.geometry
-    return {
+    targets = {} if reader is None else {"targets": dataclasses.asdict(reader.targets)}
+    return targets | {
         "format": FORMAT,
         "size_hw": list(geometry.size_hw),
         "frames": geometry.frames,

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,10 @@ class Job:
       negative_prompt: what guidance leads away from. None is the pipeline's, "" is truly empty.
       image: its first frame, for models that read one.
       last_image: its last frame, for models that read two.
+      mask: of the target in `image`, for models that read one, or several masks, one for each of
+        the model's trigger words; any resolution with the image's aspect ratio, see `masks`.
+      modulation: logits that are added between the masked tokens of the first frame and the
+        trigger's tokens, in all blocks: attention modulation, which needs no training. 0 is none.
       seed: of all randomness; equal jobs of equal seeds give equal videos, alone or in a batch.
       name: of the file that is written, without ending; None is the job's number.
       options: fields of `Sampling` to replace.
@@ -41,6 +45,8 @@ class Job:
     negative_prompt: str | None = None
     image: ImageSource | None = None
     last_image: ImageSource | None = None
+    mask: ImageSource | Sequence[ImageSource] | None = None
+    modulation: float | int = 0.0
     seed: int = 0
     name: str | None = None
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -50,6 +56,17 @@ class Job:
         _check_values(vars(self))
         if self.last_image is not None and self.image is None:
             raise ValueError("last_image without image: give the first frame too")
+        if self.mask is not None and self.image is None:
+            raise ValueError("mask without image: give the first frame that it marks")
+        if self.modulation and self.mask is None:
+            raise ValueError("modulation leads attention to a mask: give one")
+
+    @property
+    def masks(self) -> tuple[ImageSource, ...]:
+        """All masks."""
+        if self.mask is None:
+            return ()
+        return tuple(self.mask) if isinstance(self.mask, list | tuple) else (self.mask,)
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Job:
@@ -98,9 +115,11 @@ def read_jobs(path: str | os.PathLike) -> list[Job]:
             fields = json.loads(line)
             if not isinstance(fields, dict):
                 raise ValueError("not a JSON object")
-            for image in ("image", "last_image"):
+            for image in ("image", "last_image", "mask"):
                 if isinstance(fields.get(image), str):
                     fields[image] = path.parent / fields[image]
+                elif isinstance(fields.get(image), list):  # of masks
+                    fields[image] = [path.parent / str(one) for one in fields[image]]
             fields.setdefault("name", f"{path.stem}_{len(jobs):04d}")
             job = Job.of(fields)
             if job.name in names:
@@ -136,6 +155,14 @@ def _is_file_name(value: Any) -> bool:
     return value not in ("", ".", "..") and Path(value).name == value
 
 
+def _is_mask(value: Any) -> bool:
+    return all(map(_is_image, value)) if isinstance(value, list | tuple) else _is_image(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and bool(np.isfinite(value))
+
+
 _IMAGE = "give a file, a numpy array of RGB pixels (H, W, 3), or a picture of Pillow's"
 # Field -> (whether a value is good, how to mend one that is not).
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -143,6 +170,8 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "negative_prompt": (lambda value: isinstance(value, str | None), "give a text"),
     "image": (_is_image, _IMAGE),
     "last_image": (_is_image, _IMAGE),
+    "mask": (_is_mask, "give a file, an array (H, W) or a picture, or a list of these"),
+    "modulation": (_is_number, "give a number of logits"),
     "seed": (_is_seed, "give a whole number from 0 to 2^32 - 1"),
     "name": (_is_file_name, "give a file name without folders"),
 }

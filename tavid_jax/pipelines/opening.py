@@ -40,6 +40,7 @@ from tavid_jax.pipelines.part import Part, open_part
 from tavid_jax.pipelines.pipeline import Pipeline
 from tavid_jax.pipelines.recipe import Recipe
 from tavid_jax.pipelines.settings import Published
+from tavid_jax.pipelines.targets import TargetReader, Targets
 from tavid_jax.weights import PRESETS, WeightsError, load_lora
 from tavid_jax.weights.peft import components
 
@@ -131,6 +132,7 @@ def open_encoders(
     memory: Memory | None = None,
     mesh: Mapping[str, int] | None = None,
     per_device: int = 1,
+    targets: Targets | None = None,
     strict: bool = True,
 ) -> Encoders:
     """The encoders of a published model, ready to turn clips into training examples.
@@ -147,6 +149,7 @@ def open_encoders(
       seed: of what is drawn.
       mesh: sizes of the mesh axes over this host's devices; None is all of them along "fsdp".
       per_device: clips that a device encodes at once.
+      targets: what examples hold of targets besides; the clips need their masks then.
 
     Raises:
       ValueError, WeightsError: see `open_pipeline`; sizes that do not fit the model; image noise
@@ -169,7 +172,8 @@ def open_encoders(
         transformer = opened.pop(TRANSFORMER, None)
         config = PRESETS[published.preset] if transformer is None else transformer.config
         stride = coder.config.stride_hw
-        backbone = make_backbone(published.preset, geometry, vars(config), False, stride=stride)
+        fields = vars(config) | {"extra_channels": 0 if targets is None else targets.count}
+        backbone = make_backbone(published.preset, geometry, fields, False, stride=stride)
     # Of CogVideoX's autoencoder, not of pixels as they are.
     draws = published.autoencoder.startswith("cogvideox")
     has_noise = draws and backbone.has_image
@@ -184,10 +188,12 @@ def open_encoders(
         chunk=memory.chunk,
         tiles=tiles_of(coder.config, memory.tiles),
     )
+    tokenizer, wan = Tokenizer.open(where[TOKENIZER]), published.family == "wan"
+    length = backbone.model.config.text_length
     return Encoders(
         published,
         opened,
-        Tokenizer.open(where[TOKENIZER]),
+        tokenizer,
         tokenizer_mark(where[TOKENIZER]),
         recipe,
         stored,
@@ -195,6 +201,7 @@ def open_encoders(
         memory,
         _local_mesh(mesh),
         per_device,
+        None if targets is None else TargetReader(targets, tokenizer, backbone, length, wan),
     )
 
 

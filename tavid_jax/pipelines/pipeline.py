@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,15 +22,24 @@ from tavid_jax.diffusion.schedulers.sampler import Sampler
 from tavid_jax.engine.telemetry import Progress, is_told
 from tavid_jax.models.text.tokenizer import Tokenizer
 from tavid_jax.models.wan.experts import HIGH_NOISE, LOW_NOISE
-from tavid_jax.pipelines.backbones import Backbone, CogVideoXBackbone, Geometry, WanBackbone
+from tavid_jax.pipelines.backbones import (
+    BIAS,
+    MASK,
+    Backbone,
+    CogVideoXBackbone,
+    Geometry,
+    WanBackbone,
+)
 from tavid_jax.pipelines.denoising import Denoiser, Segment, sampler_of, scales_of, segments_of
 from tavid_jax.pipelines.encoding import Autoencoding, encode_clip, encode_prompts
 from tavid_jax.pipelines.folder import IMAGE, TEXT, TRANSFORMER, VAE
 from tavid_jax.pipelines.images import fit_image, read_image, size_of_area, to_bytes
 from tavid_jax.pipelines.jobs import Job
+from tavid_jax.pipelines.masks import fit_mask, latent_masks, read_mask
 from tavid_jax.pipelines.memory import Memory
 from tavid_jax.pipelines.part import Part
 from tavid_jax.pipelines.settings import Published, Sampling
+from tavid_jax.pipelines.targets import TargetReader, Targets
 from tavid_jax.pipelines.video import Video
 
 # What a job's key is folded with, for each use of randomness.
@@ -45,6 +55,7 @@ class _Task:
     sampling: Sampling
     backbone: Backbone
     images: tuple[np.ndarray, ...]  # as they were given
+    masks: tuple[np.ndarray, ...] = ()  # of the targets, fitted to the frames
     conditions: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     given: np.ndarray | None = None
     latents: np.ndarray | None = None
@@ -62,7 +73,7 @@ class _Task:
         """Tasks of equal values share one compiled program."""
         # What only encoding or the file reads does not count.
         read = dataclasses.replace(self.sampling, fps=1, fit=None, posterior="sample")
-        return read, self.backbone.given_frames, len(self.images)
+        return read, self.backbone.given_frames, len(self.images), bool(self.job.modulation)
 
 
 @dataclasses.dataclass(eq=False)
@@ -87,6 +98,9 @@ class Pipeline:
       memory: what is traded for memory.
       mesh: devices to divide the work over; None is one device.
       negative_prompt: what guidance leads away from where a job does not say.
+      targets: what the model knows of targets; None, of one that was not trained with any, is
+        one target that `Job.modulation` alone can lead attention to.
+      embedding: vectors (K, D) that are added to the features of the targets' trigger words.
     """
 
     published: Published
@@ -95,6 +109,8 @@ class Pipeline:
     memory: Memory = Memory()
     mesh: Mesh | None = None
     negative_prompt: str = ""
+    targets: Targets | None = None
+    embedding: Float[np.ndarray, "K D"] | None = None
 
     def __post_init__(self):
         self._autoencoding = Autoencoding(self.parts[VAE], self.memory)
@@ -186,7 +202,48 @@ class Pipeline:
         backbone = self.backbone(sampling, bool(images))
         self._check_noise(job, backbone)
         sampler_of(backbone, published, sampling)  # an unknown solver is told now
-        return _Task(job, name, sampling, backbone, read)
+        masks = self._masks(job, sampling, backbone, read)
+        return _Task(job, name, sampling, backbone, read, masks)
+
+    def _masks(
+        self, job: Job, sampling: Sampling, backbone: Backbone, images: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, ...]:
+        """The masks of a job on the frames; what is wrong with them or with the prompt is told."""
+        name, channels = self.published.backbone, backbone.model.config.extra_channels
+        wanted = self.reader(backbone).targets.count
+        given = job.masks
+        if not channels and given and not job.modulation:
+            raise ValueError(
+                f"{name} reads no mask: it was not trained with targets. Give the folder or the "
+                "files (lora, patch_embed) of a model that was, or lead its attention: modulation"
+            )
+        if (channels or given) and len(given) != wanted:
+            raise ValueError(
+                f"{name} has {wanted} targets ({', '.join(self.reader(backbone).targets.words)}): "
+                f"give one mask for each, not {len(given)}"
+            )
+        if given:
+            self.reader(backbone).columns(job.prompt)  # a trigger word that is not there
+        return tuple(
+            fit_mask(
+                read_mask(mask, self.reader(backbone).targets.soft),
+                images[0].shape[:2],
+                sampling.size_hw,
+                sampling.fit or "cover",
+                f"mask {mask}" if isinstance(mask, str | os.PathLike) else f"mask {number}",
+            )
+            for number, mask in enumerate(given, 1)
+        )
+
+    def reader(self, backbone: Backbone) -> TargetReader:
+        """What finds this model's targets in prompts."""
+        return TargetReader(
+            self.targets or Targets(sentence=""),
+            self.tokenizer,
+            backbone,
+            backbone.model.config.text_length,
+            wan=self.published.family == "wan",
+        )
 
     def _by_area(self, sampling: Sampling, image_hw: tuple[int, int]) -> Sampling:
         """Of a size with the image's aspect ratio."""
@@ -274,6 +331,19 @@ class Pipeline:
         )
         for task, (prompt, negative) in zip(tasks, wanted, strict=True):
             task.conditions |= {"text": features[prompt], "negative": features[negative]}
+            if task.masks:
+                self._add_targets(task)
+
+    def _add_targets(self, task: _Task) -> None:
+        """Mask channels, learned vectors of the trigger words, and a bias that leads attention."""
+        reader, c = self.reader(task.backbone), task.conditions
+        columns = reader.columns(task.job.prompt)
+        if task.backbone.model.config.extra_channels:
+            c[MASK] = latent_masks(task.masks, task.backbone.stride, reader.targets.latent)
+        if self.embedding is not None:
+            c["text"] = c["text"] + (columns > 0).astype(np.float32).T @ self.embedding
+        if task.job.modulation:
+            c[BIAS] = task.job.modulation * reader.bias(task.masks, columns)
 
     def _negative(self, task: _Task) -> str:
         own = task.job.negative_prompt
@@ -345,7 +415,10 @@ class Pipeline:
         if not guided:
             return [shared]
         negative = _stacked(batch.tasks, lambda task: task.conditions["negative"])
-        return [shared | {"text": negative.astype(dtype)}, shared]
+        without = {"text": negative.astype(dtype)}
+        if BIAS in shared:  # the negative prompt names no target
+            without[BIAS] = jnp.zeros_like(shared[BIAS])
+        return [shared | without, shared]
 
     def _noise(self, batch: _Batch) -> jax.Array:
         shape = batch.tasks[0].backbone.spec()["video"].shape
@@ -385,6 +458,8 @@ class Pipeline:
             "prompt": task.job.prompt,
             "negative_prompt": self._negative(task),
             "images": [hashlib.sha256(x.tobytes()).hexdigest()[:12] for x in task.images],
+            "masks": [hashlib.sha256(x.tobytes()).hexdigest()[:12] for x in task.masks],
+            "modulation": float(task.job.modulation),
             **made_with,
         }
 

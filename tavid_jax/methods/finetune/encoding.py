@@ -37,7 +37,7 @@ class Encode(EncodeMethod):
         """See `Encoders.requirements`; without encoders, what the method reads."""
         if self.encoders is not None:
             return self.encoders.requirements()
-        return requirements(self.method.recipe, self.method.encoded_spec())
+        return requirements(self.method.recipe, self.method.encoded_spec(), self.method.reader)
 
     def examples(self, captions: Sequence[str], clips: Iterator[Clip]) -> Iterator[dict[str, Any]]:
         """See `Encoders.examples`."""
@@ -82,6 +82,7 @@ def encode_method(config: Any, stage: Any, method: Finetune) -> Encode:
         seed=config.seed + stage.seed,
         memory=Memory(stage.keep, stage.encoders_on, config.autoencoder.tiles),
         per_device=stage.batch_size,
+        targets=None if method.reader is None else method.reader.targets,
         strict=not any(node.get("changes") for node in changed),
     )
     return Encode(method, encoders)

@@ -20,10 +20,12 @@ from tavid_jax.methods.finetune.pretrained import Pretrained
 from tavid_jax.methods.finetune.tower import Tower
 from tavid_jax.methods.finetune.words import MASK, TOKENS, Words
 from tavid_jax.models.layers.autoencoder import VideoAutoencoder
+from tavid_jax.models.layers.ports import Probe
 from tavid_jax.models.layers.tiling import Tiles
 from tavid_jax.pipelines.autoencoders import sharding_of
 from tavid_jax.pipelines.backbones import Backbone
 from tavid_jax.pipelines.recipe import DRAWN, MOMENTS, POSTERIORS, STD, Recipe, drawn
+from tavid_jax.pipelines.targets import TargetReader
 
 # Nodes of the parameter tree.
 BACKBONE, TEXT, CODER, TOWER = "backbone", "text_encoder", "autoencoder", "image_encoder"
@@ -75,6 +77,9 @@ class Finetune(Method):
       outside: published weights to start from.
       tower: the image tower, for clips and backbones that read its tokens.
     """
+
+    #: finds the targets of clips, for methods that have any
+    reader: TargetReader | None = None
 
     def __init__(
         self,
@@ -148,9 +153,9 @@ class Finetune(Method):
         """Clips -> what a cache holds, by the frozen encoders."""
         tokens, mask = batch[TOKENS], batch[MASK]
         if self.conditioning.text_dropout:
-            drop = self._drawn(rng, TEXT_DROPOUT, self.conditioning.text_dropout)
+            drop = self.drawn(rng, TEXT_DROPOUT, self.conditioning.text_dropout)
             tokens, mask = self.words.without(drop, tokens, mask)
-        encoded = self.recipe(params.get(CODER, {}), batch["video"], _folded(rng, LATENTS))
+        encoded = self.recipe(params.get(CODER, {}), batch["video"], folded(rng, LATENTS))
         spec = self.backbone.spec()
         if self.trains_text:
             encoded |= {TOKENS: tokens, MASK: mask}
@@ -203,16 +208,22 @@ class Finetune(Method):
         Latent frames that are given have no share in it.
         """
         del step
-        batch = drawn(batch, _folded(rng, LATENTS), self._copies)
-        batch, video = self._conditions(params, batch, rng), batch["video"]
+        ratio, _ = self.denoising(params, batch, rng)
+        return ratio, {"denoising": ratio}
+
+    def denoising(
+        self, params: Params, batch: Arrays, rng: jax.Array, probe: Probe | None = None
+    ) -> tuple[Ratio, Any]:
+        """The loss, and what a probe of the backbone's attention saw on the way."""
+        batch = drawn(batch, folded(rng, LATENTS), self._copies)
+        batch, video = self.conditions(params, batch, rng), batch["video"]
         noised = self.objective.noised(video, rng)
         state = self._with_given(noised.state, video)
-        out = self.backbone.output(params[BACKBONE], state, noised.timestep, batch)
-        squared = jnp.square(out.astype(jnp.float32) - noised.target)
+        out = self.backbone.evaluate(params[BACKBONE], state, noised.timestep, batch, probe)
+        squared = jnp.square(out.sample.astype(jnp.float32) - noised.target)
         squared, size = self._predicted(squared)
         means = losses.clip_sums(squared) / size
-        ratio = losses.over_clips(noised.weight * means)
-        return ratio, {"denoising": ratio}
+        return losses.over_clips(noised.weight * means), out.probe
 
     def _predicted(self, x: Float[Array, "B F H W C"]) -> tuple[Float[Array, "B F H W C"], int]:
         """x with zeros at the frames that are given, and how many numbers of a clip the rest is.
@@ -231,22 +242,23 @@ class Finetune(Method):
         frames = (self.backbone.geometry.frames - 1) // self.autoencoder.config.stride_t + 1
         return self.backbone.spec()["video"].shape[0] - frames
 
-    def _conditions(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
+    def conditions(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
         """The batch with features for ids, and without the conditions that are dropped."""
         drops, batch = self.conditioning, dict(batch)
         if self.trains_text:
             tokens, mask = batch.pop(TOKENS), batch.pop(MASK)
             batch["text"] = self.words.features(params[TEXT], tokens, mask)
         elif self.words is None and drops.text_dropout:
-            drop = self._drawn(rng, TEXT_DROPOUT, drops.text_dropout)
+            drop = self.drawn(rng, TEXT_DROPOUT, drops.text_dropout)
             batch["text"] = jnp.where(drop[:, None, None], params[NULL_TEXT], batch["text"])
         if drops.image_dropout and "image" in batch:
-            kept = ~self._drawn(rng, IMAGE_DROPOUT, drops.image_dropout)
+            kept = ~self.drawn(rng, IMAGE_DROPOUT, drops.image_dropout)
             batch["image"] = batch["image"] * over_time(kept.astype(jnp.float32), 4)
         return batch
 
-    def _drawn(self, rng: jax.Array, use: int, share: float | int) -> Array:
-        return jax.vmap(lambda key: jax.random.bernoulli(key, share))(_folded(rng, use))
+    def drawn(self, rng: jax.Array, use: int, share: float | int) -> Array:
+        """Which examples belong to a random share."""
+        return jax.vmap(lambda key: jax.random.bernoulli(key, share))(folded(rng, use))
 
     # ---- phases ------------------------------------------------------------------------------
 
@@ -315,7 +327,8 @@ class Finetune(Method):
         return state.at[:, :count].set(given[:, :count]) if count else state
 
 
-def _folded(keys: jax.Array, use: int) -> jax.Array:
+def folded(keys: jax.Array, use: int) -> jax.Array:
+    """A key per example for one use of randomness."""
     return jax.vmap(lambda key: jax.random.fold_in(key, use))(keys)
 
 

@@ -33,7 +33,15 @@ def model_of(config: Any, stage: Any) -> ConfigDict:
     """`config.model` with the stage's own changes."""
     merged = ConfigDict(config.model.to_dict())
     merged.update(stage.options.get("model", {}))
+    if reads_masks(config, stage):
+        merged.changes.extra_channels = len(config.targets.words)
     return merged
+
+
+def reads_masks(config: Any, stage: Any) -> bool:
+    """Whether a stage's model has channels for the masks of `config.targets`."""
+    given = stage.options.get("masks", {}).get("given", config.get("masks", {}).get("given", False))
+    return bool(given)
 
 
 def published_of(model: Any) -> Published:
@@ -54,7 +62,7 @@ def read_conditioning(config: Any, stage: Any) -> Conditioning:
       ValueError: an unknown field, or see `Conditioning`.
     """
     fields = {**config.learn, **stage.options.get("learn", {})}
-    return _build(Conditioning, "learn", fields)
+    return build(Conditioning, "learn", fields)
 
 
 def read_autoencoder(config: Any) -> tuple[VideoAutoencoder, Tiles | None]:
@@ -161,10 +169,15 @@ def _text_length(family: str) -> int:
 
 def _replaced(config: Any, node: str, changes: Any) -> Any:
     """A config with some fields replaced; ValueError naming those that it does not have."""
-    return _build(dataclasses.replace, node, dict(changes), config)
+    return build(dataclasses.replace, node, dict(changes), config)
 
 
-def _build(kind: Any, node: str, fields: Mapping[str, Any], *given: Any) -> Any:
+def build(kind: Any, node: str, fields: Mapping[str, Any], *given: Any) -> Any:
+    """A dataclass from the fields of a config's node, or a given one with these replaced.
+
+    Raises:
+      ValueError: a field that it does not have, or what its own checks say.
+    """
     known = [field.name for field in dataclasses.fields(given[0] if given else kind)]
     unknown = sorted(set(fields) - set(known))
     if unknown:

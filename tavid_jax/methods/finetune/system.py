@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ml_collections import ConfigDict
 
@@ -37,6 +37,10 @@ from tavid_jax.pipelines.pretrained import locate
 class FinetuneSystem(System):
     """Trains adapters, or everything, on clips or on what an earlier stage has encoded."""
 
+    #: what its stages call the method that they train, and the class of it
+    trains: ClassVar[str] = "finetune"
+    kind: ClassVar[type[Finetune]] = Finetune
+
     def __init__(self, config: Any):
         self.config = config
         if "evaluate" in config:  # older runs have none
@@ -44,11 +48,12 @@ class FinetuneSystem(System):
             check_judge(evaluate.judge, evaluate.goals.to_dict(), self._has_model())
 
     def method(self, stage: str) -> Method:
-        """The method of a stage: `method` is finetune or encode."""
+        """The method of a stage: `method` is what the system trains ("finetune"), or encode."""
         options = self.config.stages[stage]
-        made = {"finetune": self._finetune, "encode": self._encode}
+        made = {self.trains: self._trained, "encode": self._encode}
         if options.method not in made:
-            raise ValueError(f"stages.{stage}.method {options.method!r}: there is finetune, encode")
+            known = ", ".join(made)
+            raise ValueError(f"stages.{stage}.method {options.method!r}: there is {known}")
         if self.config.cache and options.kind == "train" and options.data not in options.cached_by:
             raise ValueError(
                 f"config.cache {self.config.cache} would not be read: stage {stage!r} trains from "
@@ -56,31 +61,38 @@ class FinetuneSystem(System):
             )
         return made[options.method](options)
 
-    def _encode(self, stage: Any) -> Encode:
-        model = settings.model_of(self.config, stage)
-        coder, tiles = settings.read_autoencoder(self.config)
-        backbone = settings.read_backbone(model, self.config.data, coder)
-        objective = objective_of(backbone, read_flow(model))
-        how = settings.read_conditioning(self.config, stage)
-        trained = Finetune(backbone, objective, coder, tiles, conditioning=how)
-        return encode_method(self.config, stage, trained)
+    def additions(self, stage: Any, backbone: Backbone) -> dict[str, Any]:
+        """Arguments of the class of `kind` besides those of `Finetune`."""
+        del stage, backbone
+        return {}
 
-    def _finetune(self, stage: Any) -> Finetune:
+    def _encode(self, stage: Any) -> Encode:
+        return encode_method(self.config, stage, self.kind(**self._core(stage)))
+
+    def _core(self, stage: Any) -> dict[str, Any]:
+        """What is trained, without weights and encoders."""
         model = settings.model_of(self.config, stage)
         coder, tiles = settings.read_autoencoder(self.config)
         backbone = settings.read_backbone(model, self.config.data, coder)
-        reads_clips = stage.data not in stage.cached_by
-        words = settings.read_words(self.config, self._tokenizer()) if reads_clips else None
-        tower = settings.read_tower(self.config) if reads_clips else None
-        return Finetune(
-            backbone,
-            objective_of(backbone, read_flow(model)),
-            coder,
-            tiles,
-            words,
-            trains_text=self.config.text.train,
+        return dict(
+            backbone=backbone,
+            objective=objective_of(backbone, read_flow(model)),
+            autoencoder=coder,
+            tiles=tiles,
             conditioning=settings.read_conditioning(self.config, stage),
-            outside=self._outside(model, backbone, coder, words, tower),
+            **self.additions(stage, backbone),
+        )
+
+    def _trained(self, stage: Any) -> Finetune:
+        core, model = self._core(stage), settings.model_of(self.config, stage)
+        reads_clips = stage.data not in stage.cached_by
+        words = settings.read_words(self.config, self.tokenizer()) if reads_clips else None
+        tower = settings.read_tower(self.config) if reads_clips else None
+        return self.kind(
+            **core,
+            words=words,
+            trains_text=self.config.text.train,
+            outside=self._outside(model, core["backbone"], core["autoencoder"], words, tower),
             tower=tower,
         )
 
@@ -102,7 +114,7 @@ class FinetuneSystem(System):
         found = pretrained_backbone(checkpoint, model, backbone)
         return found | pretrained_parts(checkpoint, parts)
 
-    def _tokenizer(self) -> Tokenizer:
+    def tokenizer(self) -> Tokenizer:
         """The checkpoint's own."""
         checkpoint = self.config.checkpoint
         if not checkpoint:
@@ -144,9 +156,9 @@ class FinetuneSystem(System):
     def preview(self, inputs: Any, report: Any) -> dict[str, Any]:
         """Draws what will be trained on, before anything has been."""
         stages = self.config.stages.values()
-        stage = ConfigDict(next(stage for stage in stages if stage.method == "finetune").to_dict())
+        stage = ConfigDict(next(stage for stage in stages if stage.kind == "train").to_dict())
         stage.data, stage.cached_by = "train", ()  # clips, whatever the training will read
-        return preview(self.config, self._finetune(stage), inputs, report)
+        return preview(self.config, self._trained(stage), inputs, report)
 
     def sample(self, results: Results, inputs: Any, out_dir: Path) -> list[Path]:
         """The videos that `config.sampling` asks for."""

@@ -22,17 +22,26 @@ class Probe:
 
     "video_to_text": the map of query row n is sum_j columns[b, j] P[n, text j]. "text_to_video":
     the map of video key n is sum_j columns[b, j] P[text j, n]. P is the softmax over *all* keys of
-    the joint sequence, averaged over heads; n runs over the video tokens `rows`. Maps are never
-    stacked: the carry accumulates sum_layer layers[layer] * score(map). An `AttentionBias` in the
-    same call is not seen: P is what the unbiased logits give.
+    the joint sequence (see `among`), averaged over heads; n runs over the video tokens `rows`.
+    Maps are not stacked: the carry accumulates sum_layer layers[layer] * score(map). An
+    `AttentionBias` in the same call is not seen: P is what the unbiased logits give.
 
     Attributes:
       layers: weight of each layer (depth,), float32; a layer of weight zero costs nothing. A traced
         array, so that layers can be drawn anew in each step without compiling again.
-      columns: weight of each text position (B, L), float32, e.g. one-hot at the target word.
-      score: map (B, R) -> any tree of float32 arrays to accumulate.
+      columns: weight of each text position (B, L), float32, e.g. one-hot at the target word; or
+        (B, M, L), for M maps of each example.
+      score: map (B, R), or maps (B, M, R) -> any tree of float32 arrays to accumulate.
       rows: (start, stop) of the video tokens; the first latent frame is (0, h * w).
-      direction: which side asks.
+      direction: which side asks; of "both" the maps that video asks for come first, so that
+        there are twice as many, (B, 2 M, R), of columns (B, L) (B, 2, R).
+      among: over which keys the softmax of P goes: "all", the joint sequence, as attention has it;
+        or "own", those of the stream that is asked about alone (text; in the other direction,
+        video).
+      each: whether every layer's weighted score is handed out, stacked (depth, ...), instead of
+        their sum: for looking at maps, at their cost in memory.
+      most: how many layers have a weight at the most, where that is known; only those who count
+        operations ahead read it. None is all of them.
     """
 
     # Any: as a pytree it may also hold shapes, shardings or None; so in all ports.
@@ -40,9 +49,12 @@ class Probe:
     columns: Any
     score: Callable[[Array], Any] = flax.struct.field(pytree_node=False)
     rows: tuple[int, int] = flax.struct.field(pytree_node=False)
-    direction: Literal["video_to_text", "text_to_video"] = flax.struct.field(
+    direction: Literal["video_to_text", "text_to_video", "both"] = flax.struct.field(
         pytree_node=False, default="video_to_text"
     )
+    among: Literal["all", "own"] = flax.struct.field(pytree_node=False, default="all")
+    each: bool = flax.struct.field(pytree_node=False, default=False)
+    most: int | None = flax.struct.field(pytree_node=False, default=None)
 
 
 @flax.struct.dataclass
@@ -128,7 +140,7 @@ class Walked:
     Attributes:
       streams: the tokens of every stream behind the last block.
       caches: keys and values of the streams in `Ports.kv_out`.
-      probe: the probe's accumulated score, None without one.
+      probe: the probe's accumulated score, or that of every layer; None without one.
     """
 
     streams: dict[str, Array]

@@ -25,6 +25,8 @@ from tavid_jax.parallel.sharding import constrain, partition
 # Most logits that one device makes at once: 128 MiB in float32. One head of CogVideoX at
 # 480 x 720 x 49, first frame against all tokens, is 1350 x 17776 = 0.72 of it.
 MAX_LOGITS = 2**25
+# Direction -> (who asks, who is asked about).
+_DIRECTIONS = {"video_to_text": (VIDEO, TEXT), "text_to_video": (TEXT, VIDEO)}
 
 
 class Seen(NamedTuple):
@@ -48,33 +50,42 @@ def observe(probe: Probe, seen: Seen) -> Any:
     return probe.score(attention_map(probe, seen))
 
 
-def attention_map(probe: Probe, seen: Seen) -> Float[Array, "B R"]:
-    """The map that a probe looks at, see `ports.Probe`; differentiable, logits in float32.
+def attention_map(probe: Probe, seen: Seen) -> Float[Array, "B *M R"]:
+    """The map, or maps, that a probe looks at, see `ports.Probe`; differentiable, float32.
 
     An attention bias is not part of it: the softmax is that of the queries and keys alone.
 
     Raises:
       ValueError: no text or no video here, rows that are not video tokens, columns that are not
-        the text's, an unknown direction.
+        the text's, an unknown direction or choice of keys.
     """
+    if probe.direction == "both":
+        many = probe.columns if probe.columns.ndim == 3 else probe.columns[:, None]
+        asked = [probe.replace(columns=many, direction=way) for way in _DIRECTIONS]
+        return jnp.concatenate([attention_map(one, seen) for one in asked], axis=1)
     _check(probe, seen)
     start, stop = probe.rows
     columns = probe.columns.astype(jnp.float32)
-    if probe.direction == "video_to_text":
+    many = columns if columns.ndim == 3 else columns[:, None]
+    _, target = _DIRECTIONS[probe.direction]
+    parts = seen.parts if probe.among == "all" else {target: seen.parts[target]}
+    if target == TEXT:
         # Every device asks for all rows, each about its own keys.
         q = constrain(seen.queries[VIDEO].q[:, start:stop], "batch", None, "heads", None)
-        return _mean_over_heads(q, None, seen.parts, TEXT, columns)
-    q = seen.queries[TEXT].q
-    return _mean_over_heads(q, columns, seen.parts, VIDEO, None)[:, start:stop]
+        maps = _mean_over_heads(q, None, parts, TEXT, many)
+    else:
+        q = seen.queries[TEXT].q
+        maps = _mean_over_heads(q, many, parts, VIDEO, None)[..., start:stop]
+    return maps if columns.ndim == 3 else maps[:, 0]
 
 
 def _check(probe: Probe, seen: Seen) -> None:
-    directions = {"video_to_text": (VIDEO, TEXT), "text_to_video": (TEXT, VIDEO)}
-    if probe.direction not in directions:
-        raise ValueError(
-            f"probe.direction={probe.direction!r}: choose one of {', '.join(directions)}"
-        )
-    asking, answering = directions[probe.direction]
+    if probe.direction not in _DIRECTIONS:
+        known = ", ".join([*_DIRECTIONS, "both"])
+        raise ValueError(f"probe.direction={probe.direction!r}: choose one of {known}")
+    if probe.among not in ("all", "own"):
+        raise ValueError(f"probe.among={probe.among!r}: choose one of all, own")
+    asking, answering = _DIRECTIONS[probe.direction]
     for role, name, there in (
         ("queries", asking, seen.queries),
         ("keys", answering, seen.parts),
@@ -90,20 +101,21 @@ def _check(probe: Probe, seen: Seen) -> None:
         raise ValueError(f"probe.rows={probe.rows} must lie within the {tokens} video tokens")
     text = seen.parts[TEXT].real if TEXT in seen.parts else seen.queries[TEXT].q.shape[1]
     batch = seen.queries[asking].q.shape[0]
-    if probe.columns.shape != (batch, text):
+    shape = probe.columns.shape
+    if len(shape) not in (2, 3) or (shape[0], shape[-1]) != (batch, text):
         raise ValueError(
-            f"probe.columns has shape {probe.columns.shape}: give one weight for each of the "
-            f"{text} text positions of {batch} examples"
+            f"probe.columns has shape {shape}: give one weight for each of the {text} text "
+            f"positions of {batch} examples, (B, L), or of several maps of each, (B, M, L)"
         )
 
 
 def _mean_over_heads(
     q: Float[Array, "B Q K D"],
-    row_weights: Float[Array, "B Q"] | None,
+    row_weights: Float[Array, "B M Q"] | None,
     parts: Mapping[str, Part],
     target: str,
-    key_weights: Float[Array, "B L"] | None,
-) -> Float[Array, "B R"]:
+    key_weights: Float[Array, "B M L"] | None,
+) -> Float[Array, "B M R"]:
     """Probabilities between the queries and the target's keys, one of the two summed with weights.
 
     Weights of the keys leave one value for each query, weights of the queries one for each key.
@@ -116,8 +128,8 @@ def _mean_over_heads(
     def some_rows(q, weights, ks):
         probabilities = _probabilities(q, ks, reals, place)
         if key_weights is None:
-            return jnp.einsum("bkqs,bq->kbs", probabilities, weights)
-        return jnp.einsum("bkqs,bs->kbq", probabilities[..., : key_weights.shape[1]], key_weights)
+            return jnp.einsum("bkqs,bqm->kbms", probabilities, weights)
+        return jnp.einsum("bkqs,bms->kbmq", probabilities[..., : key_weights.shape[2]], key_weights)
 
     def some_heads(q, ks):
         return jax.lax.map(lambda rows: some_rows(*rows, ks), (q, chunked_weights))
@@ -130,15 +142,15 @@ def _mean_over_heads(
     ]
     pattern = "b (chunks q) (ways steps k) d -> steps chunks b q (ways k) d"
     chunked_q = rearrange(_fill_up(q, chunk), pattern, q=chunk, **heads)
-    chunked_weights = row_weights
+    chunked_weights = None
     if row_weights is not None:
-        pattern = "b (chunks q) -> chunks b q"
-        chunked_weights = rearrange(_fill_up(row_weights, chunk), pattern, q=chunk)
+        filled = _fill_up(jnp.swapaxes(row_weights, 1, 2), chunk)
+        chunked_weights = rearrange(filled, "b (chunks q) m -> chunks b q m", q=chunk)
     sums = jax.lax.map(lambda step: some_heads(*step), (chunked_q, ks))
     if row_weights is not None:
-        return reduce(sums, "steps chunks k b s -> b s", "sum") / q.shape[2]
-    mean = reduce(sums, "steps chunks k b q -> b (chunks q)", "sum") / q.shape[2]
-    return mean[:, : q.shape[1]]
+        return reduce(sums, "steps chunks k b m s -> b m s", "sum") / q.shape[2]
+    mean = reduce(sums, "steps chunks k b m q -> b m (chunks q)", "sum") / q.shape[2]
+    return mean[..., : q.shape[1]]
 
 
 def _probabilities(

@@ -82,25 +82,27 @@ def walk_blocks(
     if ports.residuals is not None:
         ports = ports.replace(residuals=_padded(ports.residuals, tokens, lengths, depth))
     layers = {"params": stack, **_per_layer(ports, depth)}
-    score = None if ports.probe is None else _no_score(ports.probe)
+    each = ports.probe is not None and ports.probe.each
+    score = None if ports.probe is None or each else _no_score(ports.probe)
     batch = next(iter(tokens.values())).shape[0]
 
     def body(carry: Any, layer: Any) -> tuple[Any, Any]:
         walked, total = carry
         walked = {name: checkpoint_name(x, "block_input") for name, x in walked.items()}
-        walked, parts, seen = block(layer["params"], walked, _plug_in(ports, layer, batch))
+        walked, parts, seen = block(layer["params"], walked, _plug_in(ports, layer, batch, depth))
         if ports.residuals is not None:
             walked[VIDEO] = _add_residual(walked[VIDEO], ports.residuals.values, layer["residual"])
         walked = {name: streams.place(name, x) for name, x in walked.items()}
-        if seen is not None:
-            total = jax.tree.map(jnp.add, total, seen)
-        return (walked, total), {name: (parts[name].k, parts[name].v) for name in ports.kv_out}
+        if seen is not None and not each:
+            total, seen = jax.tree.map(jnp.add, total, seen), None
+        kept = {name: (parts[name].k, parts[name].v) for name in ports.kv_out}
+        return (walked, total), (kept, seen)
 
-    (tokens, score), kept = scan_depth(body, (tokens, score), layers, scan, remat)
+    (tokens, score), (kept, scores) = scan_depth(body, (tokens, score), layers, scan, remat)
     return Walked(
         streams={name: x[:, : lengths[name]] for name, x in tokens.items()},
         caches={name: streams.cache(name, k, v, lengths[name]) for name, (k, v) in kept.items()},
-        probe=score,
+        probe=scores if each else score,
     )
 
 
@@ -166,7 +168,7 @@ def _check_replaced(port: CrossAttention, depth: int) -> None:
             )
 
 
-def _plug_in(ports: Ports, layer: Mapping[str, Any], batch: int) -> Plugs:
+def _plug_in(ports: Ports, layer: Mapping[str, Any], batch: int, depth: int) -> Plugs:
     parts = {
         name: ports.kv_in[name].part(streams.of_batch(k, batch), streams.of_batch(v, batch))
         for name, (k, v) in layer.get("caches", {}).items()
@@ -179,11 +181,14 @@ def _plug_in(ports: Ports, layer: Mapping[str, Any], batch: int) -> Plugs:
 
         def probe(seen: Seen) -> Any:
             weight = layer["probe"]
-            return jax.lax.cond(
-                weight != 0,
-                lambda: jax.tree.map(lambda s: weight * s, observe(ports.probe, seen)),
-                lambda: _no_score(ports.probe),
-            )
+            most = depth if ports.probe.most is None else ports.probe.most
+            # The name tells who counts operations how many layers take this branch.
+            with jax.named_scope(f"taken_{most}_of_{depth}"):
+                return jax.lax.cond(
+                    weight != 0,
+                    lambda: jax.tree.map(lambda s: weight * s, observe(ports.probe, seen)),
+                    lambda: _no_score(ports.probe),
+                )
 
     if ports.cross_attention is not None:
         port, (replaced, index) = ports.cross_attention, layer["cross"]
@@ -201,10 +206,10 @@ def _plug_in(ports: Ports, layer: Mapping[str, Any], batch: int) -> Plugs:
 
 
 def _no_score(probe: Any) -> Any:
-    rows = probe.rows[1] - probe.rows[0]
-    like = jax.eval_shape(
-        probe.score, jax.ShapeDtypeStruct((probe.columns.shape[0], rows), jnp.float32)
-    )
+    maps = (*probe.columns.shape[:-1], probe.rows[1] - probe.rows[0])
+    if probe.direction == "both":
+        maps = (maps[0], 2 * (maps[1] if len(maps) == 3 else 1), maps[-1])
+    like = jax.eval_shape(probe.score, jax.ShapeDtypeStruct(maps, jnp.float32))
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
 
 

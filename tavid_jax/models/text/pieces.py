@@ -42,6 +42,14 @@ class SentencePieces:
             ids += self._model.encode(part) if special is None else [special]
         return ids
 
+    def surfaces(self, text: str) -> list[str]:
+        """What each id of `encode` stands for in the normalised text, which they make together."""
+        found: list[str] = []
+        for part in self._split.split(text):
+            special = part in self._special
+            found += [part] if special else self._model.encode(part, out_type=str)
+        return [_spaced(piece) for piece in found]
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; special tokens are written out."""
         names = {number: name for name, number in self._special.items()}
@@ -72,12 +80,22 @@ class FastPieces:
         """Ids of the pieces of a text, without an end."""
         return self._model.encode(text, add_special_tokens=False).ids
 
+    def surfaces(self, text: str) -> list[str]:
+        """What each id of `encode` stands for in the normalised text, which they make together."""
+        encoded = self._model.encode(text, add_special_tokens=False)
+        return [_spaced(piece) for piece in encoded.tokens]
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; special tokens are written out."""
         return self._model.decode([int(i) for i in ids], skip_special_tokens=False)
 
 
 Pieces = SentencePieces | FastPieces
+_SPACE = "▁"
+
+
+def _spaced(piece: str) -> str:
+    return piece.replace(_SPACE, " ")
 
 
 def _check_special(file: Path, pad: int | None, end: int | None, unknown: int | None) -> None:
