@@ -77,6 +77,8 @@ def _plain(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
     info = archive.getinfo(name)
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
         raise ValueError(f"{name} is compressed or encrypted")
+    if info.header_offset < 0:
+        raise ValueError(f"{name} does not begin where it should")
     return info
 
 

@@ -222,6 +222,24 @@ def test_files_that_are_cut_off(tmp_path):
             read_file(path)
 
 
+def test_whatever_bytes_are_changed(tmp_path):
+    """Tensors or one of our errors; nothing else."""
+    path = tmp_path / "a.pth"
+    write_torch_zip(path, {"x": np.ones((2, 3), np.float32), "y": np.ones(4, np.float16)})
+    whole, rng, refused = path.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(600):
+        changed = np.frombuffer(whole, np.uint8).copy()
+        where = rng.integers(len(whole), size=rng.choice([1, 2, 8]))
+        changed[where] = rng.integers(256, size=where.size)
+        path.write_bytes(changed.tobytes())
+        try:
+            for tensor in read_torch_zip(path).values():
+                tensor.read()
+        except (weights.WeightsError, UnknownContent):
+            refused += 1
+    assert 200 < refused < 500
+
+
 def test_compressed_records_are_refused(tmp_path):
     path = tmp_path / "a.pth"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
