@@ -5,6 +5,7 @@ from tavid_jax.weights.identified import Identified, identify, load
 from tavid_jax.weights.imported import import_checkpoint, restore
 from tavid_jax.weights.model_json import PRESETS, config_from_json, config_to_json
 from tavid_jax.weights.opened import open_parameters
+from tavid_jax.weights.patch_embed import load_patch_embed, save_patch_embed
 from tavid_jax.weights.peft import load_lora
 from tavid_jax.weights.peft_export import save_lora
 from tavid_jax.weights.problems import WeightsError
@@ -26,10 +27,12 @@ __all__ = [
     "import_checkpoint",
     "load",
     "load_lora",
+    "load_patch_embed",
     "open_parameters",
     "open_source",
     "port",
     "restore",
     "save",
     "save_lora",
+    "save_patch_embed",
 ]

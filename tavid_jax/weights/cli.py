@@ -1,7 +1,8 @@
 """The commands inspect, import, export and diff.
 
 A checkpoint is a file (.safetensors, .pt, .pth), a folder (diffusers, original, imported), or
-hf:owner/name[@revision][/subfolder]. `inspect` and `export` take LoRA adapters, too.
+hf:owner/name[@revision][/subfolder]. `inspect` and `export` take LoRA adapters, too; `inspect`
+takes the file of a patch projection with further input channels.
 """
 
 import argparse
@@ -13,12 +14,14 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from tavid_jax.weights import patch_cli
 from tavid_jax.weights.compared import Difference, compare
 from tavid_jax.weights.exported import SHARD_BYTES, export_checkpoint
 from tavid_jax.weights.imported import for_people, import_checkpoint, is_imported
 from tavid_jax.weights.lazy import LazyArray
 from tavid_jax.weights.model_json import PRESETS
 from tavid_jax.weights.opened import open_parameters
+from tavid_jax.weights.patch_embed import find_patch_embed, open_patch_embed
 from tavid_jax.weights.peft import is_lora
 from tavid_jax.weights.peft_cli import convert, describe
 from tavid_jax.weights.problems import WeightsError
@@ -55,8 +58,9 @@ def _parser() -> argparse.ArgumentParser:
         "inspect",
         "Show what a checkpoint holds",
         "Prints its kind, preset and a table of parameters (path, shape, dtype, size) with "
-        "totals; of adapters, their layers, ranks, scales and the models they fit. No tensor is "
-        "read. Exit code 1 if it does not fit its config.",
+        "totals; of adapters, their layers, ranks, scales and the models they fit; of a patch "
+        "projection, the models it fits and the channels it adds. No tensor is read. Exit code 1 "
+        "if it does not fit its config.",
     )
     inspect.add_argument("checkpoint")
     _identity(inspect)
@@ -155,8 +159,7 @@ def _inspect(args: argparse.Namespace) -> int:
         print(f"files       {len(source.files)}")
         _print_table(source.tensors)
         return 0
-    if not is_imported(args.checkpoint) and is_lora(args.checkpoint):
-        print("\n".join(describe(args.checkpoint, args.preset)))
+    if not is_imported(args.checkpoint) and _inspect_parts(args.checkpoint, args.preset):
         return 0
     opened = open_parameters(args.checkpoint, args.kind, args.preset)
     print(f"checkpoint  {opened.origin}")
@@ -167,6 +170,26 @@ def _inspect(args: argparse.Namespace) -> int:
     print(f"config      {opened.config}")
     _print_table(opened.leaves)
     return 0
+
+
+def _inspect_parts(checkpoint: str, preset: str | None) -> bool:
+    """Shows adapters and a patch projection; False if neither is what the checkpoint holds."""
+    adapters, patch = is_lora(checkpoint), _patch_file(checkpoint)
+    if adapters:
+        print("\n".join(describe(checkpoint, preset)))
+    if patch is not None:
+        if adapters:
+            print()
+        print("\n".join(patch_cli.describe(patch, preset)))
+        _print_table(open_patch_embed(patch)[1])
+    return adapters or patch is not None
+
+
+def _patch_file(checkpoint: str) -> Path | None:
+    """The file of a patch projection, if there is nothing else, or adapters alone."""
+    file = find_patch_embed(checkpoint)
+    alone = file is not None and (is_lora(checkpoint) or open_source(checkpoint).files == (file,))
+    return file if alone else None
 
 
 def _print_table(leaves: Mapping[str, LazyArray]) -> None:
@@ -188,6 +211,11 @@ def _import(args: argparse.Namespace) -> int:
         raise WeightsError(
             f"{args.checkpoint} holds LoRA adapters, which are used as they are: "
             "tavid_jax.weights.load_lora reads them"
+        )
+    if _patch_file(args.checkpoint) is not None:
+        raise WeightsError(
+            f"{args.checkpoint} holds a patch projection, which is used as it is: "
+            "tavid_jax.weights.load_patch_embed reads it"
         )
     with ProgressBar("import") as bar:
         record = import_checkpoint(

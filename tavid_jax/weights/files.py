@@ -8,6 +8,8 @@ from typing import Any
 from tavid_jax.weights.lazy import LazyArray, as_lazy
 from tavid_jax.weights.problems import WeightsError
 from tavid_jax.weights.safetensors import read_safetensors
+from tavid_jax.weights.torch_pickle import UnknownContent
+from tavid_jax.weights.torch_zip import is_torch_zip, read_torch_zip
 
 # What may stand before every key: data parallelism, torch.compile, repackaged diffusion models.
 WRAPPERS = ("module.", "_orig_mod.", "model.diffusion_model.")
@@ -20,8 +22,9 @@ def read_file(path: str | Path, containers: Sequence[str] = ()) -> dict[str, Laz
     """The tensors of one file, wrappers removed; each is read when asked for.
 
     Args:
-      path: a `.safetensors`, `.pt`, `.pth` or `.bin` file. The last three need PyTorch and are
-        read as tensors only: no code in the file is run.
+      path: a `.safetensors`, `.pt`, `.pth` or `.bin` file. The last three are read as tensors
+        only: no code in the file is run. Those of before PyTorch 1.6, and those with objects
+        besides tensors and plain values, need PyTorch.
       containers: dict keys under which the tensors may be stored, in order of preference.
 
     Raises:
@@ -69,19 +72,25 @@ def strip_wrappers(name: str) -> str:
 
 
 def _read_torch(path: Path) -> Any:
+    if not is_torch_zip(path):
+        return _read_with_torch(path, "it is no zip archive, as such files are since PyTorch 1.6")
+    try:
+        return read_torch_zip(path)
+    except UnknownContent as error:  # perhaps PyTorch knows it, and that it is harmless
+        return _read_with_torch(path, f"it holds {error}")
+
+
+def _read_with_torch(path: Path, why: str) -> Any:
     try:
         import torch
     except ImportError as error:
         raise WeightsError(
-            f"{path}: reading this file needs PyTorch (pip install tavid_jax[convert]); "
-            "a .safetensors file needs nothing"
+            f"{path}: reading this file needs PyTorch, because {why} (pip install "
+            "tavid_jax[convert]); a .safetensors file needs nothing"
         ) from error
-    import zipfile
-
     try:
         # A zip can be mapped, so that tensors are read when they are used.
-        mapped = zipfile.is_zipfile(path)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_torch_zip(path))
     except Exception as error:  # whatever damaged bytes make the unpickler do
         named = re.search(r"GLOBAL (\S+)", str(error))
         if named or "Unsupported" in str(error):
