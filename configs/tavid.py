@@ -28,6 +28,7 @@ def get_config(preset: str | None = None) -> ConfigDict:
     """A preset: small ones here, those of published models in tavid_presets.py."""
     presets = {
         "demo": demo,
+        "ablations": ablations,
         **{name: functools.partial(large, name) for name in LARGE},
     }
     return choose(presets, preset)
@@ -47,7 +48,6 @@ def demo() -> ConfigDict:
         text_only=target_stage(**TEXT_ONLY),
     )
     config.order = ("tavid", "no_loss", "text_only")
-    config.main = "tavid"
     config.evaluate.sets = dict(
         plain=dict(
             title="Two look-alikes",
@@ -61,6 +61,58 @@ def demo() -> ConfigDict:
             ),
         )
     )
+    return config
+
+
+def ablations() -> ConfigDict:
+    """The paper's ablation at toy scale, three seeds each, on plain scenes and on harder ones.
+
+    The harder ones are those in which a loss on attention could matter: targets thinner than a
+    patch, more look-alikes, masks that are wrong in a part of their positions, and few clips.
+    """
+    config = small("ablations")
+    config.title = "TAViD: what the loss on attention does"
+    sets = {
+        "plain": ("Two look-alikes", {}, {}, 4000),
+        "thin": ("Targets thinner than a patch", dict(targets=("pillar",)), {}, 4000),
+        "crowd": ("Three look-alikes, smaller", dict(lookalikes=(2, 2)), {}, 4000),
+        "noisy": ("Masks wrong in 15 % of positions in training", {}, dict(noise=0.15), 4000),
+        "few": ("One hundred clips", {}, {}, 100),
+    }
+    every = {name: {} for name in sets}
+    lambdas = {
+        "tavid": ("lambda 0.1", {}),
+        "no_loss": ("lambda 0", dict(attention=dict(weight=0.0))),
+    }
+    plain = {
+        "lambda_001": ("lambda 0.01", dict(attention=dict(weight=0.01))),
+        "lambda_1": ("lambda 1", dict(attention=dict(weight=1.0))),
+        "t2v": ("T2V", dict(attention=dict(direction="text_to_video"))),
+        "random": ("two random blocks in each step", with_blocks(mode="random", count=2)),
+        "uniform": ("all four blocks", with_blocks(mode="uniform", count=4)),
+        "text_only": ("text alone, the same clips", TEXT_ONLY),
+    }
+    every["plain"] = plain
+    config.stages, order = dict(), []
+    for name, (title, scene, masks, count) in sets.items():
+        train, test = f"train_{name}", f"test_{name}"
+        config.data.splits[train], config.data.splits[test] = ConfigDict(scene), ConfigDict(scene)
+        config.data.scenes[train], config.data.scenes[test] = count, 200
+        variants = ConfigDict()
+        for key, (label, changes) in {**lambdas, **every[name]}.items():
+            stages = [f"{name}_{key}" + (f"_seed{seed}" if seed else "") for seed in range(3)]
+            for seed, stage in enumerate(stages):
+                changed = {**changes, "masks": {**masks, **changes.get("masks", {})}}
+                config.stages[stage] = target_stage(data=train, seed=seed, **changed)
+            order += stages
+            variants[key] = variant(tuple(stages), label)
+            if name == "plain" and key in lambdas:
+                config.stages[stages[0]].snapshots = (100, 200)
+        for strength in (1.0, 4.0, 16.0) if name == "plain" else ():
+            title_of = f"attention modulation of {strength:g}, no training"
+            variants[f"modulation_{strength:g}"] = variant("", title_of, modulation=strength)
+        config.evaluate.sets[name] = dict(title=title, data=test, variants=variants)
+    config.order, config.main = tuple(order), "plain_tavid"
     return config
 
 
@@ -87,10 +139,16 @@ def small(preset: str) -> ConfigDict:
     return config
 
 
-def target_stage(steps: int = 400, **changes) -> ConfigDict:
+def with_blocks(**fields) -> dict:
+    return dict(attention=dict(blocks=fields))
+
+
+def target_stage(steps: int = 400, data: str = "train", seed: int = 0, **changes) -> ConfigDict:
     """One training from the base; `changes` are those of `config.attention`, `masks`, `model`."""
     return train_stage(
         "tavid",
+        data=data,
+        seed=seed,
         steps=steps,
         batch_size=16,
         optimizer=optimizer(lr=1e-3, b2=0.99, schedule="cosine", warmup=20, final=0.05),
@@ -125,6 +183,7 @@ def with_targets(config: ConfigDict) -> None:
     config.sampling.modulation = 0.0  # attention modulation, in logits
     config.sampling.masks = ""  # folder of masks for `config.clips`; "" = data.clips.masks
     config.evaluate.mapped = 32  # scenes of a set whose attention is looked at
+    config.evaluate.main = "tavid"  # the variant that the others are compared with
     config.evaluate.sets = ConfigDict()  # name -> title, data, variants: what is judged
 
 

@@ -53,7 +53,6 @@ def no_mask(config: ConfigDict) -> None:
 def backbone(config: ConfigDict) -> None:
     """Baseline: CogVideoX-5B-I2V as it is; the text alone names the target. Nothing is trained."""
     no_mask(config)
-    config.stages = dict()
     config.order = ()
 
 

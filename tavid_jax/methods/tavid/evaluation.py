@@ -14,7 +14,8 @@ from tavid_jax.engine.method import Results
 from tavid_jax.methods.tavid import judging, pages
 from tavid_jax.methods.tavid.method import Tavid
 from tavid_jax.methods.tavid.variants import Models, lookalike
-from tavid_jax.pipelines.attention import study
+
+# PENDING
 from tavid_jax.pipelines.folder import TRANSFORMER
 from tavid_jax.pipelines.pipeline import Pipeline
 
@@ -86,7 +87,9 @@ class Evaluation:
         values, shown, seen = [], {}, {}
         for number, name in enumerate(stages):
             pipeline = self._open(name)
-            found, videos = self._judged(pipeline, clips, options.modulation)
+            # Masks are swapped for the first seed alone: half of the work.
+            swap = not number
+            found, videos = self._judged(pipeline, clips, options.modulation, swap)
             values.append(found)
             if not number:
                 count = self.config.report.scenes
@@ -108,11 +111,11 @@ class Evaluation:
             return {}
         found = {}
         for step in self.config.stages[stage].snapshots:
-            found[step], _ = self._judged(self._open(f"{stage}@{step}"), clips, 0.0, swap=False)
+            found[step], _ = self._judged(self._open(f"{stage}@{step}"), clips, 0.0, False)
         return found
 
     def _judged(
-        self, pipeline: Pipeline, clips: list[Clip], modulation: float, swap: bool = True
+        self, pipeline: Pipeline, clips: list[Clip], modulation: float, swap: bool
     ) -> tuple[judging.Values, dict[str, list[judging.Frames]]]:
         own = [clip.target for clip in clips]
         marked = {"own": own}

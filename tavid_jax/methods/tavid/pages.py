@@ -64,14 +64,14 @@ def _claims(config: Any, trial: Any, report: Any) -> dict[str, Any]:
     """Differences between variants, each a line of the report, whichever way it falls."""
     resamples, rows = config.evaluate.resamples, trial.rows
     claims: dict[str, Any] = {}
-    main = rows.get(config.main)
+    main = rows.get(config.evaluate.main)
     if main is None:
         return claims
     found = judging.against_other(main.values, resamples)
     claims["masked minus other"] = found
     _verdict(report, f"{main.title}: the masked object", "a look-alike", found, "touched")
     for name, row in rows.items():
-        if name == config.main:
+        if name == config.evaluate.main:
             continue
         found = judging.compare(main.values, row.values, "masked", resamples)
         claims[f"masked, minus {name}"] = found
@@ -82,8 +82,8 @@ def _claims(config: Any, trial: Any, report: Any) -> dict[str, Any]:
         low, high = (100 * x for x in measured["interval"])
         report.text(
             f"**Swapping the mask** swaps the touched object in {100 * measured['value']:.1f} % "
-            f"[{low:.1f}, {high:.1f}] of the {measured['scenes']} scenes in which both videos touch "
-            "something."
+            f"[{low:.1f}, {high:.1f}] of the {measured['scenes']} scenes in which both videos "
+            "touch something."
         )
     return claims
 
