@@ -61,10 +61,8 @@ def carry_masks(
         raise ValueError(
             f"mask {int(masks.any(axis=(1, 2)).argmin())} is empty: there is nothing to carry"
         )
-    size_hw = video.shape[1:3]
-    scale = min(_LARGEST_SCALE, max(1, -(-_LEAST_SIDE // min(size_hw))))
-    large_hw = (size_hw[0] * scale, size_hw[1] * scale)
-    large = video if scale == 1 else np.stack([resize_image(f, large_hw) for f in video])
+    size_hw, large = video.shape[1:3], enlarged(video)
+    large_hw = large.shape[1:3]
     outlines = [Outlines.of(resize_mask(mask, large_hw)) for mask in masks]
     points = [_points_inside(one.fill(large_hw)[0] > 0) for one in outlines]
     tracks, seen = tracker(large, np.concatenate(points))
@@ -76,6 +74,15 @@ def carry_masks(
             carried[k, t] = resize_image(followed.step(t), size_hw) > 127
     carried[:, 0] = masks
     return carried
+
+
+def enlarged(video: UInt8[np.ndarray, "T H W 3"]) -> UInt8[np.ndarray, "T h w 3"]:
+    """Small frames made so large that points in them can be followed; larger ones as they are."""
+    height, width = video.shape[1:3]
+    scale = min(_LARGEST_SCALE, max(1, -(-_LEAST_SIDE // min(height, width))))
+    if scale == 1:
+        return video
+    return np.stack([resize_image(frame, (height * scale, width * scale)) for frame in video])
 
 
 def _points_inside(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "N 2"]:
