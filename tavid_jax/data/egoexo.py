@@ -83,7 +83,7 @@ def import_egoexo(
     if seconds <= 0 or short_side < 16:
         raise ValueError(f"seconds {seconds} must be positive and short_side {short_side} >= 16")
     root = Path(root)
-    names = {take["take_uid"]: take["take_name"] for take in _read(root / "takes.json", list)}
+    names = _takes(root / "takes.json")
     relations = _annotations(root, "relations")
     if not relations:
         raise ClipError(f"{root / 'annotations'}: no relations_*.json; fetch the 'relations' part")
@@ -112,7 +112,8 @@ def spoken(thing: str) -> str:
 
 def caption(text: str) -> str:
     """Description as a sentence without code letters: "C picks a cup" -> "A person picks a cup."""
-    text = re.sub(r"\bC\b(?!')", "a person", text.strip())
+    text = re.sub(r"\bC's\b", "their", text.strip())
+    text = re.sub(r"\bC\b", "a person", text)
     text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
@@ -129,6 +130,15 @@ def _read(path: Path, kind: type) -> Any:
     if not isinstance(content, kind):
         raise ClipError(f"{path}: holds a {type(content).__name__}, expected a {kind.__name__}")
     return content
+
+
+def _takes(path: Path) -> dict[str, str]:
+    """take_uid -> take_name."""
+    takes = _read(path, list)
+    try:
+        return {take["take_uid"]: take["take_name"] for take in takes}
+    except (KeyError, TypeError) as error:
+        raise ClipError(f"{path}: a take without take_uid or take_name; fetch it again") from error
 
 
 def _annotations(root: Path, part: str) -> dict[str, Any]:

@@ -102,10 +102,9 @@ def test_an_import_appears_whole_or_not_at_all(tmp_path):
 @pytest.fixture
 def behave_root(tmp_path):
     """Two cameras of one sequence of six frames, the object hidden in the first of camera 1."""
+    sequence = tmp_path / "root" / "sequences" / "Date01_Sub01_boxlarge_hand"
     for second in (10, 2, 3, 4, 5, 6):
-        folder = (
-            tmp_path / "root" / "sequences" / "Date01_Sub01_boxlarge_hand" / f"t{second:04d}.000"
-        )
+        folder = sequence / f"t{second:04d}.000"
         folder.mkdir(parents=True)
         for camera, suffix in ((0, "jpg"), (1, "png")):
             colour = np.full((*HW, 3), 20 * second, np.uint8)
@@ -114,7 +113,7 @@ def behave_root(tmp_path):
             thing = box(0, 0, 0, 0) if hidden else box(8, 8, 24, 8 + 4 * second)
             cv2.imwrite(str(folder / f"k{camera}.obj_rend_mask.{suffix}"), thing)
             cv2.imwrite(str(folder / f"k{camera}.person_mask.{suffix}"), box(24, 40, 48, 56))
-    (tmp_path / "root" / "sequences" / "Date01_Sub01_boxlarge_hand" / "info.json").write_text("{}")
+    (sequence / "info.json").write_text("{}")
     return tmp_path / "root"
 
 
@@ -233,7 +232,7 @@ def test_egoexo_becomes_a_folder_of_clips(egoexo_root, tmp_path):
     assert reasons["u3"] == "no such take in takes.json"
     bowl, pot = opened(tmp_path / "out", num_frames=15)
     assert bowl.id == "cook_1.cam01.green_bowl_0.000060@00000"
-    assert bowl.caption == "A person takes the green bowl with C's hand."
+    assert bowl.caption == "A person takes the green bowl with their hand."
     assert pot.caption == "A person interacts with the pot." and pot.fps == 30
     np.testing.assert_array_equal(bowl.masks, [box(0, 0, 20, 20) > 0])
     np.testing.assert_array_equal(pot.masks, [box(9, 9, 30, 40) > 0])
