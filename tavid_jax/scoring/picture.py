@@ -1,0 +1,197 @@
+"""One picture a video: targets, actor, and when they touch."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, UInt8
+from PIL import Image, ImageDraw
+
+from tavid_jax.metrics import contact
+from tavid_jax.scoring.report import verdict
+from tavid_jax.scoring.score import Scores, Touches, VideoScores
+from tavid_jax.viz import canvas, sheets
+
+_TARGET, _OTHER, _ACTOR, _TOUCH = (86, 211, 150), (122, 162, 255), (255, 179, 71), (255, 99, 99)
+_CELLS, _COLUMNS = 8, 4
+_CELL_HEIGHT = 220
+_PLOT_HEIGHT = 120
+
+
+def picture(
+    video: VideoScores, frames: UInt8[np.ndarray, "T H W 3"], scores: Scores
+) -> UInt8[np.ndarray, "H2 W2 3"] | None:
+    """Frames around the contact, and how much of each object the actor covers over time.
+
+    Args:
+      video: scores with contact; None is given without.
+      frames: of the video.
+      scores: all that were made with it (the rule and names count).
+    """
+    if video.touches is None or video.objects is None:
+        return None
+    touches, held = video.touches, contact.contact_frames(video.touches.shares, scores.rule)
+    cells, captions = [], []
+    for index in _chosen(held, video.objects.num_targets):
+        number = int(touches.frames[index])
+        cells.append(_cell(frames[number], video, touches, index, held[:, index]))
+        captions.append(_caption(number, held[:, index], video))
+    sheet = sheets.contact_sheet(
+        cells, captions, columns=min(_COLUMNS, len(cells)), cell_height=_CELL_HEIGHT
+    )
+    width = max(sheet.shape[1], 640)
+    sheet = _padded(sheet, width)
+    parts = [_head(video, scores, width), sheet, _plot(video, touches, held, scores, width)]
+    return np.concatenate([*parts, _legend(video, scores, width)])
+
+
+def _chosen(held: Bool[np.ndarray, "S T"], targets: int) -> list[int]:
+    """Frames to show: the first and the last, where contact begins, the rest evenly between."""
+    length = held.shape[1]
+    if length <= _CELLS:
+        return list(range(length))
+    begins = {int(row.argmax()) for row in held[: max(targets, 1)] if row.any()}
+    begins |= {int(row.argmax()) for row in held[targets:] if row.any()}
+    before = {max(0, begin - 1) for begin in begins}
+    kept = sorted({0, length - 1} | begins | before)[:_CELLS]
+    while len(kept) < _CELLS:
+        # The middle of the widest gap.
+        gaps = np.diff(kept)
+        at = int(gaps.argmax())
+        if gaps[at] < 2:
+            break
+        kept.insert(at + 1, (kept[at] + kept[at + 1]) // 2)
+    return kept
+
+
+def _cell(
+    frame: UInt8[np.ndarray, "H W 3"],
+    video: VideoScores,
+    touches: Touches,
+    index: int,
+    held: Bool[np.ndarray, " S"],
+) -> UInt8[np.ndarray, "h w 3"]:
+    """One frame, enlarged or shrunk, with everything drawn on it."""
+    zoom = _CELL_HEIGHT / frame.shape[0]
+    size_hw = (_CELL_HEIGHT, max(8, round(frame.shape[1] * zoom)))
+    drawn = canvas.resize(frame, size_hw).copy()
+    _outline(drawn, touches.actor.region[index], _ACTOR, fill=0.25)
+    for number, region in enumerate(touches.objects[:, index]):
+        colour = _TARGET if number < video.objects.num_targets else _OTHER
+        _outline(drawn, region, colour, fill=0.45 if held[number] else 0.2)
+    for box, note in zip(touches.actor.boxes[index], touches.actor.notes[index], strict=True):
+        left, top, right, bottom = (round(float(v) * zoom) for v in box)
+        cv2.rectangle(drawn, (left, top), (right, bottom), _ACTOR, 1, cv2.LINE_AA)
+        if note != "moving":
+            _word(drawn, note, (left + 2, max(0, top - 14)))
+    if held.any():
+        colour = _TOUCH if held[: video.objects.num_targets].any() else _OTHER
+        cv2.rectangle(drawn, (1, 1), (size_hw[1] - 2, size_hw[0] - 2), colour, 3)
+    return drawn
+
+
+def _outline(
+    drawn: UInt8[np.ndarray, "h w 3"], region: Bool[np.ndarray, "H W"], colour: canvas.Rgb, fill
+) -> None:
+    small = region.astype(np.uint8)
+    small = cv2.resize(small, drawn.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    inside = small > 0
+    drawn[inside] = np.round((1 - fill) * drawn[inside] + fill * np.array(colour)).astype(np.uint8)
+    lines, _ = cv2.findContours(small, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(drawn, lines, -1, colour, 1, cv2.LINE_AA)
+
+
+def _word(drawn: UInt8[np.ndarray, "h w 3"], text: str, place: tuple[int, int]) -> None:
+    image = Image.fromarray(drawn)
+    draw = ImageDraw.Draw(image)
+    box = draw.textbbox(place, text, font=canvas.font(11))
+    draw.rectangle((box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1), fill=canvas.THEME.canvas)
+    draw.text(place, text, font=canvas.font(11), fill=_ACTOR)
+    drawn[:] = np.asarray(image)
+
+
+def _caption(number: int, held: Bool[np.ndarray, " S"], video: VideoScores) -> str:
+    targets, what = video.objects.num_targets, f"frame {number}"
+    if held[:targets].any():
+        what += ", touches the target"
+    elif held.any():
+        what += ", touches another object"
+    return what
+
+
+def _head(video: VideoScores, scores: Scores, width: int) -> UInt8[np.ndarray, "h W 3"]:
+    """Name and verdict."""
+    found = verdict(video, scores)
+    first = [frame for frame in found["first_frame"] if frame >= 0]
+    said = f"contact with the target from frame {min(first)}" if first else "no contact"
+    if found["aligned"] is False:
+        said += ", another object is touched first"
+    accent = _TOUCH if first else canvas.THEME.muted
+    name = video.info.path.replace("\\", "/").rsplit("/", 1)[-1]
+    return canvas.label_strip(width, f"{name}: {said}", accent=accent)
+
+
+def _plot(
+    video: VideoScores, touches: Touches, held: np.ndarray, scores: Scores, width: int
+) -> UInt8[np.ndarray, "h W 3"]:
+    """Covered share of each object by time; frames in contact with a target are shaded."""
+    image = Image.new("RGB", (width, _PLOT_HEIGHT), canvas.THEME.canvas)
+    draw = ImageDraw.Draw(image)
+    left, right, top, bottom = 70, width - 16, 12, _PLOT_HEIGHT - 26
+    last = max(1, int(touches.frames[-1]))
+    highest = max(float(touches.shares.max()), 4 * scores.rule.overlap, 0.05)
+
+    def at(frame: float, share: float) -> tuple[float, float]:
+        return left + (right - left) * frame / last, bottom - (bottom - top) * share / highest
+
+    step = float(touches.frames[1] - touches.frames[0]) if len(touches.frames) > 1 else 1.0
+    for index in np.flatnonzero(held[: video.objects.num_targets].any(0)):
+        frame = float(touches.frames[index])
+        x0, x1 = at(max(0.0, frame - step / 2), 0)[0], at(min(last, frame + step / 2), 0)[0]
+        draw.rectangle((x0, top, x1, bottom), fill=(70, 38, 42))
+    draw.line([(left, bottom), (right, bottom)], fill=canvas.THEME.line)
+    y = at(0, scores.rule.overlap)[1]
+    for x in range(left, right, 10):
+        draw.line([(x, y), (x + 5, y)], fill=canvas.THEME.muted)
+    for number, shares in reversed(list(enumerate(touches.shares))):
+        colour = _TARGET if number < video.objects.num_targets else _OTHER
+        points = [at(float(f), float(s)) for f, s in zip(touches.frames, shares, strict=True)]
+        draw.line(points, fill=colour, width=2)
+    small = canvas.font(12)
+    for share in (0.0, highest):
+        place = (left - 8, at(0, share)[1])
+        draw.text(place, f"{100 * share:.0f} %", font=small, fill=canvas.THEME.muted, anchor="rm")
+    for frame in (0, last // 2, last):
+        place = (at(frame, 0)[0], bottom + 12)
+        draw.text(place, f"{frame}", font=small, fill=canvas.THEME.muted, anchor="mm")
+    return np.asarray(image).copy()
+
+
+def _legend(video: VideoScores, scores: Scores, width: int) -> UInt8[np.ndarray, "h W 3"]:
+    image = Image.new("RGB", (width, 48), canvas.THEME.canvas)
+    draw, left = ImageDraw.Draw(image), 10
+    entries = [("target", _TARGET)]
+    if len(video.objects.names) > video.objects.num_targets:
+        entries.append(("another object", _OTHER))
+    entries += [(f"actor, by {scores.providers['contact_score']['name']}", _ACTOR)]
+    entries += [("in contact", _TOUCH)]
+    for words, colour in entries:
+        draw.ellipse((left, 4, left + 10, 14), fill=colour)
+        draw.text((left + 16, 9), words, font=canvas.font(13), fill=canvas.THEME.text, anchor="lm")
+        left += 16 + canvas.text_width(words, 13) + 24
+    rule = scores.rule
+    words = (
+        f"Curve: share of the object that the actor covers, by frame. Contact: at least "
+        f"{100 * rule.overlap:g} % (dashed) in {rule.frames} looks in a row, "
+        f"about eight looks a second."
+    )
+    words = canvas.elide(words, width - 20, 12)
+    draw.text((10, 33), words, font=canvas.font(12), fill=canvas.THEME.muted, anchor="lm")
+    return np.asarray(image).copy()
+
+
+def _padded(sheet: UInt8[np.ndarray, "H W 3"], width: int) -> UInt8[np.ndarray, "H W2 3"]:
+    wide = np.empty((sheet.shape[0], width, 3), np.uint8)
+    wide[:] = canvas.THEME.canvas
+    wide[:, : sheet.shape[1]] = sheet
+    return wide
