@@ -153,11 +153,14 @@ class HOGActors:
 class MotionActors:
     """What moves against the rest of the picture and is none of the objects; needs no weights.
 
-    Coarse: whatever moves is taken for the actor, and an actor that holds still is not seen.
-    Trustworthy with one actor before a steady background, as in TAViD's clips.
+    A pixel moves if optical flow says so and it also changes: flow alone spreads over plain
+    surfaces, change alone sees every flicker. Coarse all the same: whatever moves is taken for the
+    actor, its shadow too, and an actor that holds still is not seen. Trustworthy with one actor
+    before a steady background, as in TAViD's clips.
 
     Args:
-      least: px per frame, as a share of the frame's short side, that count as motion.
+      least: px per look, as a share of the frame's short side, that count as motion.
+      change: of grey (0 ... 255) from one look to the next.
       area: least share of the frame that a moving part covers.
       margin: how far objects reach around their masks, as a share of the short side: what moves
         there may be the edge of a moved object. Must stay below the reach of the contact rule.
@@ -166,20 +169,19 @@ class MotionActors:
     name = "opencv-dis-motion"
 
     def __init__(
-        self, *, least: float | int = 0.005, area: float | int = 0.002, margin: float | int = 0.01
+        self,
+        *,
+        least: float | int = 0.005,
+        change: float | int = 12,
+        area: float | int = 0.002,
+        margin: float | int = 0.01,
     ):
-        self._least, self._area, self._margin = float(least), float(area), float(margin)
+        self._settings = {"least": least, "change": change, "area": area, "margin": margin}
         self._flow = DISFlow()
 
     def describe(self) -> dict[str, Any]:
         """Name, thresholds, OpenCV's version."""
-        return {
-            "name": self.name,
-            "least": self._least,
-            "area": self._area,
-            "margin": self._margin,
-            "opencv": cv2.__version__,
-        }
+        return {"name": self.name, **self._settings, "opencv": cv2.__version__}
 
     def __call__(
         self,
@@ -187,44 +189,50 @@ class MotionActors:
         objects: Bool[np.ndarray, "S T H W"],
         progress: Progress = no_progress,
     ) -> Found:
-        """Moving regions of each frame, and boxes around them."""
-        height, width = frames.shape[1:3]
-        short = min(height, width)
-        moving = np.zeros((len(frames), height, width), bool)
+        """Moving regions of each frame, without boxes."""
+        moving = np.zeros(frames.shape[:3], bool)
         for t in range(len(frames) - 1):
             # Both ways: seen as moving is what leaves as well as what arrives.
             for a, b in ((t, t + 1), (t + 1, t)):
-                moving[a] |= _moves(self._flow(frames[a], frames[b]), self._least * short)
+                moving[a] |= self._moves(frames[a], frames[b])
             progress(t + 1, len(frames) - 1)
-        radius = max(1, round(self._margin * short))
-        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
-        boxes, notes = [], []
+        short, pixels = min(frames.shape[1:3]), frames.shape[1] * frames.shape[2]
+        ring = _disc(self._settings["margin"] * short)
+        close = _disc(0.02 * short)
         for t, region in enumerate(moving):
-            taken = cv2.dilate(objects[:, t].any(0).astype(np.uint8), disc) > 0
-            region &= ~taken
-            found = _keep_large(region, self._area * height * width)
-            boxes.append(found)
-            notes.append(("moving",) * len(found))
-        return Found(moving, tuple(boxes), tuple(notes))
+            taken = cv2.dilate(objects[:, t].any(0).astype(np.uint8), ring) > 0
+            whole = cv2.morphologyEx(region.astype(np.uint8), cv2.MORPH_CLOSE, close) > 0
+            moving[t] = _large(whole & ~taken, self._settings["area"] * pixels)
+        none = np.zeros((0, 4))
+        return Found(moving, (none,) * len(frames), ((),) * len(frames))
+
+    def _moves(
+        self, frame: UInt8[np.ndarray, "H W 3"], other: UInt8[np.ndarray, "H W 3"]
+    ) -> Bool[np.ndarray, "H W"]:
+        flow = self._flow(frame, other)
+        # Most of the picture moves as the camera does.
+        camera = np.median(flow.reshape(-1, 2), axis=0)
+        own = np.hypot(*np.moveaxis(flow - camera, -1, 0))
+        grey, there = (
+            cv2.GaussianBlur(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), (0, 0), 1.5).astype(np.float32)
+            for f in (frame, other)
+        )
+        back = np.array([[1, 0, -camera[0]], [0, 1, -camera[1]]], np.float32)
+        there = cv2.warpAffine(there, back, grey.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
+        changed = np.abs(grey - there) >= self._settings["change"]
+        return changed & (own >= self._settings["least"] * min(grey.shape))
 
 
-def _moves(flow: Float[np.ndarray, "H W 2"], least: float) -> Bool[np.ndarray, "H W"]:
-    """Where the flow differs from that of most of the picture, which is the camera's."""
-    own = flow - np.median(flow.reshape(-1, 2), axis=0)
-    return np.hypot(own[..., 0], own[..., 1]) >= least
+def _disc(radius: float) -> np.ndarray:
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * max(1, round(radius)) + 1,) * 2)
 
 
-def _keep_large(region: Bool[np.ndarray, "H W"], least: float) -> Float[np.ndarray, "n 4"]:
-    """Takes small parts out of a region, in place; gives the boxes of what is left."""
-    count, parts, stats, _ = cv2.connectedComponentsWithStats(region.astype(np.uint8))
-    boxes = []
-    for part in range(1, count):
-        left, top, width, height, area = stats[part]
-        if area < least:
-            region[parts == part] = False
-        else:
-            boxes.append([left, top, left + width, top + height])
-    return np.array(boxes, np.float64).reshape(-1, 4)
+def _large(region: Bool[np.ndarray, "H W"], least: float) -> Bool[np.ndarray, "H W"]:
+    """The connected parts of a region that have at least this area."""
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(region.astype(np.uint8))
+    kept = stats[:, cv2.CC_STAT_AREA] >= least
+    kept[0] = False  # what is outside of the region
+    return kept[parts]
 
 
 def _folder(checkpoint: str | Path) -> Path:

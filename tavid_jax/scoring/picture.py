@@ -78,12 +78,11 @@ def _cell(
     _outline(drawn, touches.actor.region[index], _ACTOR, fill=0.25)
     for number, region in enumerate(touches.objects[:, index]):
         colour = _TARGET if number < video.objects.num_targets else _OTHER
-        _outline(drawn, region, colour, fill=0.45 if held[number] else 0.2)
+        _outline(drawn, region, colour, fill=0.5 if held[number] else 0.15, width=2)
     for box, note in zip(touches.actor.boxes[index], touches.actor.notes[index], strict=True):
         left, top, right, bottom = (round(float(v) * zoom) for v in box)
         cv2.rectangle(drawn, (left, top), (right, bottom), _ACTOR, 1, cv2.LINE_AA)
-        if note != "moving":
-            _word(drawn, note, (left + 2, max(0, top - 14)))
+        _word(drawn, note, (left + 2, max(0, top - 14)))
     if held.any():
         colour = _TOUCH if held[: video.objects.num_targets].any() else _OTHER
         cv2.rectangle(drawn, (1, 1), (size_hw[1] - 2, size_hw[0] - 2), colour, 3)
@@ -91,14 +90,20 @@ def _cell(
 
 
 def _outline(
-    drawn: UInt8[np.ndarray, "h w 3"], region: Bool[np.ndarray, "H W"], colour: canvas.Rgb, fill
+    drawn: UInt8[np.ndarray, "h w 3"],
+    region: Bool[np.ndarray, "H W"],
+    colour: canvas.Rgb,
+    *,
+    fill: float,
+    width: int = 1,
 ) -> None:
+    """Tints a region and draws its edge, in place."""
     small = region.astype(np.uint8)
     small = cv2.resize(small, drawn.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     inside = small > 0
     drawn[inside] = np.round((1 - fill) * drawn[inside] + fill * np.array(colour)).astype(np.uint8)
     lines, _ = cv2.findContours(small, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(drawn, lines, -1, colour, 1, cv2.LINE_AA)
+    cv2.drawContours(drawn, lines, -1, colour, width, cv2.LINE_AA)
 
 
 def _word(drawn: UInt8[np.ndarray, "h w 3"], text: str, place: tuple[int, int]) -> None:
@@ -174,14 +179,14 @@ def _legend(video: VideoScores, scores: Scores, width: int) -> UInt8[np.ndarray,
     if len(video.objects.names) > video.objects.num_targets:
         entries.append(("another object", _OTHER))
     entries += [(f"actor, by {scores.providers['contact_score']['name']}", _ACTOR)]
-    entries += [("in contact", _TOUCH)]
+    entries += [("contact with the target", _TOUCH)]
     for words, colour in entries:
         draw.ellipse((left, 4, left + 10, 14), fill=colour)
         draw.text((left + 16, 9), words, font=canvas.font(13), fill=canvas.THEME.text, anchor="lm")
         left += 16 + canvas.text_width(words, 13) + 24
     rule = scores.rule
     words = (
-        f"Curve: share of the object that the actor covers, by frame. Contact: at least "
+        f"Curves: share of an object that the actor covers or nearly, by frame. Contact: at least "
         f"{100 * rule.overlap:g} % (dashed) in {rule.frames} looks in a row, "
         f"about eight looks a second."
     )
