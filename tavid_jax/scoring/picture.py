@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -13,6 +15,7 @@ from tavid_jax.scoring.score import Scores, Touches, VideoScores
 from tavid_jax.viz import canvas, sheets
 
 _TARGET, _OTHER, _ACTOR, _TOUCH = (86, 211, 150), (122, 162, 255), (255, 179, 71), (255, 99, 99)
+_SHADE = (70, 38, 42)
 _CELLS, _COLUMNS = 8, 4
 _CELL_HEIGHT = 220
 _PLOT_HEIGHT = 120
@@ -32,7 +35,7 @@ def picture(
         return None
     touches, held = video.touches, contact.contact_frames(video.touches.shares, scores.rule)
     cells, captions = [], []
-    for index in _chosen(held, video.objects.num_targets):
+    for index in _chosen(touches, held):
         number = int(touches.frames[index])
         cells.append(_cell(frames[number], video, touches, index, held[:, index]))
         captions.append(_caption(number, held[:, index], video))
@@ -45,23 +48,23 @@ def picture(
     return np.concatenate([*parts, _legend(video, scores, width)])
 
 
-def _chosen(held: Bool[np.ndarray, "S T"], targets: int) -> list[int]:
-    """Frames to show: the first and the last, where contact begins, the rest evenly between."""
+def _chosen(touches: Touches, held: Bool[np.ndarray, "S T"]) -> list[int]:
+    """Frames to show: first and last, begin and height of each contact, the rest evenly between.
+
+    Where there are too many, those of the targets come first.
+    """
     length = held.shape[1]
-    if length <= _CELLS:
-        return list(range(length))
-    begins = {int(row.argmax()) for row in held[: max(targets, 1)] if row.any()}
-    begins |= {int(row.argmax()) for row in held[targets:] if row.any()}
-    before = {max(0, begin - 1) for begin in begins}
-    kept = sorted({0, length - 1} | begins | before)[:_CELLS]
-    while len(kept) < _CELLS:
-        # The middle of the widest gap.
-        gaps = np.diff(kept)
-        at = int(gaps.argmax())
-        if gaps[at] < 2:
-            break
-        kept.insert(at + 1, (kept[at] + kept[at + 1]) // 2)
-    return kept
+    kept = {0, length - 1}
+    for row, shares in zip(held, touches.shares, strict=True):
+        wanted = [int(row.argmax()), int(np.where(row, shares, -1).argmax())] if row.any() else []
+        for index in wanted:
+            if len(kept) < _CELLS:
+                kept.add(index)
+    while len(kept) < min(_CELLS, length):
+        shown = sorted(kept)
+        widest = int(np.diff(shown).argmax())
+        kept.add((shown[widest] + shown[widest + 1]) // 2)
+    return sorted(kept)
 
 
 def _cell(
@@ -130,10 +133,29 @@ def _head(video: VideoScores, scores: Scores, width: int) -> UInt8[np.ndarray, "
     first = [frame for frame in found["first_frame"] if frame >= 0]
     said = f"contact with the target from frame {min(first)}" if first else "no contact"
     if found["aligned"] is False:
-        said += ", another object is touched first"
+        said = said if first else "no contact with the target"
+        said += f", another object is touched {'before' if first else 'instead'}"
     accent = _TOUCH if first else canvas.THEME.muted
     name = video.info.path.replace("\\", "/").rsplit("/", 1)[-1]
     return canvas.label_strip(width, f"{name}: {said}", accent=accent)
+
+
+class _Axes(NamedTuple):
+    """Where a frame's number and a share lie in the plot, px."""
+
+    left: int
+    right: int
+    top: int
+    bottom: int
+    last: int
+    highest: float
+
+    def x(self, frame: canvas.Number) -> float:
+        kept = min(max(float(frame), 0.0), float(self.last))
+        return self.left + (self.right - self.left) * kept / self.last
+
+    def y(self, share: canvas.Number) -> float:
+        return self.bottom - (self.bottom - self.top) * float(share) / self.highest
 
 
 def _plot(
@@ -141,34 +163,27 @@ def _plot(
 ) -> UInt8[np.ndarray, "h W 3"]:
     """Covered share of each object by time; frames in contact with a target are shaded."""
     image = Image.new("RGB", (width, _PLOT_HEIGHT), canvas.THEME.canvas)
-    draw = ImageDraw.Draw(image)
-    left, right, top, bottom = 70, width - 16, 12, _PLOT_HEIGHT - 26
+    draw, targets = ImageDraw.Draw(image), video.objects.num_targets
     last = max(1, int(touches.frames[-1]))
     highest = max(float(touches.shares.max()), 4 * scores.rule.overlap, 0.05)
-
-    def at(frame: float, share: float) -> tuple[float, float]:
-        return left + (right - left) * frame / last, bottom - (bottom - top) * share / highest
-
-    step = float(touches.frames[1] - touches.frames[0]) if len(touches.frames) > 1 else 1.0
-    for index in np.flatnonzero(held[: video.objects.num_targets].any(0)):
-        frame = float(touches.frames[index])
-        x0, x1 = at(max(0.0, frame - step / 2), 0)[0], at(min(last, frame + step / 2), 0)[0]
-        draw.rectangle((x0, top, x1, bottom), fill=(70, 38, 42))
-    draw.line([(left, bottom), (right, bottom)], fill=canvas.THEME.line)
-    y = at(0, scores.rule.overlap)[1]
-    for x in range(left, right, 10):
+    axes = _Axes(70, width - 50, 12, _PLOT_HEIGHT - 26, last, highest)
+    half = float(np.diff(touches.frames).max(initial=1)) / 2
+    for frame in touches.frames[held[:targets].any(0)]:
+        box = (axes.x(frame - half), axes.top, axes.x(frame + half), axes.bottom)
+        draw.rectangle(box, fill=_SHADE)
+    draw.line([(axes.left, axes.bottom), (axes.right, axes.bottom)], fill=canvas.THEME.line)
+    for x in range(axes.left, axes.right, 10):
+        y = axes.y(scores.rule.overlap)
         draw.line([(x, y), (x + 5, y)], fill=canvas.THEME.muted)
     for number, shares in reversed(list(enumerate(touches.shares))):
-        colour = _TARGET if number < video.objects.num_targets else _OTHER
-        points = [at(float(f), float(s)) for f, s in zip(touches.frames, shares, strict=True)]
-        draw.line(points, fill=colour, width=2)
-    small = canvas.font(12)
-    for share in (0.0, highest):
-        place = (left - 8, at(0, share)[1])
-        draw.text(place, f"{100 * share:.0f} %", font=small, fill=canvas.THEME.muted, anchor="rm")
+        points = [(axes.x(f), axes.y(s)) for f, s in zip(touches.frames, shares, strict=True)]
+        draw.line(points, fill=_TARGET if number < targets else _OTHER, width=2)
+    look = dict(font=canvas.font(12), fill=canvas.THEME.muted)
+    for share in (0, highest):
+        place = (axes.left - 8, axes.y(share))
+        draw.text(place, f"{100 * share:.0f} %", anchor="rm", **look)
     for frame in (0, last // 2, last):
-        place = (at(frame, 0)[0], bottom + 12)
-        draw.text(place, f"{frame}", font=small, fill=canvas.THEME.muted, anchor="mm")
+        draw.text((axes.x(frame), axes.bottom + 12), f"frame {frame}", anchor="mm", **look)
     return np.asarray(image).copy()
 
 

@@ -33,8 +33,8 @@ SAMPLED_FPS = 8.0  # VBench looks at motion at about this rate; so does contact
 NEEDS = {
     "subject_consistency": "weights of DINO (--dino)",
     "background_consistency": "weights of CLIP (--clip)",
-    "contact_score": "a mask of frame 0 beside a video (<stem>.target.png, see --masks)",
-    "target_alignment": "masks of other objects, too (<stem>.other.png)",
+    "contact_score": "a mask of the target in frame 0 (<stem>.target.png, see --masks)",
+    "target_alignment": "one target and masks of other objects, too (<stem>.other.png)",
 }
 
 
@@ -189,8 +189,7 @@ def score_videos(
         if seen is not None:
             seen(scored[-1], frames)
     metrics = aggregate(scored, providers, rule)
-    wanted = NEEDS | ({"contact_score": "a detector"} if providers.actors is None else {})
-    left_out = {name: need for name, need in wanted.items() if name not in metrics}
+    left_out = {name: need for name, need in NEEDS.items() if name not in metrics}
     return Scores(tuple(scored), metrics, left_out, tuple(skipped), providers.describe(), rule)
 
 
