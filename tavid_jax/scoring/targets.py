@@ -15,10 +15,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from tavid_jax.data import files
-from tavid_jax.data.tracker import DISTracker, Tracker
+from tavid_jax.data.tracker import Tracker
 from tavid_jax.data.video import natural_key
 from tavid_jax.scoring.providers import ScoringError
 
@@ -95,30 +95,35 @@ def read_objects(paths: list[Path], video: str, size_hw: tuple[int, int]) -> Obj
 def carried(
     video: UInt8[np.ndarray, "T H W 3"], objects: Objects, tracker: Tracker
 ) -> Bool[np.ndarray, "S T H W"]:
-    """Where each object is in every frame."""
-    return np.stack([_carried(video, mask, tracker) for mask in objects.masks])
+    """Where each object is in every frame; empty where fewer than four of its points are seen."""
+    points = [_points(mask) for mask in objects.masks]
+    tracks, seen = tracker(video, np.concatenate(points))
+    ends = np.cumsum([len(some) for some in points])[:-1]
+    parts = zip(objects.masks, points, np.split(tracks, ends), np.split(seen, ends), strict=True)
+    return np.stack([_carried(*part) for part in parts])
+
+
+def _points(mask: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "N 2"]:
+    y, x = np.nonzero(mask)
+    return np.stack([x, y], axis=-1)[:: max(1, len(x) // _POINTS)].astype(np.float32)
 
 
 def _carried(
-    video: UInt8[np.ndarray, "T H W 3"],
     mask: Bool[np.ndarray, "H W"],
-    tracker: Tracker = DISTracker(),  # noqa: B008 (frozen)
+    points: Float[np.ndarray, "N 2"],
+    tracks: Float[np.ndarray, "N T 2"],
+    seen: Bool[np.ndarray, "N T"],
 ) -> Bool[np.ndarray, "T H W"]:
-    """Moves a mask with the points inside it; empty from where fewer than four are seen."""
-    y, x = np.nonzero(mask)
-    step = max(1, len(x) // _POINTS)
-    points = np.stack([x, y], axis=-1)[::step].astype(np.float32)
-    tracks, seen = tracker(video, points)
+    """Moves a mask with the points inside it."""
     regions = [mask]
-    for t in range(1, len(video)):
+    for t in range(1, seen.shape[1]):
         kept, found = seen[:, t], None
         if kept.sum() >= 4:
             found, _ = cv2.estimateAffinePartial2D(points[kept], tracks[kept, t])
-        if found is None:
-            regions.append(np.zeros_like(mask))
-            continue
-        moved = cv2.warpAffine(mask.astype(np.uint8), found, mask.shape[::-1])
-        regions.append(moved > 0)
+        moved = np.zeros_like(mask)
+        if found is not None:
+            moved = cv2.warpAffine(mask.astype(np.uint8), found, mask.shape[::-1]) > 0
+        regions.append(moved)
     return np.stack(regions)
 
 

@@ -12,6 +12,9 @@ from tavid_jax.metrics import vbench
 from tavid_jax.scoring import Found, Providers, ScoringError, report, score_videos
 from tavid_jax.scoring.score import sampled
 
+# Behind JAX every fork is warned of; behind this one comes nothing but the video's encoder.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
+
 
 class Colours:
     """Features that can be computed by hand: the mean colour."""
