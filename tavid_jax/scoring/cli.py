@@ -13,8 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tavid_jax.data.clip import ClipError
-from tavid_jax.data.video import VideoError
+from tavid_jax.data import files
 from tavid_jax.metrics.contact import RULE, ContactRule
 from tavid_jax.scoring import report
 from tavid_jax.scoring.detectors import QUERIES, HOGActors, MotionActors, OwlViTActors
@@ -24,7 +23,6 @@ from tavid_jax.scoring.providers import Actors, ScoringError
 from tavid_jax.scoring.score import Providers, Scores, VideoScores, score_videos
 from tavid_jax.scoring.towers import CLIPFeatures, DINOFeatures
 from tavid_jax.viz import media
-from tavid_jax.weights import WeightsError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,13 +32,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         rule = ContactRule(args.contact_frames, args.contact_overlap, args.contact_reach)
         scores = _run(args, rule, line)
-    except (ScoringError, ClipError, VideoError, WeightsError, OSError, ValueError) as error:
+    except (ValueError, OSError) as error:  # all of ours are ValueErrors
         line.close()
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         line.close()
-        print("interrupted; no scores were written", file=sys.stderr)
+        print("interrupted; no scores were written, finished pictures stay", file=sys.stderr)
         return 130
     print(report.text(scores))
     report.write_json(args.out, scores)
@@ -62,7 +60,10 @@ def _run(args: argparse.Namespace, rule: ContactRule, line: ProgressLine) -> Sco
         image = picture(video, frames, about)
         if image is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"{Path(video.info.path).stem}.contact.png"
+            name = files.stem(video.info.path)
+            path = folder / f"{name}.contact.png"
+            if path in written:  # a video of the same name in another folder
+                path = folder / f"{name}_{len(written) + 1}.contact.png"
             media.save(path, media.encode_png(image, provenance=about.providers))
             written.append(path)
 

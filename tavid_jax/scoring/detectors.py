@@ -19,6 +19,7 @@ from tavid_jax.models.vision.owlvit import OwlViT
 from tavid_jax.scoring.flows import DISFlow
 from tavid_jax.scoring.providers import Found, Progress, ScoringError, no_progress
 from tavid_jax.scoring.towers import open_as, read_float32
+from tavid_jax.weights.source import HUB
 
 QUERIES = ("a hand",)
 
@@ -237,6 +238,11 @@ def _large(region: Bool[np.ndarray, "H W"], least: float) -> Bool[np.ndarray, "H
 
 
 def _folder(checkpoint: str | Path) -> Path:
+    if str(checkpoint).startswith(HUB):
+        raise ScoringError(
+            f"--owlvit {checkpoint}: its tokenizer is not downloaded with the weights; give "
+            "--tokenizer FOLDER with the model's tokenizer.json"
+        )
     path = Path(checkpoint).expanduser()
     return path if path.is_dir() else path.parent
 

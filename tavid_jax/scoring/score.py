@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -308,8 +307,3 @@ def _contact(
         record["settings"]["sampled_fps"] = SAMPLED_FPS
         metrics["target_alignment"] = record
     return metrics
-
-
-def stem(video: VideoScores) -> str:
-    """What to call a video's files."""
-    return files.stem(Path(video.info.path))
