@@ -15,15 +15,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, UInt8
 
 from tavid_jax.data import files
+from tavid_jax.data.carry import carry_masks
 from tavid_jax.data.tracker import Tracker
 from tavid_jax.data.video import natural_key
 from tavid_jax.scoring.providers import ScoringError
 
 _MASK = re.compile(r"\.(target|mask|other)(_\d+)?\.png")
-_POINTS = 400  # of one mask, about
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -95,36 +95,8 @@ def read_objects(paths: list[Path], video: str, size_hw: tuple[int, int]) -> Obj
 def carried(
     video: UInt8[np.ndarray, "T H W 3"], objects: Objects, tracker: Tracker
 ) -> Bool[np.ndarray, "S T H W"]:
-    """Where each object is in every frame; empty where fewer than four of its points are seen."""
-    points = [_points(mask) for mask in objects.masks]
-    tracks, seen = tracker(video, np.concatenate(points))
-    ends = np.cumsum([len(some) for some in points])[:-1]
-    parts = zip(objects.masks, points, np.split(tracks, ends), np.split(seen, ends), strict=True)
-    return np.stack([_carried(*part) for part in parts])
-
-
-def _points(mask: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "N 2"]:
-    y, x = np.nonzero(mask)
-    return np.stack([x, y], axis=-1)[:: max(1, len(x) // _POINTS)].astype(np.float32)
-
-
-def _carried(
-    mask: Bool[np.ndarray, "H W"],
-    points: Float[np.ndarray, "N 2"],
-    tracks: Float[np.ndarray, "N T 2"],
-    seen: Bool[np.ndarray, "N T"],
-) -> Bool[np.ndarray, "T H W"]:
-    """Moves a mask with the points inside it."""
-    regions = [mask]
-    for t in range(1, seen.shape[1]):
-        kept, found = seen[:, t], None
-        if kept.sum() >= 4:
-            found, _ = cv2.estimateAffinePartial2D(points[kept], tracks[kept, t])
-        moved = np.zeros_like(mask)
-        if found is not None:
-            moved = cv2.warpAffine(mask.astype(np.uint8), found, mask.shape[::-1]) > 0
-        regions.append(moved)
-    return np.stack(regions)
+    """Where each object is in every frame, see `data.carry`."""
+    return carry_masks(video, objects.masks, tracker)
 
 
 def _read(path: Path) -> Bool[np.ndarray, "h w"]:
