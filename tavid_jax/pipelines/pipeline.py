@@ -222,7 +222,7 @@ class Pipeline:
                 f"{name} has {wanted} targets ({', '.join(self.reader(backbone).targets.words)}): "
                 f"give one mask for each, not {len(given)}"
             )
-        if given:
+        if given or self.embedding is not None:
             self.reader(backbone).columns(job.prompt)  # a trigger word that is not there
         return tuple(
             fit_mask(
@@ -331,7 +331,7 @@ class Pipeline:
         )
         for task, (prompt, negative) in zip(tasks, wanted, strict=True):
             task.conditions |= {"text": features[prompt], "negative": features[negative]}
-            if task.masks:
+            if task.masks or self.embedding is not None:
                 self._add_targets(task)
 
     def _add_targets(self, task: _Task) -> None:
@@ -450,6 +450,9 @@ class Pipeline:
             "tiles": str(self._autoencoding.tiles),
             "weights": {name: part.opened.fingerprint() for name, part in self.parts.items()},
         }
+        made_with["weights"] |= self.parts[TRANSFORMER].marks
+        if self.targets is not None:
+            made_with["targets"] = dataclasses.asdict(self.targets)
         text = json.dumps(made_with, sort_keys=True, default=str)
         return {
             "tavid_jax": __version__,
