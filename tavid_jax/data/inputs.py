@@ -31,8 +31,9 @@ class ConfiguredInputs:
     """Opens what `config.data`, `config.clips` and `config.train_clips` name.
 
     Names: "train" (synthetic scenes, or the user's training clips), "test" (unseen synthetic
-    scenes), "held_out" (the last part of the training clips), "clips" (videos to forecast), and
-    the name of any compute stage (the examples that it cached).
+    scenes), further sets of scenes in `data.splits`, "held_out" (the last part of the training
+    clips), "clips" (videos to forecast), and the name of any compute stage (the examples that it
+    cached).
 
     `progress(done, total)` is called while scenes are drawn.
     """
@@ -58,6 +59,9 @@ class ConfiguredInputs:
             "held_out": lambda: self._training_clips[1],
             "clips": lambda: self._forecast_clips,
         }
+        # Further sets of scenes, beside "train" and "test": each has its own fields.
+        for other in set(self.config.data.splits) - {"train", "test"}:
+            known[other] = functools.partial(self._synthetic_split, other)
         if name not in known:
             raise ValueError(
                 f"no data set {name!r}; there are {', '.join(known)} and the compute stages"
@@ -124,10 +128,11 @@ class ConfiguredInputs:
             return self._training_clips[0]
         return self._synthetic_split("train")
 
-    def _synthetic_split(self, split: str) -> Any:
-        return self._synthetic(
-            split, self.config.data.splits[split], self.config.data.scenes[split]
-        )
+    def _synthetic_split(self, name: str) -> Any:
+        """Scenes of a set; those of names that begin with "test" are never trained on."""
+        data = self.config.data
+        split = "test" if name.startswith("test") else "train"
+        return self._synthetic(split, data.splits[name], data.scenes[name])
 
     def _synthetic(self, split: str, changes: Any, count: int) -> Any:
         data = self.config.data

@@ -132,14 +132,15 @@ class TargetReader:
     def spec(self) -> dict[str, Spec]:
         """Entries of a training example besides those of the backbone: where in the text each
         target stands, and where in the first frame's tokens it lies."""
-        rows, columns = self._grid
+        rows, columns = self.grid
         return {
             COLUMNS: Spec((self.targets.count, self.length), np.float32, (None, None)),
             AIM: Spec((self.targets.count, rows * columns), np.float32, (None, None)),
         }
 
     @property
-    def _grid(self) -> tuple[int, int]:
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of a latent frame's tokens."""
         _, height, width, _ = self.backbone.spec()["video"].shape
         _, rows, columns = self.backbone.model.config.patch_size
         return height // rows, width // columns
@@ -226,6 +227,10 @@ class TargetReader:
             )
         return inside
 
+    def pieces(self, text: str) -> list[str]:
+        """What the tokenizer makes of a text, the end token left out."""
+        return self.tokenizer.pieces.surfaces(self._cleaned(text))[: self.length - 1]
+
     def _cleaned(self, text: str) -> str:
         return clean(text) if self.wan else text
 
@@ -240,7 +245,7 @@ class TargetReader:
         Raises:
           ClipError: a clip without the masks or the words, or with a mask that tells nothing.
         """
-        masks = [self._mask(clip, number) for number in self._numbers(clip)]
+        masks = [self._mask(clip, number) for number in self.numbers(clip)]
         try:
             columns = self.columns(self.prompt(clip.caption), self.targets.mentions)
         except ValueError as error:
@@ -251,7 +256,12 @@ class TargetReader:
             AIM: np.stack([self.aim(mask) for mask in masks]),
         }
 
-    def _numbers(self, clip: Clip) -> list[int]:
+    def numbers(self, clip: Clip) -> list[int]:
+        """Which of a clip's objects the targets are, counted from 1.
+
+        Raises:
+          ClipError: one that has no mask.
+        """
         numbers = []
         for one in self.targets.objects:
             number = {TARGET: clip.target, ACTOR: clip.actor}.get(one, one)

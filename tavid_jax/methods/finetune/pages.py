@@ -213,7 +213,7 @@ def probe_table(report: Any, found: Mapping[str, Any]) -> None:
     )
 
 
-def training_curves(report: Any, results: Any) -> None:
+def training_curves(report: Any, results: Any, shown: Sequence[str] = CURVES) -> None:
     """What each stage logged, and how long it took."""
     report.section("Training")
     report.table(
@@ -223,7 +223,7 @@ def training_curves(report: Any, results: Any) -> None:
     )
     for stage, records in results.curves.items():
         known = {name for record in records for name in record}
-        names = [name for name in CURVES if name in known]
+        names = [name for name in shown if name in known]
         if len(records) > 1 and names:
             # Few records are hardly smoothed: the average would lag behind the curve.
             decay = max(0.0, min(0.9, 1 - 10 / len(records)))

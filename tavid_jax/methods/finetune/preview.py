@@ -30,8 +30,7 @@ def preview(config: Any, method: Finetune, inputs: Any, report: Any) -> dict[str
       report: to fill.
     """
     counts: dict[str, Any] = {}
-    names = ["train"] if config.train_clips or config.data.scenes.train else []
-    names += ["test"] if config.data.scenes.test else []
+    names = data_sets(config)
     for name in names:
         source = inputs.open(name)
         counts[name] = len(source)
@@ -41,6 +40,12 @@ def preview(config: Any, method: Finetune, inputs: Any, report: Any) -> dict[str
     if not names:
         report.text("No clips are named: give `--config.train_clips`, or scenes to draw.")
     return {"clips": counts}
+
+
+def data_sets(config: Any) -> list[str]:
+    """Names of the data sets that a config has clips of."""
+    names = ["train"] if config.train_clips or config.data.scenes.train else []
+    return names + (["test"] if config.data.scenes.test else [])
 
 
 def _show_clips(config: Any, method: Finetune, clips: Sequence[Clip], report: Any) -> None:

@@ -155,10 +155,14 @@ class FinetuneSystem(System):
 
     def preview(self, inputs: Any, report: Any) -> dict[str, Any]:
         """Draws what will be trained on, before anything has been."""
+        return preview(self.config, self.reading_clips(), inputs, report)
+
+    def reading_clips(self) -> Finetune:
+        """The method of the first stage that trains, from clips, whatever it will read."""
         stages = self.config.stages.values()
         stage = ConfigDict(next(stage for stage in stages if stage.kind == "train").to_dict())
-        stage.data, stage.cached_by = "train", ()  # clips, whatever the training will read
-        return preview(self.config, self._trained(stage), inputs, report)
+        stage.data, stage.cached_by = "train", ()
+        return self._trained(stage)
 
     def sample(self, results: Results, inputs: Any, out_dir: Path) -> list[Path]:
         """The videos that `config.sampling` asks for."""

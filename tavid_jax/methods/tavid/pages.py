@@ -1,0 +1,244 @@
+"""TAViD's report: the claims in words, the table behind them, moving pictures, curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from tavid_jax.methods.finetune import pages as finetune_pages
+from tavid_jax.methods.tavid import judging
+from tavid_jax.methods.tavid.variants import lookalike
+from tavid_jax.viz import canvas, curves, media, panels
+
+Frames = UInt8[np.ndarray, "T H W 3"]
+
+TOUCHES = (
+    "Percent of scenes, with 95 % bootstrap intervals over scenes (of several seeds, the mean of "
+    "the trainings in every scene). A touch counts where one actor and the boxes are seen, and "
+    "little else, in the last frame. *Swap*: the same image, caption and noise with the mask of a "
+    "look-alike; it flips where each mask is followed. IoU: of the trigger word's attention in the "
+    "first frame with the mask, the mean over blocks, noise levels and scenes."
+)
+CURVES = (
+    "loss",
+    "denoising",
+    "attention",
+    "attention_iou",
+    "attention_inside",
+    "attention_outside",
+)
+MASKED, OTHER = (86, 211, 150), (255, 139, 98)
+
+
+def trial_page(config: Any, trial: Any, results: Any, report: Any) -> dict[str, Any]:
+    """One set of scenes: claims, table, curves and pictures; returns its numbers."""
+    resamples = config.evaluate.resamples
+    scenes = len(trial.clips)
+    report.section(trial.title, f"{scenes} scenes that no training or tuning has seen.")
+    metrics: dict[str, Any] = {"title": trial.title, "scenes": scenes, "variants": {}}
+    for name, row in trial.rows.items():
+        metrics["variants"][name] = {
+            "title": row.title,
+            "stages": list(row.stages),
+            "touched": judging.measure(row.values, resamples),
+            "attention": dict(row.attention),
+            "curve": {
+                step: judging.measure([values], resamples) for step, values in row.curve.items()
+            },
+        }
+    metrics["claims"] = _claims(config, trial, report)
+    _table(trial, metrics["variants"], report)
+    _attention_figure(trial, report)
+    _curve_figure(metrics["variants"], report)
+    _show(config, trial, results, report)
+    return metrics
+
+
+# ---- claims --------------------------------------------------------------------------------------
+
+
+def _claims(config: Any, trial: Any, report: Any) -> dict[str, Any]:
+    """Differences between variants, each a line of the report, whichever way it falls."""
+    resamples, rows = config.evaluate.resamples, trial.rows
+    claims: dict[str, Any] = {}
+    main = rows.get(config.evaluate.main)
+    if main is None:
+        return claims
+    found = judging.against_other(main.values, resamples)
+    claims["masked minus other"] = found
+    _verdict(report, f"{main.title}: the masked object", "a look-alike", found, "touched")
+    for name, row in rows.items():
+        if name == config.evaluate.main:
+            continue
+        found = judging.compare(main.values, row.values, "masked", resamples)
+        claims[f"masked, minus {name}"] = found
+        _verdict(report, main.title, row.title, found, "the masked object is touched")
+    measured = judging.measure(main.values, resamples)["flips_of_touching"]
+    claims["flips of touching"] = measured
+    if measured["scenes"]:
+        low, high = (100 * x for x in measured["interval"])
+        report.text(
+            f"**Swapping the mask** swaps the touched object in {100 * measured['value']:.1f} % "
+            f"[{low:.1f}, {high:.1f}] of the {measured['scenes']} scenes in which both videos "
+            "touch something."
+        )
+    return claims
+
+
+def _verdict(
+    report: Any, subject: str, reference: str, found: Mapping[str, Any], what: str
+) -> None:
+    report.verdict(
+        subject,
+        reference,
+        tuple(100.0 * x for x in (found["difference"], *found["interval"])),
+        unit="points",
+        better="higher",
+        digits=1,
+        note=f"({what}: share of scenes, paired bootstrap, the same noise)",
+    )
+
+
+# ---- tables and curves ---------------------------------------------------------------------------
+
+
+def _table(trial: Any, variants: Mapping[str, Any], report: Any) -> None:
+    percent = {"unit": "%", "digits": 1}
+    rows = [
+        [
+            found["title"],
+            *(_cell(found["touched"][name]) for name in ("masked", "other", "none")),
+            _cell(found["touched"]["flips"]),
+            _cell(found["touched"]["flips_of_touching"]),
+            mean_iou(found["attention"]),
+            _spread(found["touched"]["masked"]["seeds"]),
+        ]
+        for found in variants.values()
+    ]
+    report.table(
+        f"What is touched: {trial.title}",
+        [
+            "variant",
+            dict(name="the masked object", better="higher", **percent),
+            dict(name="a look-alike", better="lower", **percent),
+            dict(name="nothing", better="lower", **percent),
+            dict(name="swap flips", **percent),
+            dict(name="flips, of both touching", **percent),
+            dict(name="attention IoU", digits=3),
+            "masked, by seed",
+        ],
+        rows,
+        TOUCHES,
+        highlight=[next(iter(variants.values()))["title"]],
+    )
+
+
+def _cell(found: Mapping[str, Any]) -> Any:
+    if not found["scenes"]:
+        return None
+    return tuple(100.0 * x for x in (found["value"], *found["interval"]))
+
+
+def _spread(seeds: Sequence[float]) -> str:
+    return " ".join(f"{100 * seed:.1f}" for seed in seeds) if len(seeds) > 1 else "one seed"
+
+
+def mean_iou(attention: Mapping[str, Any]) -> float:
+    """Over the blocks of a study, see `pipelines.attention.study`."""
+    return float(np.mean([block["iou"] for block in attention["blocks"]]))
+
+
+def _attention_figure(trial: Any, report: Any) -> None:
+    """IoU by block, of every variant."""
+    lines = {}
+    for row in trial.rows.values():
+        blocks = row.attention["blocks"]
+        numbers = [block["block"] for block in blocks]
+        lines[row.title] = (numbers, [block["iou"] for block in blocks])
+    figure = curves.small_multiples(
+        {"attention IoU by block": lines}, x_label="block", y_label="IoU"
+    )
+    report.figure(
+        figure,
+        "How well the trigger word's attention in the first frame overlaps with the mask, block by "
+        "block: as many of the highest tokens as the mask has.",
+    )
+
+
+def _curve_figure(variants: Mapping[str, Any], report: Any) -> None:
+    """Share of masked touches over the training, where snapshots were judged."""
+    lines = {}
+    for found in variants.values():
+        if not found["curve"]:
+            continue
+        steps = [*map(int, found["curve"])]
+        shares = [100 * found["curve"][step]["masked"]["value"] for step in found["curve"]]
+        lines[found["title"]] = (steps, shares)
+    if lines:
+        figure = curves.small_multiples(
+            {"the masked object is touched": lines}, x_label="step", y_label="% of scenes"
+        )
+        report.figure(figure, "Learning curves: the first seed, at its snapshots.")
+
+
+def training(config: Any, results: Any, report: Any) -> None:
+    """Time and losses of every stage."""
+    del config
+    finetune_pages.training_curves(report, results, CURVES)
+
+
+# ---- pictures ------------------------------------------------------------------------------------
+
+
+def _show(config: Any, trial: Any, results: Any, report: Any) -> None:
+    """The first scenes: the masked image, and what every variant made of it."""
+    report.text(
+        "The first scenes, not chosen. Green: the object whose mask was given; orange: the "
+        "look-alike whose mask was given instead, with nothing else changed."
+    )
+    fps = config.report.fps or trial.clips[0].fps
+    for i, clip in enumerate(trial.clips[: config.report.scenes]):
+        height = config.report.height
+        marked = outlined(clip.video[:1], clip.masks[clip.target - 1], height, MASKED)
+        marked = outlined(marked, clip.masks[lookalike(clip) - 1], height, OTHER)
+        films = {"image and masks": np.repeat(marked, len(clip.video), axis=0)}
+        for row in trial.rows.values():
+            for mask, videos in row.shown.items():
+                suffix = " (other mask)" if mask == "other" else ""
+                films[f"{row.title}{suffix}"] = finetune_pages.at_height(videos[i], height)
+        films["true clip"] = finetune_pages.at_height(clip.video, height)
+        strip = panels.side_by_side(
+            [panels.Panel(label, frames) for label, frames in films.items()],
+            columns=min(5, len(films)),
+        )
+        film = media.encode_animation(
+            strip, fps, provenance={**results.provenance, "caption": clip.caption}
+        )
+        report.media(film.data, clip.caption, least_width=min(strip.shape[2], 900))
+
+
+def outlined(frames: Frames, mask: np.ndarray, height: int, colour: tuple[int, int, int]) -> Frames:
+    """Frames enlarged to a height, with the border of a mask drawn into them.
+
+    Args:
+      frames: to draw on; of the mask's size, or enlarged already.
+      mask: bool (H, W).
+      height: of the result, in pixels.
+      colour: of the border.
+    """
+    large = finetune_pages.at_height(frames, height).copy()
+    size = large.shape[1:3]
+    inside = canvas.resize_clip(
+        np.repeat(mask[None, ..., None], 3, -1).astype(np.uint8) * 255, size
+    )[0, ..., 0]
+    inside = inside >= 128
+    thick = max(1, height // 72)
+    inner = inside.copy()
+    for axis in (0, 1):
+        for shift in (-thick, thick):
+            inner &= np.roll(inside, shift, axis)
+    large[:, inside & ~inner] = colour
+    return large
