@@ -40,6 +40,8 @@ class Augmentation:
       reverse: probability of playing backwards. Reversed tracks are asked again at the grid by the
         nearest track: leave at 0 where tracks must be exact.
       crop: probability of a crop, enlarged to the old size. Tracks on the grid are interpolated.
+        A crop that would leave out most of the actor or target is not made, nor is a reversal
+        after which the target's mask is not known.
       crop_side: least side of a crop, as a part of the frame's.
     """
 
@@ -60,7 +62,7 @@ class Augmentation:
         chances, side, place = rng.random(3), rng.random(), rng.random(2)
         if chances[2] < self.crop:
             clip = self._crop(clip, self.crop_side + side * (1 - self.crop_side), place)
-        if chances[1] < self.reverse and _seen_at_end(clip):
+        if chances[1] < self.reverse and _seen_at_end(clip) and _masked_at_end(clip):
             grid = clip.grid_hw, clip.query_xy
             clip = reverse_time(clip)
             clip = reanchor(clip, *grid) if grid[0] else clip
@@ -70,6 +72,8 @@ class Augmentation:
         height, width = clip.size_hw
         box_h, box_w = max(1, round(height * side)), max(1, round(width * side))
         x0, y0 = int(place[0] * (width - box_w + 1)), int(place[1] * (height - box_h + 1))
+        if _loses_an_object(clip, (x0, y0, box_w, box_h)):
+            return clip
         cut = crop(clip, (x0, y0, box_w, box_h), clip.size_hw)
         if clip.grid_hw is None:
             return cut
@@ -195,6 +199,20 @@ def reanchor(clip: Clip, grid_hw: tuple[int, int], query_xy: Float[np.ndarray, "
 def _seen_at_end(clip: Clip) -> bool:
     """Whether there is a track to start from when the clip is played backwards."""
     return clip.visibility is None or bool(clip.visibility[:, -1].any())
+
+
+def _masked_at_end(clip: Clip) -> bool:
+    """Whether a clip with a target still has its mask when it is played backwards."""
+    return clip.masks is None or clip.target < 1 or clip.segment_map is not None
+
+
+def _loses_an_object(clip: Clip, box: tuple[int, int, int, int]) -> bool:
+    """Whether a box leaves out more than half of the actor or of the target in frame 0."""
+    if clip.masks is None:
+        return False
+    x0, y0, width, height = box
+    masks = [clip.masks[number - 1] for number in (clip.actor, clip.target) if number > 0]
+    return any(2 * m[y0 : y0 + height, x0 : x0 + width].sum() < m.sum() for m in masks)
 
 
 def _resize_ids(array: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:

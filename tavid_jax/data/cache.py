@@ -64,6 +64,18 @@ def save_npz(path: str | os.PathLike, **arrays: np.ndarray) -> None:
         raise
 
 
+def write_whole(path: str | os.PathLike, content: bytes) -> None:
+    """Writes a file atomically, with the folders above it: beside its place, then renamed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 _HASHES: dict[tuple, str] = {}
 
 

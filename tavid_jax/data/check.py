@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from tavid_jax.data import files
+from tavid_jax.data import cache, files
 from tavid_jax.data.clip import ClipError
 from tavid_jax.data.official import read_tracks
 from tavid_jax.data.video import VideoError, VideoInfo, iter_frames, resample, resize_image
@@ -135,15 +135,8 @@ def write_sheet(path: str | os.PathLike, sheet: UInt8[np.ndarray, "H W 3"]) -> N
     Raises:
       OSError: the place cannot be written.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     _, png = cv2.imencode(".png", sheet[..., ::-1])
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_bytes(png.tobytes())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    cache.write_whole(path, png.tobytes())
 
 
 def _row(info: VideoInfo, name: str, columns: int) -> UInt8[np.ndarray, "H W 3"]:

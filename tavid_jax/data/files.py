@@ -15,6 +15,7 @@ from absl import logging
 
 from tavid_jax.data import cache
 from tavid_jax.data.clip import ClipError
+from tavid_jax.data.masks import MaskFiles
 from tavid_jax.data.video import (
     VIDEO_SUFFIXES,
     VideoError,
@@ -22,6 +23,7 @@ from tavid_jax.data.video import (
     image_files,
     natural_key,
     probe,
+    stated_rate,
 )
 
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
@@ -38,6 +40,7 @@ class ClipFile:
       caption: words about it, "" = none.
       tracks: its file of tracks, None = to be tracked.
       blind: source frames in which that file shows no track: no window starts there.
+      masks: pictures of objects in frame 0, None = not asked for.
     """
 
     info: VideoInfo
@@ -45,6 +48,7 @@ class ClipFile:
     caption: str = ""
     tracks: str | None = None
     blind: frozenset[int] = frozenset()
+    masks: MaskFiles | None = None
 
     @property
     def path(self) -> str:
@@ -209,6 +213,8 @@ def _probe(path: Path, fps: float | int | None, cache_dir: str | os.PathLike | N
     parts = image_files(path) if path.is_dir() else [path]
     facts = [[part.name, part.stat().st_size, part.stat().st_mtime_ns] for part in parts]
     key = {"kind": "probe1", "path": str(path.absolute()), "facts": facts, "fps": fps}
+    if path.is_dir() and (stated := stated_rate(path)):
+        key["stated"] = stated
 
     def build() -> cache.Arrays:
         info = probe(path, fps)

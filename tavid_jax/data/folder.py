@@ -14,15 +14,18 @@ import numpy as np
 from absl import logging
 from jaxtyping import UInt8
 
-from tavid_jax.data import files
+from tavid_jax.data import cache, files
 from tavid_jax.data.clip import Clip, ClipError
+from tavid_jax.data.masks import find_masks
 from tavid_jax.data.official import OFFICIAL_SIZE_HW, read_tracks
 from tavid_jax.data.tracker import DISTracker, Tracker
-from tavid_jax.data.video import Resize, image_files, resample
+from tavid_jax.data.verdicts import Verdict, read_verdicts
+from tavid_jax.data.video import Resize, image_files, resample, stated_rate
 from tavid_jax.data.window import (
     FolderConfig,
     read_window,
     usable_frames,
+    window_masks,
     window_name,
     window_video,
 )
@@ -39,10 +42,15 @@ class Window:
 def cut_windows(
     index: int, file: files.ClipFile, start: int, stop: int, config: FolderConfig
 ) -> list[Window]:
-    """All windows of file number `index` inside frames [start, stop), unless they start blind."""
+    """All windows of file number `index` inside frames [start, stop), unless they start blind.
+
+    Masks are those of frame 0, so with them only the window there counts.
+    """
     hop, length = config.hop or config.num_frames, config.num_frames
     frames = usable_frames(file, config.fps)
     starts = range(start, stop - length + 1, hop)
+    if config.masked:
+        starts = [first for first in starts if first == 0]
     return [Window(index, first) for first in starts if int(frames[first]) not in file.blind]
 
 
@@ -79,7 +87,7 @@ class ClipFolder:
         return len(self.windows)
 
     def __getitem__(self, index: int) -> Clip:
-        """Clip of window `index`: video, tracks on the stride grid, visibility, caption.
+        """Clip of window `index`: video, tracks on the stride grid, visibility, caption, masks.
 
         Raises:
           VideoError, ClipError: the file has changed or its tracks cannot be used.
@@ -99,22 +107,15 @@ class ClipFolder:
         return clip
 
     def entries(self) -> list[dict[str, Any]]:
-        """What is known of every clip before it is decoded: id, caption, where it starts, and how
-        long and large its file is. Equal entries are equal clips, wherever their files lie."""
-        return [
-            {
-                "id": window_name(file, window.start),
-                "caption": file.caption,
-                "start": window.start,
-                "frames": file.info.num_frames,
-                "bytes": _file_bytes(file.path),
-            }
-            for window in self.windows
-            for file in (self.files[window.file],)
-        ]
+        """What is known of every clip before it is decoded: id, caption, where it starts, how long
+        and large its file is, and the content of its masks. Equal entries are equal clips, wherever
+        their files lie."""
+        return [_entry(self.files[window.file], window.start) for window in self.windows]
 
     def facts(self) -> dict[str, Any]:
         """How videos become clips, without their tracks."""
+        if self.config.masked:
+            return {"fps": self.config.fps, "resize": self.config.resize, "masks": "frame 0"}
         return {name: getattr(self.config, name) for name in ("fps", "hop", "resize")}
 
     def captioned(self) -> ClipFolder:
@@ -167,13 +168,16 @@ class ClipFolder:
         """Holds out the last part of every video: (train, held out), no frame in both.
 
         The held-out part is `holdout` of the frames, or one window if that is longer. A video too
-        short for a window on both sides goes to train whole.
+        short for a window on both sides goes to train whole. With masks, which only the first
+        window has, whole videos are held out, evenly from the first to the last.
 
         Raises:
           ClipError: no video is long enough to be held out from.
         """
         if not 0 < holdout < 1:
             raise ValueError(f"holdout must lie between 0 and 1, got {holdout}")
+        if self.config.masked:
+            return self._split_files(holdout)
         train, held = [], []
         length = self.config.num_frames
         for index, file in enumerate(self.files):
@@ -194,6 +198,16 @@ class ClipFolder:
             )
         rest = self.skipped, self.unused
         return tuple(ClipFolder(self.config, self.files, w, *rest) for w in (train, held))
+
+    def _split_files(self, holdout: float) -> tuple[ClipFolder, ClipFolder]:
+        total = len(self.windows)
+        count = max(1, round(total * holdout))
+        if count >= total:
+            raise ClipError(f"{total} clips are too few to hold out {holdout:.0%}; give more clips")
+        held = {int((k + 0.5) * total / count) for k in range(count)}
+        parts = ([w for i, w in enumerate(self.windows) if (i in held) == on] for on in (0, 1))
+        rest = self.skipped, self.unused
+        return tuple(ClipFolder(self.config, self.files, part, *rest) for part in parts)
 
     def _rate(self) -> str:
         return f" (at {self.config.fps:g} fps)" if self.config.fps else ""
@@ -232,6 +246,8 @@ def open_clips(
     cache_frames_mb: float | int = 8.0,
     keep_mb: float | int = 256.0,
     track: bool = True,
+    masks: str | os.PathLike | None = None,
+    selected: str | os.PathLike | None = None,
 ) -> ClipFolder:
     """Opens videos as a source of windows with tracks. Frames are decoded and tracked lazily.
 
@@ -244,7 +260,8 @@ def open_clips(
       origin: where in its cell a track starts; see `tracks.grid.query_points`.
       fps: rate to resample to (nearest frame); None = each video's own.
       cache_dir: keeps tracks (and small frames) under a hash of the file and all settings.
-      hop: frames between the starts of windows; None = num_frames (no overlap).
+      hop: frames between the starts of windows; None = num_frames (no overlap). Means nothing
+        with masks.
       resize: "cover" keeps the aspect ratio and cuts the centre, "squash" does neither.
       tracker: follows the grid where there is no track file; None = such videos are skipped.
       tracks: folder of track files `<video stem>.npz`; None = look beside each video.
@@ -258,6 +275,11 @@ def open_clips(
       keep_mb: memory for the clips used last.
       track: whether clips have tracks; without, no tracker runs, no track file is read, `stride`
         and `origin` mean nothing, and nothing but the lengths of videos is cached.
+      masks: None = clips have none; "" = those beside each video, or a folder that holds them; see
+        `masks` for their names. They belong to frame 0, so each video gives one clip, which starts
+        there; a video without a target mask is skipped. Target number 1 is the clip's `target`.
+      selected: list of clips that `python -m tavid_jax.data select` wrote; only the kept ones are
+        read.
 
     Raises:
       ClipError: a path names nothing, or no video is usable (lists the reasons).
@@ -277,7 +299,9 @@ def open_clips(
         cache_frames_mb=cache_frames_mb,
         keep_mb=keep_mb,
         track=track,
+        masked=masks is not None,
     )
+    verdicts = None if selected is None else read_verdicts(selected)
     words = files.read_captions(captions) if captions else {}
     found = files.find_videos(paths)
     infos, skipped = files.probe_all(found, cache_dir=cache_dir)
@@ -287,7 +311,8 @@ def open_clips(
         caption = words.get(files.stem(info.path)) or files.find_caption(info.path)
         file = files.ClipFile(info, name, caption, track_file)
         try:
-            usable.append(_limit(file, config))
+            _check_selected(name, verdicts, selected)
+            usable.append(_masked(_limit(file, config), config, masks))
         except ClipError as error:
             reason = str(error).removeprefix(f"{info.path}: ")
             logging.warning("Skipping %s: %s", info.path, reason)
@@ -305,8 +330,49 @@ def open_clips(
     )
 
 
+def _check_selected(
+    name: str, verdicts: dict[str, Verdict] | None, path: str | os.PathLike | None
+) -> None:
+    """Raises ClipError if a list of selected clips does not keep this one."""
+    if verdicts is None:
+        return
+    verdict = verdicts.get(name)
+    if verdict is None:
+        raise ClipError(f"not in {path}")
+    if not verdict.kept:
+        raise ClipError(f"refused in {path}: {verdict.reason or 'without a reason'}")
+
+
+def _masked(
+    file: files.ClipFile, config: FolderConfig, masks: str | os.PathLike | None
+) -> files.ClipFile:
+    """The file with its masks, which are read once to see that they can be used."""
+    if masks is None:
+        return file
+    folder = masks or Path(file.path).parent
+    file = dataclasses.replace(file, masks=find_masks(files.stem(file.path), folder))
+    window_masks(file, config)
+    return file
+
+
+def _entry(file: files.ClipFile, start: int) -> dict[str, Any]:
+    entry = {
+        "id": window_name(file, start),
+        "caption": file.caption,
+        "start": start,
+        "frames": file.info.num_frames,
+        "bytes": _file_bytes(file.path),
+    }
+    if os.path.isdir(file.path) and (rate := stated_rate(file.path)):
+        entry["fps"] = rate
+    if file.masks:
+        entry["targets"] = [cache.content_hash(path) for path in file.masks.targets]
+        entry["actor"] = cache.content_hash(file.masks.actor) if file.masks.actor else ""
+    return entry
+
+
 def _nbytes(clip: Clip) -> int:
-    arrays = (clip.video, clip.tracks, clip.visibility)
+    arrays = (clip.video, clip.tracks, clip.visibility, clip.masks)
     return sum(array.nbytes for array in arrays if array is not None)
 
 

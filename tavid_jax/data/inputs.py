@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from tavid_jax.data.augment import Augmentation
 from tavid_jax.data.clip import Clip
 from tavid_jax.data.folder import ClipFolder, open_clips
+from tavid_jax.data.masks import option
 from tavid_jax.data.pipeline import Batch, batches
 from tavid_jax.data.plan import Plan
 from tavid_jax.data.records import RecordSource, RecordWriter
@@ -160,7 +161,8 @@ class ConfiguredInputs:
     def open_clips(self, paths: str, hop: int = 0) -> ClipFolder:
         """Videos as windows of this config's size, tracked where no track file is there.
 
-        A config without a stride has no grid to track.
+        A config without a stride has no grid to track. `config.data.clips.masks` is "" (none),
+        "beside" (beside the videos) or a folder.
         """
         data = self.config.data
         return open_clips(
@@ -175,6 +177,8 @@ class ConfiguredInputs:
             tracks=data.clips.tracks or None,
             cache_dir=self._data_dir / "tracks",
             track="stride" in data,
+            masks=option(data.clips.get("masks")),
+            selected=data.clips.get("selected") or None,
         )
 
 

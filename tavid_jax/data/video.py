@@ -18,6 +18,8 @@ from jaxtyping import Float, Int, UInt8
 VIDEO_SUFFIXES = (".mp4", ".avi", ".webm", ".mkv", ".mov", ".m4v", ".gif")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 DEFAULT_FPS = 24.0  # of image folders, and of files that do not say
+RATE_FILE = "fps.txt"  # in a folder of images: their rate, one number
+_MASK = re.compile(r"\.(target(_\d+)?|actor)\.png", re.IGNORECASE)  # see `masks`
 
 Resize = Literal["cover", "squash"]
 
@@ -97,9 +99,31 @@ def resize_image(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
 
 
 def image_files(folder: str | os.PathLike) -> list[Path]:
-    """Images directly inside a folder, in natural order (frame 2 before frame 10)."""
+    """Images directly inside a folder, in natural order (frame 2 before frame 10).
+
+    Masks that belong to videos (`<stem>.target.png`, ...) are no frames.
+    """
     files = (p for p in Path(folder).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted((p for p in files if p.is_file()), key=lambda p: natural_key(p.name))
+    files = (p for p in files if p.is_file() and not _MASK.search(p.name))
+    return sorted(files, key=lambda p: natural_key(p.name))
+
+
+def stated_rate(folder: str | os.PathLike) -> float | None:
+    """Frames per second that `fps.txt` in a folder of images states; None without one.
+
+    Raises:
+      VideoError: no positive number stands there.
+    """
+    path = Path(folder) / RATE_FILE
+    if not path.is_file():
+        return None
+    try:
+        rate = float(path.read_text())
+    except (OSError, ValueError):
+        rate = 0.0
+    if not 0 < rate < float("inf"):
+        raise VideoError(f"{path}: must hold one positive number, the frames per second")
+    return rate
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
@@ -113,7 +137,8 @@ def probe(path: str | os.PathLike, fps: float | int | None = None) -> VideoInfo:
 
     Args:
       path: video file or folder of images.
-      fps: rate to assume where the file does not say (folders of images; default 24).
+      fps: rate to assume where the file does not say (default 24). A folder of images says it in
+        `fps.txt`.
 
     Raises:
       VideoError: missing, unreadable, or no frame decodes.
@@ -127,7 +152,7 @@ def probe(path: str | os.PathLike, fps: float | int | None = None) -> VideoInfo:
             raise VideoError(f"{path}: folder holds no images ({', '.join(IMAGE_SUFFIXES)})")
         for image in _iter_images(path, list(range(len(files)))):
             size_hw = image.shape[:2]
-        return VideoInfo(str(path), len(files), size_hw, fps or DEFAULT_FPS)
+        return VideoInfo(str(path), len(files), size_hw, stated_rate(path) or fps or DEFAULT_FPS)
     capture = _open(path)
     try:
         ok, frame = capture.read()

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from tavid_jax.data import cache
 from tavid_jax.data.clip import Clip, ClipError, check_clip, sanitize
 from tavid_jax.data.files import ClipFile
+from tavid_jax.data.masks import fitted_masks
 from tavid_jax.data.official import OFFICIAL_SIZE_HW, read_tracks
 from tavid_jax.data.regrid import ask_at
 from tavid_jax.data.tracker import DISTracker, Tracker
@@ -22,7 +23,10 @@ _CACHE_VERSION = 1
 
 @dataclasses.dataclass(frozen=True)
 class FolderConfig:
-    """How videos become clips; the fields are the arguments of `folder.open_clips`."""
+    """How videos become clips; the fields are the arguments of `folder.open_clips`.
+
+    `masked`: clips have masks, so each video gives the one clip that starts at its frame 0.
+    """
 
     size_hw: tuple[int, int]
     num_frames: int
@@ -38,6 +42,7 @@ class FolderConfig:
     cache_frames_mb: float | int = 8.0
     keep_mb: float | int = 256.0
     track: bool = True
+    masked: bool = False
 
     def __post_init__(self):
         if self.num_frames < 1 or (self.hop is not None and self.hop < 1):
@@ -62,7 +67,7 @@ def read_window(file: ClipFile, start: int, config: FolderConfig) -> Clip:
     """The clip of `config.num_frames` frames from `start` on, counted at the output rate.
 
     Tracks (and small frames) come from the cache if it has them. Without `config.track` there are
-    frames alone.
+    frames alone. Masks are objects 1..S: the targets, then the actor if there is one.
 
     Raises:
       VideoError, ClipError: the file has changed or its tracks cannot be used.
@@ -91,7 +96,7 @@ def window_name(file: ClipFile, start: int) -> str:
 def _untracked(
     file: ClipFile, start: int, video: UInt8[np.ndarray, "T H W 3"], config: FolderConfig
 ) -> Clip:
-    return Clip(
+    clip = Clip(
         id=window_name(file, start),
         size_hw=config.size_hw,
         fps=config.fps or file.info.fps,
@@ -99,6 +104,19 @@ def _untracked(
         caption=file.caption,
         source=file.path,
     )
+    if not config.masked:
+        return clip
+    masks = window_masks(file, config)
+    return clip.replace(masks=masks, target=1, actor=len(masks) if file.masks.actor else -1)
+
+
+def window_masks(file: ClipFile, config: FolderConfig) -> Bool[np.ndarray, "S H W"]:
+    """Objects in frame 0 of a file, seen as its frames are: the targets, then the actor.
+
+    Raises:
+      ClipError: see `masks.fitted_masks`.
+    """
+    return fitted_masks(file.masks, file.path, file.info.size_hw, _fit(file, config))
 
 
 def window_video(
