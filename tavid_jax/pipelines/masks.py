@@ -76,7 +76,11 @@ def check_mask(mask: Mask, name: str) -> None:
 
 
 def fit_mask(
-    mask: Mask, image_hw: tuple[int, int], size_hw: tuple[int, int], how: str, name: str = "mask"
+    mask: Float[np.ndarray, "h w"],
+    image_hw: tuple[int, int],
+    size_hw: tuple[int, int],
+    how: str,
+    name: str = "mask",
 ) -> Mask:
     """A mask of an image as a mask of the video's frames.
 

@@ -168,9 +168,17 @@ class Pipeline:
                     frames = to_bytes(self._autoencoding.decode(params, task.latents))
                 if is_told(number, len(tasks)):
                     logging.info("decode %d/%d: %s", number, len(tasks), task.name)
-                made_by = self._provenance(task)
-                yield Video(frames, task.sampling.fps, task.name, made_by, task.latents)
+                made_by, fps = self._provenance(task), task.sampling.fps
+                yield Video(frames, fps, task.name, made_by, task.latents, task.masks)
                 task.latents = None
+
+    def size_of(self, job: Job) -> tuple[int, int]:
+        """Height and width of the video that a job makes.
+
+        Raises:
+          ValueError: what `run` would say of the job.
+        """
+        return self._task(job, job.name or "").sampling.size_hw
 
     def decode(self, latents: Float[np.ndarray, "F h w C"]) -> Float[np.ndarray, "T H W 3"]:
         """Pixels in [-1, 1] of a latent in the transformer's units, such as `Video.latents`."""
