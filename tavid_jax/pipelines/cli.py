@@ -133,7 +133,7 @@ def _steps(args: argparse.Namespace) -> list[dict[str, Any]]:
 def _jobs(args: argparse.Namespace, words: Sequence[str]) -> list[Job]:
     """Those of --jobs, or the one that the command line describes; `words` are the triggers."""
     if (args.jobs is None) == (args.prompt is None):
-        raise ValueError("give either --prompt, --jobs or --chain")
+        raise ValueError("give either --prompt or --jobs, or steps by --chain")
     given = {name: getattr(args, name) for name in _SAMPLING if getattr(args, name) is not None}
     if args.jobs is not None:
         own = (args.image, args.last_image, args.seed, args.mask, args.noun, args.modulation)
