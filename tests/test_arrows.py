@@ -34,8 +34,10 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
         "viz",
     ),
     "pipelines": (
+        "data.carry",
         "data.clip",
         "data.folder",
+        "data.masks",
         "data.plan",
         "data.records",
         "data.shards",

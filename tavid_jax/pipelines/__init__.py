@@ -3,6 +3,7 @@
 from tavid_jax.pipelines.backbones import Geometry
 from tavid_jax.pipelines.bases import BASES, resolve_checkpoint
 from tavid_jax.pipelines.card import Card, read_card
+from tavid_jax.pipelines.chain import TargetLost, chain
 from tavid_jax.pipelines.encoders import Encoders
 from tavid_jax.pipelines.jobs import Job, read_jobs
 from tavid_jax.pipelines.memory import SMALLEST, Memory
@@ -10,6 +11,7 @@ from tavid_jax.pipelines.opening import open_encoders, open_pipeline
 from tavid_jax.pipelines.pipeline import Pipeline
 from tavid_jax.pipelines.saving import Adapters, Model, save_pipeline
 from tavid_jax.pipelines.settings import PUBLISHED, Published, Sampling
+from tavid_jax.pipelines.targets import Targets
 from tavid_jax.pipelines.video import Video
 
 __all__ = [
@@ -26,7 +28,10 @@ __all__ = [
     "Pipeline",
     "Published",
     "Sampling",
+    "TargetLost",
+    "Targets",
     "Video",
+    "chain",
     "open_encoders",
     "open_pipeline",
     "read_card",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tavid_jax.pipelines.settings import PUBLISHED, Published, Sampling
+from tavid_jax.pipelines.targets import Targets
 from tavid_jax.weights.peft_export import DIFFUSERS_FILE
 from tavid_jax.weights.problems import WeightsError
 from tavid_jax.weights.source import read_json
@@ -17,6 +18,8 @@ from tavid_jax.weights.source import read_json
 CARD = "base.json"
 # Adapters of the transformer, where they were trained instead of it.
 ADAPTERS = DIFFUSERS_FILE
+# Learned vectors of its trigger words.
+VECTORS = "target_embedding.safetensors"
 _AGAIN = "copy or train it again"
 
 
@@ -38,10 +41,11 @@ class Card:
       quality: measured numbers.
       loss_curve: [step, loss] of the first steps, by which a training can be recognised.
       files: {path in the folder: sha256}.
+      targets: fields of `Targets`, of a model that was trained with them.
 
     Raises:
       ValueError: a backbone or an autoencoder that was never published, sampling that the model
-        cannot do.
+        cannot do, targets that make no sense.
     """
 
     name: str
@@ -56,12 +60,14 @@ class Card:
     quality: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     loss_curve: tuple[tuple[int, float], ...] = ()
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    targets: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if self.backbone not in PUBLISHED:
             known = ", ".join(PUBLISHED)
             raise ValueError(f"backbone {self.backbone!r} is none of {known}")
         self.published().check(self.sampling)
+        self.read_targets()
 
     def published(self) -> Published:
         """What a pipeline needs to know about the model."""
@@ -73,6 +79,14 @@ class Card:
             sampling=self.sampling,
             predicts=self.predicts,
         )
+
+    def read_targets(self) -> Targets | None:
+        """What the model knows of targets; None for one that knows nothing.
+
+        Raises:
+          ValueError: see `Targets`.
+        """
+        return Targets.of(self.targets) if self.targets else None
 
     def to_json(self) -> dict[str, Any]:
         """Content of the file."""
@@ -98,12 +112,17 @@ class Card:
             raise ValueError(f"backbone {given['backbone']!r} is none of {', '.join(PUBLISHED)}")
         sampling = PUBLISHED[given["backbone"]].sampling.changed(given["sampling"])
         curve = tuple((int(step), float(loss)) for step, loss in given.get("loss_curve", ()))
-        return cls(**given | {"sampling": sampling, "loss_curve": curve})
+        targets = {name: _tupled(value) for name, value in given.get("targets", {}).items()}
+        return cls(**given | {"sampling": sampling, "loss_curve": curve, "targets": targets})
 
 
 def told_steps(steps: int) -> int:
     """How many steps of a training a card tells the losses of: the first hundredth."""
     return max(1, steps // 100)
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _is_required(field: dataclasses.Field) -> bool:

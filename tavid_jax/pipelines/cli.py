@@ -6,8 +6,20 @@
     python -m tavid_jax.pipelines cogvideox-5b-i2v CogVideoX-5b-I2V --prompt "she waves" --image a.jpg
     python -m tavid_jax.pipelines wan2.2-ti2v-5b hf:Wan-AI/Wan2.2-TI2V-5B-Diffusers --jobs jobs.jsonl
 
+TAViD marks an object of the image by a mask, and in the prompt by the word "target" before its noun
+(--noun mug writes it there). Its release is two files upon CogVideoX-5B-I2V, and was run so:
+
+    python -m tavid_jax.pipelines cogvideox-5b-i2v CogVideoX-5b-I2V --lora tavid --patch-embed tavid \\
+        --image kitchen.jpg --mask mug.png --prompt "A woman picks up the mug." --noun mug \\
+        --sampler dpm --steps 50 --guidance 6 --dynamic timestep
+
+Longer stories: each step of --chain steps.jsonl goes on from the last frame of the one before, the
+mask is carried along. {"prompt": "She walks to the target mug."}, {"prompt": "She lifts the target
+mug.", "seed": 1}
+
 A line of a file of jobs: {"prompt": "...", "image": "a.jpg", "seed": 3, "size_hw": [480, 832],
-"frames": 81, "steps": 30, "guidance": 5, "name": "first"}; only the prompt is needed, images are
+"frames": 81, "steps": 30, "guidance": 5, "name": "first"}; only the prompt is needed. There may be
+"mask": "mug.png" (or a list, one for each trigger word) and "modulation": 4. Images and masks are
 relative to the file. Every video's file holds what made it; a model is read once for all jobs.
 """  # noqa: E501
 
@@ -17,22 +29,28 @@ import argparse
 import dataclasses
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import logging
+from PIL import Image
 
 from tavid_jax.engine.log import set_up_logging
 from tavid_jax.engine.preemption import INTERRUPT_EXIT_CODE
 from tavid_jax.pipelines import options
 from tavid_jax.pipelines.bases import BASES
+from tavid_jax.pipelines.chain import TargetLost, chain, read_steps
 from tavid_jax.pipelines.finding import find_model
 from tavid_jax.pipelines.jobs import Job, read_jobs
 from tavid_jax.pipelines.memory import SMALLEST, Memory
 from tavid_jax.pipelines.opening import open_pipeline
+from tavid_jax.pipelines.pipeline import Pipeline
 from tavid_jax.pipelines.settings import DYNAMIC, FITS, PUBLISHED
+from tavid_jax.pipelines.targets import Targets, with_trigger
+from tavid_jax.pipelines.video import Video
 from tavid_jax.viz.media import check_mp4
+from tavid_jax.weights.peft import AUTO
 
 INTERRUPTED = "interrupted; videos that were written are whole"
 
@@ -53,12 +71,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    find_model(args.model, args.checkpoint)
+    known = find_model(args.model, args.checkpoint).targets
+    targets = options.targets(args, known)
     check_mp4()
-    jobs = _jobs(args)
+    steps = _steps(args)
+    jobs = [] if steps else _jobs(args, (targets or known or Targets(sentence="")).words)
     out = Path(args.out)
     options.check_folder(out)
-    taken = [job.name for job in jobs if (out / f"{job.name}.mp4").exists()]
+    names = [job.name for job in jobs] or [args.name]
+    taken = [name for name in names if (out / f"{name}.mp4").exists()]
     if taken and not args.overwrite:
         raise ValueError(
             f"{out / taken[0]}.mp4 exists already: choose another --out or give --overwrite"
@@ -69,31 +90,78 @@ def _run(args: argparse.Namespace) -> int:
         args.checkpoint,
         parts=options.parts(args),
         lora=args.lora,
+        patch_embed=args.patch_embed,
+        targets=targets,
+        lora_scale=args.lora_scale,
         dtype=args.dtype,
         memory=_memory(args),
         mesh=options.mesh(args),
         negative_prompt=_negative(args),
         strict=not args.any_size,
     )
-    for video in pipeline.run(jobs, args.batch_size):
+    made = [_chained(pipeline, steps, args)] if steps else pipeline.run(jobs, args.batch_size)
+    for video in made:
         path = video.save(out / f"{video.name}.mp4")
         logging.info("%s after %.0f s", path, time.perf_counter() - started)
     return 0
 
 
-def _jobs(args: argparse.Namespace) -> list[Job]:
+def _chained(pipeline: Pipeline, steps: Sequence[Mapping[str, Any]], args: Any) -> Video:
+    """The video of --chain; if a target is lost, what was made until then is written."""
+    try:
+        return chain(pipeline, steps, args.image, args.mask or (), name=args.name, **_given(args))
+    except TargetLost as error:
+        path = error.video.save(Path(args.out) / f"{args.name}_so_far.mp4")
+        frame = path.with_suffix(".png")
+        Image.fromarray(error.video.frames[-1]).save(frame)
+        raise ValueError(f"{error}: {path}, its last frame {frame}") from error
+
+
+def _steps(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Those of --chain, none without it."""
+    if args.chain is None:
+        return []
+    other = {"--prompt": args.prompt, "--jobs": args.jobs, "--noun": args.noun}
+    given = [name for name, value in other.items() if value is not None]
+    if given:
+        raise ValueError(f"give either {given[0]} or --chain, whose prompts stand in its lines")
+    if args.image is None or args.last_image is not None:
+        raise ValueError("--chain begins with --image, and has no last image")
+    return read_steps(args.chain)
+
+
+def _jobs(args: argparse.Namespace, words: Sequence[str]) -> list[Job]:
+    """Those of --jobs, or the one that the command line describes; `words` are the triggers."""
     if (args.jobs is None) == (args.prompt is None):
-        raise ValueError("give either --prompt or --jobs")
+        raise ValueError("give either --prompt or --jobs, or steps by --chain")
     given = {name: getattr(args, name) for name in _SAMPLING if getattr(args, name) is not None}
     if args.jobs is not None:
-        if args.image or args.last_image or args.seed is not None:
-            raise ValueError("images and seeds of --jobs stand in its lines")
+        own = (args.image, args.last_image, args.seed, args.mask, args.noun, args.modulation)
+        if any(value is not None for value in own):
+            raise ValueError("images, masks, seeds and modulations of --jobs stand in its lines")
         jobs = read_jobs(args.jobs)
         # What the command line says holds for lines that do not say otherwise.
         return [dataclasses.replace(j, options=given | dict(j.options)) for j in jobs]
-    images = {"image": args.image, "last_image": args.last_image}
-    job = Job.of({"prompt": args.prompt, "seed": args.seed or 0, "name": args.name} | images)
-    return [dataclasses.replace(job, options=given)]
+    prompt = args.prompt
+    if args.noun is not None:
+        prompt = with_trigger(prompt, words[0], args.noun)
+        logging.info("the prompt: %s", prompt)
+    fields = {
+        "prompt": prompt,
+        "image": args.image,
+        "last_image": args.last_image,
+        "mask": args.mask,
+        "modulation": args.modulation or 0.0,
+        "seed": args.seed or 0,
+        "name": args.name,
+    }
+    return [dataclasses.replace(Job.of(fields), options=given)]
+
+
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says for all steps of a chain."""
+    fields = {name: getattr(args, name) for name in (*_SAMPLING, "seed", "modulation")}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _memory(args: argparse.Namespace) -> Memory:
@@ -112,6 +180,15 @@ def _negative(args: argparse.Namespace) -> str:
     if args.negative_prompt_file is None:
         return args.negative_prompt
     return Path(args.negative_prompt_file).read_text(encoding="utf-8-sig").strip()
+
+
+def _lora_scale(text: str) -> float | str:
+    if text == AUTO:
+        return text
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number, or {AUTO}") from error
 
 
 def _guidance(text: str) -> float | tuple[float, ...]:
@@ -156,6 +233,9 @@ def _parser() -> argparse.ArgumentParser:
     jobs = parser.add_argument_group("what to make")
     jobs.add_argument("--prompt")
     jobs.add_argument("--jobs", metavar="FILE", help="JSON lines, one video each")
+    jobs.add_argument(
+        "--chain", metavar="FILE", help="JSON lines, steps of one video that begins with --image"
+    )
     jobs.add_argument("--image", help="the first frame")
     jobs.add_argument("--last-image", help="the last frame")
     jobs.add_argument("--seed", type=int, help="of all randomness (default: 0)")
@@ -167,8 +247,29 @@ def _parser() -> argparse.ArgumentParser:
     sampling = parser.add_argument_group("how (default: as published)")
     for name, (kind, text) in _SAMPLING.items():
         sampling.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
+    _add_targets(parser)
     _add_running(parser)
     return parser
+
+
+def _add_targets(parser: argparse.ArgumentParser) -> None:
+    group = options.add_targets(parser, "of models that read masks (TAViD)")
+    group.add_argument(
+        "--mask", nargs="+", metavar="FILE",
+        help="white on the target, of the image's aspect ratio; several, one for each trigger word",
+    )  # fmt: skip
+    group.add_argument(
+        "--noun", nargs="+", help="of the target: the trigger word is put before it in --prompt"
+    )
+    group.add_argument(
+        "--modulation", type=float,
+        help="logits added between mask and trigger word, for models that read no mask too "
+        "(default: 0)",
+    )  # fmt: skip
+    group.add_argument(
+        "--patch-embed", metavar="FILE",
+        help="patch projection with channels for masks (patch_embed_conv2d.pth), or its folder",
+    )  # fmt: skip
 
 
 def _add_running(parser: argparse.ArgumentParser) -> None:
@@ -176,7 +277,11 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     running.add_argument(
         "--batch-size", type=int, default=1, help="videos of equal options made at once"
     )
-    running.add_argument("--lora", help="adapters of the transformer")
+    running.add_argument("--lora", metavar="FILE", help="adapters of the transformer")
+    running.add_argument(
+        "--lora-scale", type=_lora_scale, default=AUTO, metavar="X",
+        help="of the adapters instead of alpha / rank (default: what their file says, else 1)",
+    )  # fmt: skip
     memory = options.add_memory(parser)
     memory.add_argument(
         "--sequential-guidance", action="store_true", help="branches one after the other"

@@ -4,6 +4,12 @@
         --captions captions.csv
     python -m tavid_jax.pipelines.encode wan2.1-t2v-14b Wan2.1-T2V-14B-Diffusers clips/ cache/ \\
         --size-hw 480x832 --frames 81 --shard 0/4
+    python -m tavid_jax.pipelines.encode cogvideox-5b-i2v CogVideoX-5b-I2V clips/ cache/ \\
+        --captions captions.csv --masks beside
+
+The last one is for TAViD: the target's mask in the first frame of clips/a.mp4 lies beside it as
+a.target.png (or in the folder that --masks names), and each caption gets a sentence that names the
+target by the word "target". --masks makes one clip of every video, from its first frame on.
 
 Captions stand in a CSV with the columns videoid and text, or in <video>.txt beside each video.
 What was begun goes on when the same command is run again; machines that share a disk take a share
@@ -26,6 +32,7 @@ import jax.numpy as jnp
 from absl import logging
 
 from tavid_jax.data.folder import ClipFolder, open_clips
+from tavid_jax.data.masks import option
 from tavid_jax.data.plan import Plan
 from tavid_jax.data.shards import write_shards
 from tavid_jax.engine.interrupt import heard_at_once
@@ -36,10 +43,12 @@ from tavid_jax.pipelines import options
 from tavid_jax.pipelines.backbones import Geometry
 from tavid_jax.pipelines.encoders import STORED, Encoders
 from tavid_jax.pipelines.finding import find_model
+from tavid_jax.pipelines.masks import HOWS
 from tavid_jax.pipelines.memory import SMALLEST, Memory
 from tavid_jax.pipelines.opening import open_encoders
 from tavid_jax.pipelines.recipe import POSTERIORS
 from tavid_jax.pipelines.settings import PUBLISHED, Published
+from tavid_jax.pipelines.targets import SENTENCE, TARGET, Targets
 
 INTERRUPTED = "interrupted; finished shards are kept, run the same command to go on"
 
@@ -96,8 +105,32 @@ def _encoders(args: argparse.Namespace, published: Published) -> Encoders:
         memory=SMALLEST if args.smallest else memory,
         mesh=options.mesh(args),
         per_device=args.batch_size,
+        targets=_targets(args),
         strict=not args.any_size,
     )
+
+
+def _targets(args: argparse.Namespace) -> Targets | None:
+    """What the options say of targets; None for clips without masks."""
+    fields = {
+        "words": args.trigger,
+        "objects": args.objects,
+        "latent": args.latent_mask,
+        "aim": args.aim,
+        "sentence": args.sentence,
+        "nouns": args.nouns,
+    }
+    given = {name: value for name, value in fields.items() if value is not None}
+    if args.masks is None:
+        if given:
+            raise ValueError(
+                f"{_OF_TARGETS[next(iter(given))]} is of clips with masks: give --masks beside, or "
+                "their folder"
+            )
+        return None
+    if args.trigger is not None and len(args.trigger) == 1:
+        given.setdefault("sentence", SENTENCE.replace(TARGET, args.trigger[0]))
+    return Targets.of(given)
 
 
 def _clips(args: argparse.Namespace, published: Published, encoders: Encoders) -> ClipFolder:
@@ -112,16 +145,34 @@ def _clips(args: argparse.Namespace, published: Published, encoders: Encoders) -
         captions=args.captions,
         keep_mb=0,
         track=False,
+        masks=option(args.masks),
+        selected=args.selected,
     )
     if args.skip_unmatched:
-        return clips.captioned()
+        clips = clips.captioned()
+    else:
+        _check_captions(clips)
+    _check_words(clips, encoders)
+    return clips
+
+
+def _check_captions(clips: ClipFolder) -> None:
     try:
         clips.check_captions()
     except ValueError as error:
         raise ValueError(
             f"{error}; complete them, or go on without these: --skip-unmatched"
         ) from error
-    return clips
+
+
+def _check_words(clips: ClipFolder, encoders: Encoders) -> None:
+    """Every caption names its target, or will: told now, not after hours."""
+    reader = encoders.reader
+    for file in clips.files if reader is not None else ():
+        try:
+            reader.columns(reader.prompt(file.caption), reader.targets.mentions)
+        except ValueError as error:
+            raise ValueError(f"{file.path}: {error}") from error
 
 
 def _tell(plan: Plan, out: Path) -> None:
@@ -186,6 +237,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("out", help="folder of the encoded clips")
     _add_clips(parser.add_argument_group("clips"))
     _add_examples(parser.add_argument_group("what is kept"))
+    _add_targets(parser)
     running = options.add_running(parser)
     running.add_argument(
         "--batch-size", type=int, default=1, help="clips at once, of each device (default: 1)"
@@ -237,6 +289,42 @@ def _add_examples(group: Any) -> None:
     )
     group.add_argument("--seed", type=int, default=0, help="of what is drawn (default: 0)")
 
+
+def _add_targets(parser: argparse.ArgumentParser) -> None:
+    group = options.add_targets(parser, "for TAViD; training has to be told the same")
+    group.add_argument(
+        "--masks", metavar="beside|DIR",
+        help="of the targets in first frames: <video>.target.png (and <video>.actor.png) beside "
+        "the videos, or in a folder",
+    )  # fmt: skip
+    group.add_argument(
+        "--selected", metavar="FILE",
+        help="list of clips to keep, as `python -m tavid_jax.data select` writes it",
+    )  # fmt: skip
+    group.add_argument(
+        "--objects", nargs="+", type=options.target_object, metavar="OBJECT",
+        help="which mask each trigger word stands for: target, actor or a number (default: target)",
+    )  # fmt: skip
+    group.add_argument(
+        "--sentence",
+        help=f'appended to each caption (default: "{SENTENCE}"); "" for captions with the words',
+    )
+    group.add_argument(
+        "--nouns", nargs="+", metavar="NOUN",
+        help="the trigger word is put before the first of these that a caption holds",
+    )  # fmt: skip
+    group.add_argument("--aim", choices=HOWS, help="of masks on tokens (default: area)")
+
+
+# Field of `Targets` -> its option.
+_OF_TARGETS = {
+    "words": "--trigger",
+    "objects": "--objects",
+    "latent": "--latent-mask",
+    "aim": "--aim",
+    "sentence": "--sentence",
+    "nouns": "--nouns",
+}
 
 if __name__ == "__main__":
     with heard_at_once(INTERRUPTED):

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tavid_jax.pipelines.bases import BASES, base_folder, resolve_checkpoint
-from tavid_jax.pipelines.card import ADAPTERS, Card, has_card, read_card
+from tavid_jax.pipelines.card import ADAPTERS, VECTORS, Card, has_card, read_card
 from tavid_jax.pipelines.folder import PARTS
 from tavid_jax.pipelines.settings import PUBLISHED, Published
+from tavid_jax.pipelines.targets import Targets
+from tavid_jax.weights.patch_embed import find_patch_embed
 from tavid_jax.weights.source import HUB
 
 
@@ -23,6 +25,9 @@ class Found:
       source: where its parts lie, but for `parts`.
       parts: {part: path} of those that lie elsewhere.
       adapters: of the transformer.
+      patch_embed: the file of a patch projection that was trained, with or without mask channels.
+      targets: what the model was taught of targets.
+      embedding: the file of learned vectors of their words.
       dtype: in which it is meant to compute; None is any.
       is_published: whether it has the published sizes.
     """
@@ -30,7 +35,10 @@ class Found:
     published: Published
     source: str
     parts: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    adapters: Path | None = None
+    adapters: str | Path | None = None
+    patch_embed: str | Path | None = None
+    targets: Targets | None = None
+    embedding: Path | None = None
     dtype: str | None = None
     is_published: bool = True
 
@@ -83,10 +91,17 @@ def find_model(name: str | Path, path: str | Path | None = None) -> Found:
 def _with_card(folder: Path) -> Found:
     folder = folder.expanduser()
     card = read_card(folder)
-    adapters = folder / ADAPTERS if (folder / ADAPTERS).is_file() else None
-    inside = {part: str(folder / part) for part in PARTS if (folder / part).is_dir()}
+    files = {file: folder / file for file in (ADAPTERS, VECTORS) if (folder / file).is_file()}
     return Found(
-        card.published(), _rest_of(card, folder), inside, adapters, card.dtype, is_published=False
+        card.published(),
+        _rest_of(card, folder),
+        parts={part: str(folder / part) for part in PARTS if (folder / part).is_dir()},
+        adapters=files.get(ADAPTERS),
+        patch_embed=find_patch_embed(folder),
+        targets=card.read_targets(),
+        embedding=files.get(VECTORS),
+        dtype=card.dtype,
+        is_published=False,
     )
 
 

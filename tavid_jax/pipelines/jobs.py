@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,18 +108,8 @@ def read_jobs(path: str | os.PathLike) -> list[Job]:
     path = Path(path)
     jobs: list[Job] = []
     names: dict[str, int] = {}
-    for number, line in enumerate(_lines(path), 1):
-        if not line.strip():
-            continue
+    for number, fields in read_fields(path):
         try:
-            fields = json.loads(line)
-            if not isinstance(fields, dict):
-                raise ValueError("not a JSON object")
-            for image in ("image", "last_image", "mask"):
-                if isinstance(fields.get(image), str):
-                    fields[image] = path.parent / fields[image]
-                elif isinstance(fields.get(image), list):  # of masks
-                    fields[image] = [path.parent / str(one) for one in fields[image]]
             fields.setdefault("name", f"{path.stem}_{len(jobs):04d}")
             job = Job.of(fields)
             if job.name in names:
@@ -131,6 +121,32 @@ def read_jobs(path: str | os.PathLike) -> list[Job]:
     if not jobs:
         raise ValueError(f"{path} holds no jobs: write one JSON object per line")
     return jobs
+
+
+def read_fields(path: str | os.PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(number, JSON object) of the lines of a file that are not empty.
+
+    Images and masks in them are relative to the file.
+
+    Raises:
+      ValueError: a file that cannot be read; naming the line, one that is no JSON object.
+    """
+    path = Path(path)
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            fields = json.loads(line)
+            if not isinstance(fields, dict):
+                raise ValueError("not a JSON object")
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from error
+        for image in ("image", "last_image", "mask"):
+            if isinstance(fields.get(image), str):
+                fields[image] = path.parent / fields[image]
+            elif isinstance(fields.get(image), list):  # of masks
+                fields[image] = [path.parent / str(one) for one in fields[image]]
+        yield number, fields
 
 
 def _check_values(fields: Mapping[str, Any]) -> None:

@@ -76,7 +76,11 @@ def check_mask(mask: Mask, name: str) -> None:
 
 
 def fit_mask(
-    mask: Mask, image_hw: tuple[int, int], size_hw: tuple[int, int], how: str, name: str = "mask"
+    mask: Float[np.ndarray, "h w"],
+    image_hw: tuple[int, int],
+    size_hw: tuple[int, int],
+    how: str,
+    name: str = "mask",
 ) -> Mask:
     """A mask of an image as a mask of the video's frames.
 
@@ -98,8 +102,16 @@ def fit_mask(
             f"{name} is {height}x{width} (rows x columns), its image {image_hw[0]}x{image_hw[1]}: "
             "the aspect ratios differ; make the mask on the uncut image"
         )
-    fitted = mask[np.ix_(*_sources(mask.shape, image_hw, size_hw, how))]
-    if not (fitted >= 0.5).any():
+    rows, columns = _sources(mask.shape, image_hw, size_hw, how)
+    fitted = mask[np.ix_(rows, columns)]
+    lost = not (fitted >= 0.5).any()
+    seen = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    if lost and (seen >= 0.5).any():
+        raise ValueError(
+            f"{name} is empty at {size_hw[0]}x{size_hw[1]}: its object is thinner than a pixel "
+            "there; mark it more generously"
+        )
+    if lost:
         raise ValueError(
             f"{name} is empty once the image is cut to {size_hw[0]}x{size_hw[1]}: its object lies "
             "in the part that is cut off; give an image of that shape, or fit='stretch'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,15 +15,14 @@ from jax.typing import DTypeLike
 
 from tavid_jax.models.cogvideox.transformer import CogVideoX
 from tavid_jax.models.layers.attention import IMPLEMENTATIONS
-from tavid_jax.models.layers.lora import LoraRule
 from tavid_jax.models.text.sharding import SHARDING as TEXT_SHARDING
 from tavid_jax.models.text.t5 import T5Encoder
 from tavid_jax.models.text.tokenizer import Tokenizer
 from tavid_jax.models.vision.clip import CLIPVision
-from tavid_jax.models.wan.experts import HIGH_NOISE, LOW_NOISE
 from tavid_jax.models.wan.transformer import Wan
 from tavid_jax.parallel.mesh import make_mesh
 from tavid_jax.parallel.sharding import PathTable
+from tavid_jax.pipelines.additions import adapt, extend, read_embedding, targets_of
 from tavid_jax.pipelines.autoencoders import PRESETS as AUTOENCODERS
 from tavid_jax.pipelines.autoencoders import make_autoencoder, sharding_of, tiles_of
 from tavid_jax.pipelines.backbones import (
@@ -41,14 +41,12 @@ from tavid_jax.pipelines.pipeline import Pipeline
 from tavid_jax.pipelines.recipe import Recipe
 from tavid_jax.pipelines.settings import Published
 from tavid_jax.pipelines.targets import TargetReader, Targets
-from tavid_jax.weights import PRESETS, WeightsError, load_lora
-from tavid_jax.weights.peft import components
+from tavid_jax.weights import PRESETS, WeightsError
+from tavid_jax.weights.peft import AUTO
 
 # Fields that tell nothing about what is computed here: Wan reads no features of the image tower,
 # so checkpoints with and without their projection are the same to it.
 UNREAD = {IMAGE: ("feature_dim",)}
-# What the adapters of two experts are called in a pipeline's file.
-EXPERT_COMPONENTS = {HIGH_NOISE: TRANSFORMER, LOW_NOISE: f"{TRANSFORMER}_2"}
 __all__ = ["find", "open_encoders", "open_pipeline"]
 
 
@@ -58,6 +56,9 @@ def open_pipeline(
     *,
     parts: Mapping[str, str | Path] | None = None,
     lora: str | Path | None = None,
+    patch_embed: str | Path | None = None,
+    targets: Targets | None = None,
+    lora_scale: float | int | str = AUTO,
     dtype: DTypeLike | None = None,
     memory: Memory | None = None,
     mesh: Mapping[str, int] | None = None,
@@ -74,7 +75,13 @@ def open_pipeline(
         `hf:owner/name`. Its parts may also be imported ones (`python -m tavid_jax.weights import`).
       parts: {part: path} of parts that lie elsewhere, see `folder.PARTS`.
       lora: adapters of the transformer, any form that `weights.load_lora` reads; of two experts
-        a file may hold both or one.
+        a file may hold both or one. TAViD's release is such a file and one of `patch_embed`.
+      patch_embed: patch projection with channels for masks, any form that
+        `weights.load_patch_embed` reads; of two experts, that of those that `lora` is of.
+      targets: trigger words of these channels, by default the one of TAViD's release, "target";
+        of a model that was trained here, in place of those in its card.
+      lora_scale: of the adapters, instead of alpha / rank; "auto" is what their file says and, as
+        for TAViD's release, 1 where it says nothing.
       dtype: of the transformer and the encoders; default: bfloat16, on a CPU float32, or what
         the model's card says. The autoencoder computes in float32.
       memory: see `Memory`; default: `Memory()`.
@@ -85,13 +92,12 @@ def open_pipeline(
       strict: whether a checkpoint of other sizes than the published ones is refused.
 
     Raises:
-      ValueError: an unknown name, type or attention, or a mesh that does not fit the devices.
+      ValueError: an unknown name, type or attention, a mesh that does not fit the devices, or
+        targets that do not fit the channels of `patch_embed`.
       WeightsError: parts that are missing, damaged or do not fit.
     """
-    found = find_model(name, path)
+    found = _with_additions(find_model(name, path), name, lora, patch_embed, lora_scale)
     published, strict = found.published, strict and found.is_published
-    if lora is not None and found.adapters is not None:
-        raise ValueError(f"lora {lora}: {name} has adapters of its own, {found.adapters}")
     memory = Memory() if memory is None else memory
     dtype = _dtype(dtype, found)
     if attention not in IMPLEMENTATIONS:
@@ -105,8 +111,7 @@ def open_pipeline(
         if part != TOKENIZER
     }
     _check_experts(published, opened[TRANSFORMER], where[TRANSFORMER])
-    if lora is not None or found.adapters is not None:
-        _adapt(opened[TRANSFORMER], lora or found.adapters)
+    targets, embedding = _plug_in(opened[TRANSFORMER], found, targets, lora_scale)
     return Pipeline(
         published,
         opened,
@@ -114,7 +119,43 @@ def open_pipeline(
         memory,
         None if mesh is None else _mesh(mesh),
         negative_prompt,
+        targets,
+        embedding,
     )
+
+
+def _with_additions(
+    found: Found,
+    name: str | Path,
+    lora: str | Path | None,
+    patch_embed: str | Path | None,
+    scale: float | int | str,
+) -> Found:
+    """The model with what the caller adds to it, of which it must have none of its own."""
+    if lora is not None and found.adapters is not None:
+        raise ValueError(f"lora {lora}: {name} has adapters of its own, {found.adapters}")
+    if patch_embed is not None and found.patch_embed is not None:
+        raise ValueError(f"patch_embed {patch_embed}: {name} has its own, {found.patch_embed}")
+    lora, patch_embed = lora or found.adapters, patch_embed or found.patch_embed
+    if scale != AUTO and lora is None:
+        raise ValueError(f"lora_scale {scale}: there are no adapters to scale, give lora")
+    return dataclasses.replace(found, adapters=lora, patch_embed=patch_embed)
+
+
+def _plug_in(
+    transformer: Part, found: Found, targets: Targets | None, scale: float | int | str
+) -> tuple[Targets | None, Any]:
+    """Adds what there is to the transformer; returns its targets and the vectors of their words."""
+    experts, channels, embedding = (), 0, None
+    if found.adapters is not None:
+        experts = adapt(transformer, found.adapters, scale)
+    if found.patch_embed is not None:
+        channels = extend(transformer, found.patch_embed, experts)
+    targets = targets_of(targets or found.targets, channels, found.patch_embed or "")
+    if found.embedding is not None:
+        words = (targets or Targets(sentence="")).count
+        embedding = read_embedding(found.embedding, (words, transformer.config.text_dim))
+    return targets, embedding
 
 
 def open_encoders(
@@ -285,35 +326,3 @@ def _check_experts(published: Published, transformer: Part, source: str) -> None
     if pair != wanted:
         holds, needs = ("two experts", "one") if pair else ("one transformer", "two experts")
         raise WeightsError(f"transformer: {source} holds {holds}, {published.backbone} has {needs}")
-
-
-def _adapt(transformer: Part, source: str | Path) -> None:
-    """Plugs adapters into the transformer, beside its weights."""
-    opened = transformer.opened
-    module: Any = transformer.module
-    if "experts" not in opened.name:
-        kind = "cogvideox" if opened.name == "cogvideox" else "wan"
-        adapters, rules = load_lora(source, kind, opened.config)
-        transformer.added = {"lora": adapters}
-    else:
-        transformer.added, rules = _of_experts(source, opened.config)
-    transformer.module = module.clone(lora=rules)
-
-
-def _of_experts(
-    source: str | Path, config: Any
-) -> tuple[dict[str, dict[str, Any]], tuple[LoraRule, ...]]:
-    """What is added to each of two experts, and the rules of both: one program runs them."""
-    loaded = {
-        expert: load_lora(source, "wan", config, component=component)
-        for expert, component in EXPERT_COMPONENTS.items()
-        if component in components(source)
-    }
-    (first, rules), *others = loaded.values()
-    if any(other != rules for _, other in others):
-        raise WeightsError(
-            f"{source}: the adapters of the two experts differ in ranks, scales or layers; open "
-            "a file of equal ones"
-        )
-    none = jax.tree.map(jnp.zeros_like, first)  # for an expert that has no adapters
-    return {e: {"lora": loaded[e][0] if e in loaded else none} for e in EXPERT_COMPONENTS}, rules

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
 
+from tavid_jax.pipelines.masks import HOWS
 from tavid_jax.pipelines.memory import KEEP
+from tavid_jax.pipelines.targets import Targets
 
 DTYPES = ("bfloat16", "float16", "float32")
 
@@ -51,6 +54,54 @@ def add_memory(parser: argparse.ArgumentParser) -> Any:
     memory.add_argument("--encoders-on-cpu", action="store_true", help="prompts are read there")
     memory.add_argument("--tiles", action="store_true", help="the autoencoder works on tiles")
     return memory
+
+
+def add_targets(parser: argparse.ArgumentParser, note: str) -> Any:
+    """What a model knows of targets; returns the group."""
+    group = parser.add_argument_group("targets", note)
+    group.add_argument(
+        "--trigger", nargs="+", metavar="WORD", type=str,
+        help="word of the prompt that stands for the target, one for each mask (default: target)",
+    )  # fmt: skip
+    group.add_argument(
+        "--latent-mask", choices=HOWS,
+        help="what a latent position takes of its pixels: the top left one (default, as released), "
+        "their mean, or any, for objects thinner than 8 pixels",
+    )  # fmt: skip
+    return group
+
+
+def targets(args: argparse.Namespace, known: Targets | None = None) -> Targets | None:
+    """What the options of `add_targets` say for prompts that are given as they are.
+
+    Args:
+      args: parsed.
+      known: what the model's card says of its targets, which the options change.
+
+    Returns:
+      None where there is no such option.
+
+    Raises:
+      ValueError: see `Targets`.
+    """
+    if args.trigger is None and args.latent_mask is None:
+        return None
+    known = known or Targets(sentence="")
+    words = tuple(args.trigger or known.words)
+    same = len(words) == known.count
+    return dataclasses.replace(
+        known,
+        words=words,
+        objects=known.objects if same else tuple(range(1, len(words) + 1)),
+        latent=args.latent_mask or known.latent,
+        sentence="",
+        nouns=(),
+    )
+
+
+def target_object(text: str) -> str | int:
+    """Which object of a clip a target is: a name, or its number, as a type of argparse."""
+    return int(text) if text.isdecimal() else text
 
 
 def parts(args: argparse.Namespace) -> dict[str, str]:

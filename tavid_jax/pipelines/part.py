@@ -45,8 +45,9 @@ class Part:
       keep: see `Memory.keep`.
       int8: whether large matrices are kept in 8 bits.
       on_cpu: whether it lives on the host's CPU.
-      added: parameters besides the checkpoint's (low-rank adapters); where there are two experts,
-        {expert: parameters}.
+      added: parameters besides the checkpoint's (low-rank adapters), or in their place (a patch
+        projection); where there are two experts, {expert: parameters}.
+      marks: {what was added: its fingerprint}.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Part:
     int8: bool = False
     on_cpu: bool = False
     added: Params = dataclasses.field(default_factory=dict)
+    marks: dict[str, str] = dataclasses.field(default_factory=dict)
     # Subtree -> weights, or for the host (weights, shardings).
     _kept: dict[str, Any] = dataclasses.field(default_factory=dict, init=False, repr=False)
 

@@ -168,9 +168,17 @@ class Pipeline:
                     frames = to_bytes(self._autoencoding.decode(params, task.latents))
                 if is_told(number, len(tasks)):
                     logging.info("decode %d/%d: %s", number, len(tasks), task.name)
-                made_by = self._provenance(task)
-                yield Video(frames, task.sampling.fps, task.name, made_by, task.latents)
+                made_by, fps = self._provenance(task), task.sampling.fps
+                yield Video(frames, fps, task.name, made_by, task.latents, task.masks)
                 task.latents = None
+
+    def size_of(self, job: Job) -> tuple[int, int]:
+        """Height and width of the video that a job makes.
+
+        Raises:
+          ValueError: what `run` would say of the job.
+        """
+        return self._task(job, job.name or "").sampling.size_hw
 
     def decode(self, latents: Float[np.ndarray, "F h w C"]) -> Float[np.ndarray, "T H W 3"]:
         """Pixels in [-1, 1] of a latent in the transformer's units, such as `Video.latents`."""
@@ -222,7 +230,7 @@ class Pipeline:
                 f"{name} has {wanted} targets ({', '.join(self.reader(backbone).targets.words)}): "
                 f"give one mask for each, not {len(given)}"
             )
-        if given:
+        if given or self.embedding is not None:
             self.reader(backbone).columns(job.prompt)  # a trigger word that is not there
         return tuple(
             fit_mask(
@@ -331,7 +339,7 @@ class Pipeline:
         )
         for task, (prompt, negative) in zip(tasks, wanted, strict=True):
             task.conditions |= {"text": features[prompt], "negative": features[negative]}
-            if task.masks:
+            if task.masks or self.embedding is not None:
                 self._add_targets(task)
 
     def _add_targets(self, task: _Task) -> None:
@@ -450,6 +458,9 @@ class Pipeline:
             "tiles": str(self._autoencoding.tiles),
             "weights": {name: part.opened.fingerprint() for name, part in self.parts.items()},
         }
+        made_with["weights"] |= self.parts[TRANSFORMER].marks
+        if self.targets is not None:
+            made_with["targets"] = dataclasses.asdict(self.targets)
         text = json.dumps(made_with, sort_keys=True, default=str)
         return {
             "tavid_jax": __version__,

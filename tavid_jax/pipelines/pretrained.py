@@ -44,6 +44,11 @@ def locate(source: str | Path, parts: Sequence[str]) -> dict[str, str]:
                 f"{source} holds adapters of {found.source}: name that model; a stage goes on with "
                 "the adapters of an earlier one of its run (init_from)"
             )
+        if found.patch_embed is not None and TRANSFORMER in parts:
+            raise ValueError(
+                f"{source} has a patch projection of its own ({Path(found.patch_embed).name}): a "
+                "stage goes on with an earlier one of its run (init_from)"
+            )
         inside = {part: path for part, path in found.parts.items() if part in parts}
         return find_parts(found.source, parts, inside)
     alone = {part: source for part in parts if part == TRANSFORMER}

@@ -2,6 +2,8 @@
 
     transformer/  text_encoder/  vae/  tokenizer/   as diffusers and transformers open them
     pytorch_lora_weights.safetensors                where adapters of it were trained instead
+    patch_embed_conv2d.pth, patch_embedding.pth     its patch projection, with channels for masks
+    target_embedding.safetensors                    learned vectors of the trigger words
     base.json                                       see `card`
 
 Parts that were not trained stay where they are; the card names the checkpoint that holds them.
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Num
 
 from tavid_jax.models.cogvideox.config import CogVideoXConfig
 from tavid_jax.models.cogvideox.vae.config import CogVideoXVAEConfig
@@ -25,9 +28,10 @@ from tavid_jax.models.text.config import T5Config
 from tavid_jax.models.wan.config import WanConfig
 from tavid_jax.models.wan.experts import LOW_NOISE
 from tavid_jax.models.wan.vae.config import WanVAEConfig
-from tavid_jax.pipelines.card import ADAPTERS, Card, has_card, write_card
+from tavid_jax.pipelines.additions import write_embedding
+from tavid_jax.pipelines.card import ADAPTERS, VECTORS, Card, has_card, write_card
 from tavid_jax.pipelines.folder import TEXT, TOKENIZER, TRANSFORMER, VAE
-from tavid_jax.weights import save_lora
+from tavid_jax.weights import save_lora, save_patch_embed
 from tavid_jax.weights.exported import save
 from tavid_jax.weights.imported import whole_or_absent
 from tavid_jax.weights.lazy import to_dtype
@@ -64,6 +68,8 @@ def save_pipeline(
     parts: Mapping[str, Model],
     *,
     adapters: Adapters | None = None,
+    patch: Model | None = None,
+    embedding: Num[Any, "K D"] | None = None,
     tokenizer: str | Path | None = None,
 ) -> Card:
     """Writes trained models as a folder that `open_pipeline` opens; it is whole or not there.
@@ -74,6 +80,9 @@ def save_pipeline(
         filled in.
       parts: "transformer", "text_encoder" and "vae", those of them that were trained.
       adapters: of the transformer, where it was not trained itself.
+      patch: config and parameters `patch_embed` and `patch_embed_extra` of the transformer, where
+        the projection was trained beside adapters or has further channels.
+      embedding: vectors that are added to the features of the card's trigger words.
       tokenizer: file of the text encoder's vocabulary, or the folder that holds it.
 
     Returns:
@@ -96,6 +105,11 @@ def save_pipeline(
             component = f"{TRANSFORMER}_2" if adapters.expert == LOW_NOISE else TRANSFORMER
             how = dict(name=kind, config=adapters.config, component=component)
             save_lora(adapters.params, adapters.rules, part / ADAPTERS, **how)
+        if patch is not None:
+            _check_range("patch_embed", patch.params, np.dtype(np.float32))
+            save_patch_embed(patch.params, part, patch.config)
+        if embedding is not None:
+            write_embedding(part / VECTORS, embedding)
         if tokenizer is not None:
             _copy_tokenizer(Path(tokenizer), part / TOKENIZER)
         card = write_card(part, card)

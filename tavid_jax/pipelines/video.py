@@ -28,6 +28,7 @@ class Video:
       name: of its job, without ending.
       provenance: what made it: model, weights, prompt, seed, options. It stands in the file too.
       latents: what was decoded, in the transformer's units.
+      masks: of its targets in the first frame, (H, W) in [0, 1] each.
     """
 
     frames: UInt8[np.ndarray, "T H W 3"]
@@ -35,6 +36,7 @@ class Video:
     name: str
     provenance: Mapping[str, Any]
     latents: Float[np.ndarray, "F h w C"]
+    masks: tuple[Float[np.ndarray, "H W"], ...] = ()
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write it as .mp4, .webp or .gif; the file is whole or not there.

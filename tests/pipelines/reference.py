@@ -152,6 +152,7 @@ def cogvideox(
     dynamic: bool = False,
     image: np.ndarray | None = None,
     seed: int = 0,
+    prompt: str = PROMPT,
 ) -> Made:
     """diffusers' CogVideoX pipeline; dpm's noise is that of our job with this seed."""
     kind = diffusers.CogVideoXPipeline
@@ -166,7 +167,7 @@ def cogvideox(
     )
     theirs.set_progress_bar_config(disable=True)
     fields = dict(
-        prompt_embeds=features(pipeline, models, PROMPT),
+        prompt_embeds=features(pipeline, models, prompt),
         negative_prompt_embeds=features(pipeline, models, NEGATIVE),
         height=size_hw[0], width=size_hw[1], num_frames=frames, num_inference_steps=STEPS,
         guidance_scale=guidance, use_dynamic_cfg=dynamic,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from tavid_jax.models.cogvideox.config import CogVideoXConfig
 from tavid_jax.models.cogvideox.transformer import CogVideoX
+from tavid_jax.models.layers.lora import LoraRule, init_lora
 from tavid_jax.models.layers.space_to_depth import SpaceToDepth, SpaceToDepthConfig
 from tavid_jax.models.text.config import T5Config
 from tavid_jax.models.text.t5 import T5Encoder
@@ -20,8 +23,9 @@ from tavid_jax.models.wan.transformer import Wan
 from tavid_jax.pipelines.card import Card
 from tavid_jax.pipelines.part import Part
 from tavid_jax.pipelines.pipeline import Pipeline
-from tavid_jax.pipelines.saving import Model, save_pipeline
+from tavid_jax.pipelines.saving import Adapters, Model, save_pipeline
 from tavid_jax.pipelines.settings import Sampling
+from tavid_jax.pipelines.targets import Targets
 from tavid_jax.weights import CHECKPOINTS
 from tavid_jax.weights.lazy import as_lazy
 from tavid_jax.weights.opened import Opened
@@ -114,3 +118,65 @@ def sample(pipeline: Pipeline, **fields: Any) -> np.ndarray:
         rng = np.random.default_rng(7)
         fields.setdefault("image", rng.integers(0, 256, (16, 16, 3), dtype=np.uint8))
     return np.asarray(pipeline.sample(PROMPT, seed=3, **fields).latents)
+
+
+# ---- with targets ---------------------------------------------------------------------------
+
+RULES = (LoraRule("blocks/attn/(q|k|v|o)", rank=2, alpha=4),)
+TARGET_PROMPT = "the red touches the target blue"
+
+
+class Targeted(NamedTuple):
+    """What was trained upon a base: adapters, a patch projection with mask channels, vectors."""
+
+    config: Any
+    lora: dict[str, Any]
+    patch: dict[str, Any]
+    embedding: np.ndarray | None
+    targets: Targets
+
+
+def targeted(
+    family: str = "cogvideox",
+    targets: Targets = Targets(sentence=""),  # noqa: B008 (frozen)
+    seed: int = 5,
+) -> Targeted:
+    """Random ones."""
+    config = dataclasses.replace(CONFIGS[family], extra_channels=targets.count)
+    base = parts_of(family)["transformer"].params
+    lora = jax.eval_shape(lambda: init_lora(jax.random.key(0), base, RULES))
+    shapes = CHECKPOINTS[KINDS[family]].shapes(config)
+    patch = {name: shapes[name] for name in ("patch_embed", "patch_embed_extra") if name in shapes}
+    further = jax.ShapeDtypeStruct((config.patch_elements * targets.count, config.dim), "float32")
+    patch["patch_embed_extra"] = {"kernel": further}
+    embedding = None
+    if targets.embedding:
+        embedding = np.random.default_rng(seed).standard_normal((targets.count, config.text_dim))
+        embedding = embedding.astype(np.float32)
+    return Targeted(
+        config, random_params(lora, seed), random_params(patch, seed + 1), embedding, targets
+    )
+
+
+def save_targeted(family: str, base: Path, folder: Path, made: Targeted) -> Card:
+    """Writes the folder of what was trained upon the base of another folder."""
+    card = dataclasses.replace(
+        CARDS[family], checkpoint=str(base), targets=dataclasses.asdict(made.targets)
+    )
+    return save_pipeline(
+        folder,
+        card,
+        {},
+        adapters=Adapters(made.config, made.lora, RULES),
+        patch=Model(made.config, made.patch),
+        embedding=made.embedding,
+    )
+
+
+def targeted_in_memory(family: str, made: Targeted) -> Pipeline:
+    """The same without any file."""
+    pipeline = in_memory(family, lora=RULES)
+    part = pipeline.parts["transformer"]
+    part.module = part.module.clone(config=made.config)
+    part.added = {"lora": made.lora, **made.patch}
+    return dataclasses.replace(pipeline, targets=made.targets, embedding=made.embedding)

@@ -30,6 +30,8 @@ from tavid_jax.pipelines.targets import TargetReader
 # Nodes of the parameter tree.
 BACKBONE, TEXT, CODER, TOWER = "backbone", "text_encoder", "autoencoder", "image_encoder"
 NULL_TEXT = "null_text"
+# Learned vectors of trigger words, of methods that have a `reader`.
+EMBEDDING = "target_embedding"
 # What a training step's keys are folded with, for each use besides noise and its level.
 TEXT_DROPOUT, IMAGE_DROPOUT, LATENTS = range(2, 5)
 

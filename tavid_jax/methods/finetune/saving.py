@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
 from tavid_jax import __version__
 from tavid_jax.engine.method import Params, Results
 from tavid_jax.methods.finetune import settings
-from tavid_jax.methods.finetune.method import BACKBONE, TEXT, Finetune
+from tavid_jax.methods.finetune.method import BACKBONE, EMBEDDING, TEXT, Finetune
 from tavid_jax.models.layers.space_to_depth import SpaceToDepthConfig
 from tavid_jax.models.text.tokenizer import CAPTIONS
 from tavid_jax.pipelines.bases import resolve_checkpoint
@@ -27,6 +29,8 @@ from tavid_jax.pipelines.settings import Sampling
 
 # In the folder of a run.
 FOLDER = "model"
+# Nodes of a backbone: its patch projection, and that of further channels.
+PATCHES = "patch_embed", "patch_embed_extra"
 
 
 def save_run(config: Any, stage: str, method: Finetune, results: Results, folder: Path) -> Path:
@@ -57,8 +61,8 @@ def _save(
     params = results.params(*config.stages[stage].init_from, stage)
     tokenizer = _tokenizer(config) if method.trains_text else None
     model = settings.model_of(config, config.stages[stage])
-    parts, adapters = _trained(method, params, model.get("expert", ""))
-    save_pipeline(folder, card, parts, adapters=adapters, tokenizer=tokenizer)
+    parts, additions = _trained(method, params, model.get("expert", ""))
+    save_pipeline(folder, card, parts, **additions, tokenizer=tokenizer)
     logging.info("the trained model is in %s", folder)
 
 
@@ -78,21 +82,38 @@ def _is_there(folder: Path, card: Card) -> bool:
 
 def _trained(
     method: Finetune, params: Params, expert: str
-) -> tuple[dict[str, Model], Adapters | None]:
-    model, adapters, parts = method.backbone.model, None, {}
+) -> tuple[dict[str, Model], dict[str, Any]]:
+    """The parts that were trained, and what is saved beside them: arguments of `save_pipeline`."""
+    model, additions, parts = method.backbone.model, {}, {}
     weights = dict(params[BACKBONE])
     lora = weights.pop("lora", None)
+    if _keeps_patch(method):
+        patch = {name: weights[name] for name in PATCHES if name in weights}
+        additions["patch"] = Model(model.config, patch)
     if model.lora:
         # Those of an earlier stage with other rules are no part of what was trained.
         mine = {rule.name: lora[rule.name] for rule in model.lora}
-        adapters = Adapters(model.config, mine, model.lora, expert)
+        additions["adapters"] = Adapters(model.config, mine, model.lora, expert)
     else:
-        parts[TRANSFORMER] = Model(model.config, weights)
+        # No published file has further channels: they are in the projection's own.
+        weights.pop(PATCHES[1], None)
+        config = dataclasses.replace(model.config, extra_channels=0)
+        parts[TRANSFORMER] = Model(config, weights)
     if method.trains_text:
         parts[TEXT_PART] = Model(method.words.module.config, params[TEXT])
     if isinstance(method.autoencoder.config, SpaceToDepthConfig):
         parts[VAE] = Model(method.autoencoder.config, {})
-    return parts, adapters
+    if EMBEDDING in params:
+        additions["embedding"] = np.asarray(params[EMBEDDING])
+    return parts, additions
+
+
+def _keeps_patch(method: Finetune) -> bool:
+    """Whether the patch projection is saved on its own: where it was trained beside adapters, or
+    has further channels."""
+    model, path = method.backbone.model, f"{BACKBONE}/{PATCHES[0]}/kernel"
+    trained = any(re.fullmatch(pattern, path) for pattern in method.trainable_paths)
+    return bool(model.config.extra_channels) or (bool(model.lora) and trained)
 
 
 def _tokenizer(config: Any) -> Path:
@@ -122,7 +143,17 @@ def card_of(config: Any, stage: str, method: Finetune, results: Results) -> Card
         config.checkpoint,
         _origin(config, stage, results),
         loss_curve=tuple(curve),
+        targets=_targets(method),
     )
+
+
+def _targets(method: Finetune) -> Mapping[str, Any]:
+    """What the model reads of targets; nothing where it has neither channels nor vectors."""
+    reader = method.reader
+    if reader is None:
+        return {}
+    reads = method.backbone.model.config.extra_channels or reader.targets.embedding
+    return dataclasses.asdict(reader.targets) if reads else {}
 
 
 def sampling_of(config: Any, model: Any) -> Sampling:

@@ -13,13 +13,11 @@ from jaxtyping import Array, Float
 from tavid_jax.data.clip import Clip
 from tavid_jax.diffusion import losses
 from tavid_jax.engine.method import Arrays, Params, Ratio, Spec
-from tavid_jax.methods.finetune.method import BACKBONE, Finetune, folded
+from tavid_jax.methods.finetune.method import BACKBONE, EMBEDDING, Finetune, folded
 from tavid_jax.methods.tavid.attention import AttentionLoss, seen_ratios
 from tavid_jax.pipelines.backbones import MASK
 from tavid_jax.pipelines.targets import AIM, COLUMNS, TargetReader
 
-# Learned vectors of the trigger words, a node of the parameter tree.
-EMBEDDING = "target_embedding"
 # What a training step's keys are folded with, besides those of fine-tuning.
 MASK_DROPOUT, MASK_NOISE = 5, 6
 
