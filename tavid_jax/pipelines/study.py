@@ -113,7 +113,7 @@ def study(
         weights=pipeline.parts[TRANSFORMER].opened.fingerprint(),
         kind="steps" if isinstance(sources[0], Job) else "shares of noise",
         levels=levels,
-        words=words,
+        words=list(words),
         direction=direction,
         among=among,
         chance=guess,
