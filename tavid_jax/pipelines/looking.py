@@ -34,7 +34,7 @@ ASKS = " (asks)"
 class Looked:
     """What was seen while a video was made.
 
-    Letters: S looks, N blocks, W words, F latent frames, (h, w) the grid of tokens.
+    Letters: S looks, N blocks, M words, F latent frames, (h, w) the grid of tokens.
 
     Attributes:
       video: that was made.
@@ -51,7 +51,7 @@ class Looked:
     """
 
     video: Video
-    maps: Float[np.ndarray, "S N W F h w"]
+    maps: Float[np.ndarray, "S N M F h w"]
     words: tuple[str, ...]
     steps: tuple[int, ...]
     total_steps: int
@@ -157,7 +157,7 @@ def look(
 
 def probe_of(
     backbone: Backbone,
-    columns: Float[np.ndarray, "B W L"],
+    columns: Float[np.ndarray, "B M L"],
     blocks: Sequence[int],
     frames: tuple[int, int],
     direction: str,

@@ -14,7 +14,7 @@ from tavid_jax.pipelines.targets import TargetReader
 
 def word_columns(
     reader: TargetReader, prompt: str, words: Sequence[str]
-) -> Float[np.ndarray, "W L"]:
+) -> Float[np.ndarray, "M L"]:
     """The pieces of a mention add up, several mentions share one: a column sums to its pieces.
 
     Args:
