@@ -102,39 +102,54 @@ def heat_grid(
     ground = heat.brought(frame, _CELL)
     edge = None if mask is None else heat.mask_brought(mask, ground.shape[:2])
     strip = _STRIP if any(len(row.scores) for row in rows) else 0
-    best = _best(rows)
     height, width = ground.shape[0] + strip + theme.gap, ground.shape[1] + theme.gap
     group_width = _LABEL + len(columns) * width + theme.gap
     groups = _groups(len(rows), group_width, height)
     deep = -(-len(rows) // groups)
     left, top = width + 2 * theme.gap, 2 * _HEAD
-    size = (left + groups * group_width, top + deep * height + theme.gap)
-    sheet = Image.new("RGB", size, theme.canvas)
-    draw = ImageDraw.Draw(sheet)
-
-    def write(x: float, y: float, text: str, anchor: str, colour: canvas.Rgb, size: int = 14):
-        draw.text((x, y), text, font=canvas.font(size), fill=colour, anchor=anchor)
-
-    write(theme.gap, _HEAD / 2, title, "lm", theme.text, theme.font)
-    write(theme.gap + ground.shape[1] / 2, 1.5 * _HEAD, "first frame", "mm", theme.muted)
-    shown = ground if edge is None else heat.outlined(ground, edge)
-    sheet.paste(Image.fromarray(shown), (theme.gap, top))
+    sheet = _Sheet((left + groups * group_width, top + deep * height + theme.gap), theme)
+    sheet.write((theme.gap, _HEAD / 2), title, "lm", theme.text, theme.font)
+    sheet.write((theme.gap + ground.shape[1] / 2, 1.5 * _HEAD), "first frame")
+    sheet.paste(ground if edge is None else heat.outlined(ground, edge), (theme.gap, top))
+    best = _best(rows)
     for place, row in enumerate(rows):
         group, line = divmod(place, deep)
         x, y = left + group * group_width, top + line * height
-        write(x + _LABEL - theme.gap, y + ground.shape[0] / 2, row.label, "rm", theme.text)
-        for column, (head, values) in enumerate(zip(columns, row.maps, strict=True)):
+        middle = y + ground.shape[0] / 2
+        sheet.write((x + _LABEL - theme.gap, middle), row.label, "rm", theme.text)
+        for column, values in enumerate(row.maps):
             across = x + _LABEL + column * width
-            middle = across + ground.shape[1] / 2
+            centre = across + ground.shape[1] / 2
             if line == 0:
-                write(middle, 1.5 * _HEAD, head, "mm", theme.muted)
-            picture = heat.over(ground, heat.scaled(values), edge)
-            sheet.paste(Image.fromarray(picture), (across, y))
+                sheet.write((centre, 1.5 * _HEAD), columns[column])
+            sheet.paste(heat.over(ground, heat.scaled(values), edge), (across, y))
             if len(row.scores):
-                told = f"{score} {row.scores[column]:.2f}"
                 colour = theme.truth if (place, column) in best else theme.muted
-                write(middle, y + ground.shape[0] + strip / 2, told, "mm", colour, 13)
-    return np.asarray(sheet).copy()
+                below = y + ground.shape[0] + strip / 2
+                told = f"{score} {row.scores[column]:.2f}"
+                sheet.write((centre, below), told, colour=colour, size=13)
+    return np.asarray(sheet.image).copy()
+
+
+class _Sheet:
+    """A picture that texts and pictures are put on."""
+
+    def __init__(self, size: tuple[int, int], theme: canvas.Theme):
+        self.image = Image.new("RGB", size, theme.canvas)
+        self._draw, self._muted = ImageDraw.Draw(self.image), theme.muted
+
+    def write(
+        self,
+        at: tuple[canvas.Number, canvas.Number],
+        text: str,
+        anchor: str = "mm",
+        colour: canvas.Rgb | None = None,
+        size: int = 14,
+    ) -> None:
+        self._draw.text(at, text, font=canvas.font(size), fill=colour or self._muted, anchor=anchor)
+
+    def paste(self, picture: UInt8[np.ndarray, "h w 3"], at: tuple[int, int]) -> None:
+        self.image.paste(Image.fromarray(picture), at)
 
 
 def _best(rows: Sequence[Row]) -> set[tuple[int, int]]:

@@ -165,15 +165,13 @@ def test_jobs_are_looked_at_while_they_are_sampled():
 
 
 def test_of_several_words_each_caption_has_its_own(monkeypatch):
-    pipeline, columns = trained.in_memory("wan"), []
-    monkeypatch.setattr(
-        WanBackbone, "evaluate", lambda self, params, state, t, batch, probe: columns.append(
-            probe.columns
-        ) or of_brightness(self, params, state, t, batch),
-    )  # fmt: skip
+    monkeypatch.setattr(WanBackbone, "evaluate", of_brightness)
+    pipeline = trained.in_memory("wan")
     clips = [CLIPS[0], clip(1, 8, 4, "the teal box moves")]
     record = study(pipeline, clips, ["target", "teal"], shares=(0.1,))
     assert record["clips"] == 2 and record["words"] == ["target", "teal"]
+    with pytest.raises(ClipError, match="clip 'clip1': the prompt .* lacks the word 'target'"):
+        study(pipeline, clips, ["target", "mug"], shares=(0.1,))
 
 
 def test_what_cannot_be_studied():
