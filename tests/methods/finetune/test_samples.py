@@ -1,17 +1,16 @@
 """Videos that a finished run is asked for."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
+from tavid_jax.data.clip import Clip
 from tavid_jax.methods.finetune.samples import jobs_of, write_samples
 from tavid_jax.pipelines import Pipeline, Video, open_pipeline
 from tests.methods.finetune import bases
-
 
 # Opened, not read.
 WAN, COGVIDEOX = open_pipeline("tiny-wan"), open_pipeline("tiny-cogvideox")
@@ -23,7 +22,7 @@ class Inputs:
     def open(self, name):
         frames = np.zeros((9, 24, 24, 3), np.uint8)
         return [
-            SimpleNamespace(id=f"{name}/{i}", caption=f"{name} {i}", video=frames + i)
+            Clip(id=f"{name}/{i}", size_hw=(24, 24), fps=8, caption=f"{name} {i}", video=frames + i)
             for i in range(3)
         ]
 
