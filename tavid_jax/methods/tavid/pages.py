@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from tavid_jax.methods.finetune import pages as finetune_pages
 from tavid_jax.methods.tavid import judging
 from tavid_jax.methods.tavid.variants import lookalike
-from tavid_jax.viz import canvas, curves, media, panels
+from tavid_jax.viz import curves, heat, media, panels
 
 Frames = UInt8[np.ndarray, "T H W 3"]
 
@@ -230,7 +230,7 @@ def _show(config: Any, trial: Any, results: Any, report: Any) -> None:
 
 
 def outlined(frames: Frames, mask: np.ndarray, height: int, colour: tuple[int, int, int]) -> Frames:
-    """Frames enlarged to a height, with the border of a mask drawn into them.
+    """Frames enlarged to a height, with a line around a mask.
 
     Args:
       frames: to draw on; of the mask's size, or enlarged already.
@@ -238,16 +238,6 @@ def outlined(frames: Frames, mask: np.ndarray, height: int, colour: tuple[int, i
       height: of the result, in pixels.
       colour: of the border.
     """
-    large = finetune_pages.at_height(frames, height).copy()
-    size = large.shape[1:3]
-    inside = canvas.resize_clip(
-        np.repeat(mask[None, ..., None], 3, -1).astype(np.uint8) * 255, size
-    )[0, ..., 0]
-    inside = inside >= 128
-    thick = max(1, height // 72)
-    inner = inside.copy()
-    for axis in (0, 1):
-        for shift in (-thick, thick):
-            inner &= np.roll(inside, shift, axis)
-    large[:, inside & ~inner] = colour
-    return large
+    large = finetune_pages.at_height(frames, height)
+    edge = heat.mask_brought(mask, large.shape[1:3])
+    return np.stack([heat.outlined(frame, edge, colour) for frame in large])
