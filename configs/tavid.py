@@ -113,6 +113,7 @@ def ablations() -> ConfigDict:
             variants[f"modulation_{strength:g}"] = variant("", title_of, modulation=strength)
         config.evaluate.sets[name] = dict(title=title, data=test, variants=variants)
     config.order, config.main = tuple(order), "plain_tavid"
+    config.evaluate.maps = ()
     return config
 
 
@@ -186,6 +187,7 @@ def with_targets(config: ConfigDict) -> None:
     config.sampling.modulation = 0.0  # attention modulation, in logits
     config.sampling.masks = ""  # folder of masks for `config.clips`; "" = data.clips.masks
     config.evaluate.mapped = 32  # scenes of a set whose attention is looked at
+    config.evaluate.maps = ("tavid", "no_loss")  # variants whose maps of attention are drawn
     config.evaluate.main = "tavid"  # the variant that the others are compared with
     config.evaluate.sets = ConfigDict()  # name -> title, data, variants: what is judged
 

@@ -170,9 +170,9 @@ def _attention_figure(trial: Any, report: Any) -> None:
 
 
 def _map_pictures(trial: Any, report: Any) -> None:
-    """The trigger word's attention in the first scene, of every variant that was trained."""
+    """The trigger word's attention in the first scene, of the variants that were asked for."""
     for row in trial.rows.values():
-        if row.stages[0]:
+        if row.maps is not None:
             picture = media.encode_animation(row.maps[None], 1.0)
             report.media(picture.data, f"{row.title}: first scene", least_width=900)
 
