@@ -29,6 +29,7 @@ class Row:
 
     Attributes:
       title: of the variant.
+      short: the same over pictures.
       stages: what trained it, one stage for each seed; "" is the checkpoint itself.
       values: per seed, what was touched in every scene.
       attention: how well attention overlaps with the masks, see `pipelines.attention.study`, of
@@ -39,6 +40,7 @@ class Row:
     """
 
     title: str
+    short: str
     stages: tuple[str, ...]
     values: list[judging.Values]
     attention: Mapping[str, Any]
@@ -77,7 +79,8 @@ class Evaluation:
           clips: its scenes.
         """
         rows = {}
-        for name, one in options.variants.items():
+        for name in options.order:
+            one = options.variants[name]
             started = time.perf_counter()
             rows[name] = self._row(one, clips, name in self.config.evaluate.maps)
             mean = judging.over_seeds(rows[name].values)["masked"].mean()
@@ -102,7 +105,7 @@ class Evaluation:
                 seen = self._attention(pipeline, clips)
                 maps = self._maps(pipeline, clips[0]) if draws_maps else None
         curve = self._curve(stages[0], clips)
-        return Row(options.title, stages, values, seen, shown, maps, curve)
+        return Row(options.title, options.short, stages, values, seen, shown, maps, curve)
 
     def _open(self, name: str) -> Pipeline:
         """The model of a stage, or of one of its snapshots ("stage@200")."""
@@ -174,7 +177,8 @@ def evaluate(
     models = Models(base, base.published.sampling)
     evaluation = Evaluation(config, system, results, models)
     metrics: dict[str, Any] = {}
-    for name, options in config.evaluate.sets.items():
+    for name in config.evaluate.order:
+        options = config.evaluate.sets[name]
         source = inputs.open(options.data)
         clips = [source[i] for i in range(len(source))]
         trial = evaluation.trial(options, clips)
