@@ -53,6 +53,7 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
         "viz",
         "weights",
     ),
+    "scoring": ("data", "metrics", "models", "tracks", "viz", "weights"),
     "models": ("parallel.sharding",),
     "weights": ("models",),
     "data": ("tracks",),

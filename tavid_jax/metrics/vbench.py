@@ -43,15 +43,29 @@ class DynamicDegree(NamedTuple):
 def dynamic_degree(flows: Float[np.ndarray, "F H W 2"]) -> DynamicDegree:
     """Dynamic degree of a video from the F optical flows between its F + 1 sampled frames.
 
-    A flow's score is the mean of its largest 5 % of magnitudes. The video is dynamic when enough
-    scores exceed a threshold that grows with the frame (6 px at a short side of 256).
+    See `flow_size` and `is_dynamic`, which serve where not all flows fit into memory.
     """
-    num_flows, height, width, _ = flows.shape
-    sizes = np.sqrt(np.square(flows.astype(np.float64)).sum(axis=-1)).reshape(num_flows, -1)
-    top = max(1, math.floor(0.05 * height * width))
-    scores = np.sort(sizes, axis=1)[:, -top:].mean(axis=1)
-    threshold = 6.0 * min(height, width) / 256
-    needed = round(4 * (num_flows + 1) / 16)  # halves go to the even number, as in the public code
+    scores = np.array([flow_size(flow) for flow in flows], np.float64)
+    return is_dynamic(scores, flows.shape[1:3])
+
+
+def flow_size(flow: Float[np.ndarray, "H W 2"]) -> float:
+    """The score of one flow: the mean of its largest 5 % of magnitudes, px."""
+    sizes = np.sqrt(np.square(flow.astype(np.float64)).sum(axis=-1)).reshape(-1)
+    top = max(1, math.floor(0.05 * sizes.size))
+    return float(np.sort(sizes)[-top:].mean())
+
+
+def is_dynamic(scores: Float[np.ndarray, "F"], size_hw: tuple[int, int]) -> DynamicDegree:
+    """Dynamic when enough scores exceed a threshold that grows with the frame.
+
+    Args:
+      scores: `flow_size` of each flow.
+      size_hw: of the frames; the threshold is 6 px at a short side of 256.
+    """
+    threshold = 6.0 * min(size_hw) / 256
+    # Halves go to the even number, as in the public code.
+    needed = round(4 * (len(scores) + 1) / 16)
     return DynamicDegree(int((scores > threshold).sum()) >= needed, scores, threshold, needed)
 
 
@@ -60,6 +74,8 @@ def motion_smoothness(
 ) -> float:
     """Motion smoothness in [0, 1]: how well odd frames follow from the even ones around them.
 
+    See `midpoint_error` and `smoothness`, which serve where not all midpoints fit into memory.
+
     Args:
       frames: the video.
       interpolated: midpoints between successive even frames, made by an interpolation network.
@@ -67,11 +83,28 @@ def motion_smoothness(
     Raises:
       ValueError: there is not one midpoint for every odd frame between two even ones.
     """
-    odd = frames[1:-1:2] if len(frames) % 2 else frames[1:-2:2]
+    odd = odd_frames(len(frames))
     if len(odd) != len(interpolated) or not len(odd):
         raise ValueError(
             f"a video of {len(frames)} frames has {len(odd)} odd frames between two even ones, "
             f"got {len(interpolated)} interpolated frames"
         )
-    difference = np.abs(odd.astype(np.float64) - interpolated).mean(axis=(1, 2, 3))
-    return float((255 - difference.mean()) / 255)
+    pairs = zip(odd, interpolated, strict=True)
+    return smoothness(np.array([midpoint_error(frames[t], middle) for t, middle in pairs]))
+
+
+def odd_frames(num_frames: int) -> range:
+    """The odd frames of a video that lie between two even ones."""
+    return range(1, num_frames - 1, 2)
+
+
+def midpoint_error(
+    frame: UInt8[np.ndarray, "H W C"], midpoint: UInt8[np.ndarray, "H W C"]
+) -> float:
+    """Mean absolute difference of an odd frame and the midpoint of its neighbours, 0 ... 255."""
+    return float(np.abs(frame.astype(np.int16) - midpoint).mean(dtype=np.float64))
+
+
+def smoothness(errors: Float[np.ndarray, " M"]) -> float:
+    """The score of a video from its `midpoint_error`s."""
+    return float((255 - errors.mean()) / 255)

@@ -37,9 +37,10 @@ _LINEARS = {
     "mlp.fc1": "mlp/fc1",
     "mlp.fc2": "mlp/fc2",
 }
+PRE_NORM = "pre_layrnorm"  # they spell it so
 _ORIGINAL_LINEARS = {"attn.proj": "attn/o", "mlp.0": "mlp/fc1", "mlp.2": "mlp/fc2"}
 # Older files hold the numbers 0, 1, 2, ... as a tensor.
-_IGNORED = (r"(.*\.)?embeddings\.position_ids",)
+IGNORED = (r"(.*\.)?embeddings\.position_ids",)
 _ORIGINAL_IGNORED = (r"textual\..*", r"log_scale")
 
 
@@ -49,22 +50,28 @@ def vision_table(config: CLIPVisionConfig, naming: VisionNaming = "transformers"
         return _original_vision_table(config)
     at = "vision_model." if naming == "transformers" else ""
     rows = _vision_rows(config, at, "")
-    return Table(tuple(rows), ignored=_IGNORED)
+    return Table(tuple(rows), ignored=IGNORED)
 
 
 def clip_table(config: CLIPConfig) -> Table:
     """The table of both towers in transformers' naming."""
-    text, at = config.text, "text_model."
-    rows = [
-        *_vision_rows(config.vision, "vision_model.", "vision/"),
-        Row(f"{at}embeddings.token_embedding.weight", "text/token_embed"),
-        Row(f"{at}embeddings.position_embedding.weight", "text/pos_embed"),
-        *_block_rows(f"{at}encoder.layers", "text/blocks", range(text.num_layers)),
-        *norm_rows(f"{at}final_layer_norm", "text/final_norm"),
-        Row("text_projection.weight", "text/head/kernel", TRANSPOSE),
-        Row("logit_scale", "logit_scale"),
+    return Table(tuple(clip_rows(config.vision, config.text)), ignored=IGNORED)
+
+
+def clip_rows(
+    vision: CLIPVisionConfig, text: CLIPTextConfig, at: str = "", pre_norm: str = PRE_NORM
+) -> list[Row]:
+    """Both towers, with `at` in front of every key; `pre_norm` is how they spell that norm."""
+    below = f"{at}text_model."
+    return [
+        *_vision_rows(vision, f"{at}vision_model.", "vision/", at, pre_norm),
+        Row(f"{below}embeddings.token_embedding.weight", "text/token_embed"),
+        Row(f"{below}embeddings.position_embedding.weight", "text/pos_embed"),
+        *_block_rows(f"{below}encoder.layers", "text/blocks", range(text.num_layers)),
+        *norm_rows(f"{below}final_layer_norm", "text/final_norm"),
+        Row(f"{at}text_projection.weight", "text/head/kernel", TRANSPOSE),
+        Row(f"{at}logit_scale", "logit_scale"),
     ]
-    return Table(tuple(rows), ignored=_IGNORED)
 
 
 def clip_shapes(config: CLIPConfig) -> dict:
@@ -78,18 +85,20 @@ def _patch_row(config: CLIPVisionConfig, source: str, path: str) -> Row:
     return Row(source, path, patch_linear(3, (size, size)))
 
 
-def _vision_rows(config: CLIPVisionConfig, source: str, path: str) -> list[Row]:
+def _vision_rows(
+    config: CLIPVisionConfig, source: str, path: str, at: str = "", pre_norm: str = PRE_NORM
+) -> list[Row]:
     embeddings = f"{source}embeddings"
     rows = [
         Row(f"{embeddings}.class_embedding", f"{path}class_embed"),
         _patch_row(config, f"{embeddings}.patch_embedding.weight", f"{path}patch_embed/kernel"),
         Row(f"{embeddings}.position_embedding.weight", f"{path}pos_embed"),
-        *norm_rows(f"{source}pre_layrnorm", f"{path}pre_norm"),  # they spell it so
+        *norm_rows(f"{source}{pre_norm}", f"{path}pre_norm"),
         *_block_rows(f"{source}encoder.layers", f"{path}blocks", range(config.num_layers)),
         *norm_rows(f"{source}post_layernorm", f"{path}post_norm"),
     ]
     if config.feature_dim is not None:
-        rows.append(Row("visual_projection.weight", f"{path}head/kernel", TRANSPOSE))
+        rows.append(Row(f"{at}visual_projection.weight", f"{path}head/kernel", TRANSPOSE))
     return rows
 
 
@@ -131,14 +140,14 @@ _TOWER = {
     "hidden_act": ("activation", "quick_gelu"),
     "layer_norm_eps": ("epsilon", 1e-5),
 }
-_VISION = _TOWER | {
+VISION_FIELDS = _TOWER | {
     "hidden_size": ("width", 768),
     "intermediate_size": ("mlp_dim", 3072),
     "num_attention_heads": ("num_heads", 12),
     "image_size": ("image_size", 224),
     "patch_size": ("patch_size", 32),
 }
-_TEXT = _TOWER | {
+TEXT_FIELDS = _TOWER | {
     "hidden_size": ("width", 512),
     "intermediate_size": ("mlp_dim", 2048),
     "num_attention_heads": ("num_heads", 8),
@@ -169,8 +178,8 @@ def _decode_clip(
     content: Mapping[str, Any], stated: dict[str, Any], path: Path | str, keys: Any
 ) -> dict[str, Any]:
     features = content.get(*_FEATURES)
-    vision = _tower(content, "vision_config", _VISION, path)
-    text = _tower(content, "text_config", _TEXT, path)
+    vision = tower_fields(content, "vision_config", VISION_FIELDS, path)
+    text = tower_fields(content, "text_config", TEXT_FIELDS, path)
     end_id = _entries(content, "text_config").get(*_END)
     end_id = None if end_id == _LARGEST else end_id
     return {
@@ -185,11 +194,11 @@ def _encode_clip(config: CLIPConfig) -> dict[str, Any]:
         "model_type": "clip",
         _FEATURES[0]: config.text.feature_dim,
         "vision_config": {
-            **{theirs: getattr(config.vision, ours) for theirs, (ours, _) in _VISION.items()},
+            **{theirs: getattr(config.vision, ours) for theirs, (ours, _) in VISION_FIELDS.items()},
             **_encode_vision(config.vision),
         },
         "text_config": {
-            **{theirs: getattr(config.text, ours) for theirs, (ours, _) in _TEXT.items()},
+            **{theirs: getattr(config.text, ours) for theirs, (ours, _) in TEXT_FIELDS.items()},
             _FEATURES[0]: config.text.feature_dim,
             _END[0]: _LARGEST if end_id is None else end_id,
             "model_type": "clip_text_model",
@@ -202,9 +211,10 @@ def _entries(content: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {**(content.get(name) or {}), **(content.get(f"{name}_dict") or {})}
 
 
-def _tower(
+def tower_fields(
     content: Mapping[str, Any], name: str, fields: Mapping[str, tuple], path: Path | str
 ) -> dict[str, Any]:
+    """Fields of one tower's config; `fields` as in `Format`."""
     entries = _entries(content, name)
     stated = {ours: entries.get(theirs, default) for theirs, (ours, default) in fields.items()}
     _check_activation(stated["activation"], path)
@@ -221,7 +231,7 @@ _CHANNELS = {"num_channels": 3}
 FORMATS = {
     "CLIPVisionModelWithProjection": Format(
         CLIPVisionConfig,
-        _VISION,
+        VISION_FIELDS,
         _CHANNELS,
         _decode_vision,
         _encode_vision,
@@ -230,7 +240,7 @@ FORMATS = {
     ),
     "CLIPVisionModel": Format(
         CLIPVisionConfig,
-        _VISION,
+        VISION_FIELDS,
         _CHANNELS,
         _decode_vision,
         _encode_vision,

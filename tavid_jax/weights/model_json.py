@@ -8,10 +8,25 @@ from typing import Any
 from tavid_jax.models.cogvideox.config import PRESETS as COGVIDEOX_PRESETS
 from tavid_jax.models.cogvideox.vae.config import VAE_PRESETS as COGVIDEOX_VAE_PRESETS
 from tavid_jax.models.text.config import TEXT_PRESETS
-from tavid_jax.models.vision.config import CLIP_PRESETS, VISION_PRESETS
+from tavid_jax.models.vision.config import (
+    CLIP_PRESETS,
+    OWLVIT_PRESETS,
+    VISION_PRESETS,
+    VIT_PRESETS,
+)
 from tavid_jax.models.wan.config import PRESETS as WAN_PRESETS
 from tavid_jax.models.wan.vae.config import VAE_PRESETS as WAN_VAE_PRESETS
-from tavid_jax.weights import clip, cogvideox, cogvideox_vae, space_to_depth, t5, wan, wan_vae
+from tavid_jax.weights import (
+    clip,
+    cogvideox,
+    cogvideox_vae,
+    owlvit,
+    space_to_depth,
+    t5,
+    vit,
+    wan,
+    wan_vae,
+)
 from tavid_jax.weights.formats import CLASS, CLASSES, Format
 from tavid_jax.weights.problems import WeightsError, raise_all
 from tavid_jax.weights.source import read_json
@@ -24,6 +39,8 @@ PRESETS: dict[str, Any] = {
     **WAN_VAE_PRESETS,
     **CLIP_PRESETS,
     **VISION_PRESETS,
+    **OWLVIT_PRESETS,
+    **VIT_PRESETS,
     **TEXT_PRESETS,
     **space_to_depth.PRESETS,
 }
@@ -34,6 +51,8 @@ FORMATS: dict[str, Format] = {
     **cogvideox_vae.FORMATS,
     **wan_vae.FORMATS,
     **clip.FORMATS,
+    **owlvit.FORMATS,
+    **vit.FORMATS,
     **t5.FORMATS,
     **space_to_depth.FORMATS,
 }

@@ -13,10 +13,25 @@ from tavid_jax.models.latte.flow_config import TrackFlowConfig
 from tavid_jax.models.latte.vae import TrackVAEConfig
 from tavid_jax.models.latte.visibility import VisibilityConfig
 from tavid_jax.models.text.config import T5Config
-from tavid_jax.models.vision.config import CLIPConfig, CLIPVisionConfig
+from tavid_jax.models.vision.config import (
+    CLIPConfig,
+    CLIPVisionConfig,
+    OwlViTConfig,
+    ViTConfig,
+)
 from tavid_jax.models.wan.config import WanConfig
 from tavid_jax.models.wan.vae.config import WanVAEConfig
-from tavid_jax.weights import clip, cogvideox, cogvideox_vae, t5, trajloom, wan, wan_vae
+from tavid_jax.weights import (
+    clip,
+    cogvideox,
+    cogvideox_vae,
+    owlvit,
+    t5,
+    trajloom,
+    vit,
+    wan,
+    wan_vae,
+)
 from tavid_jax.weights.problems import WeightsError
 from tavid_jax.weights.streaming import Place, export_table, port_table
 from tavid_jax.weights.table import Table
@@ -130,6 +145,29 @@ CHECKPOINTS: dict[str, Checkpoint] = {
         clip.vision_shapes,
         CLIPVisionConfig,
         "visual.cls_embedding",
+        _CONTAINERS,
+    ),
+    "owlvit": Checkpoint(
+        owlvit.owlvit_table,
+        owlvit.owlvit_shapes,
+        OwlViTConfig,
+        "class_head.logit_shift.weight",
+        _CONTAINERS,
+        _TRANSFORMERS,
+    ),
+    "vit": Checkpoint(
+        vit.vit_table,
+        vit.vit_shapes,
+        ViTConfig,
+        "embeddings.cls_token",
+        _CONTAINERS,
+        _TRANSFORMERS,
+    ),
+    "vit_original": Checkpoint(
+        partial(vit.vit_table, naming="original"),
+        vit.vit_shapes,
+        ViTConfig,
+        "cls_token",
         _CONTAINERS,
     ),
     "umt5": Checkpoint(

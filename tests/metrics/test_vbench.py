@@ -50,3 +50,16 @@ def test_every_midpoint_meets_its_frame(num_frames, midpoints):
     assert vbench.motion_smoothness(frames, odd) == 1.0
     with pytest.raises(ValueError, match=f"has {midpoints} odd frames"):
         vbench.motion_smoothness(frames, frames)
+
+
+def test_pieces_are_the_whole(stored):
+    """What is summed flow by flow and frame by frame is the same number."""
+    scores = np.array([vbench.flow_size(flow) for flow in stored["flows"]])
+    pieces = vbench.is_dynamic(scores, stored["flows"].shape[1:3])
+    whole = vbench.dynamic_degree(stored["flows"])
+    np.testing.assert_array_equal(pieces.scores, whole.scores)
+    assert pieces[::2] == whole[::2] and pieces.needed == whole.needed
+    frames, middles = stored["frames"], stored["interp"]
+    odd = vbench.odd_frames(len(frames))
+    errors = [vbench.midpoint_error(frames[t], m) for t, m in zip(odd, middles, strict=True)]
+    assert vbench.smoothness(np.array(errors)) == vbench.motion_smoothness(frames, middles)

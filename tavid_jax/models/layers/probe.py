@@ -24,7 +24,7 @@ from tavid_jax.parallel.sharding import constrain, partition
 
 # Most logits that one device makes at once: 128 MiB in float32. One head of CogVideoX at
 # 480 x 720 x 49, first frame against all tokens, is 1350 x 17776 = 0.72 of it.
-MAX_LOGITS = 2**25
+MAX_LOGITS = 2**22
 # Direction -> (who asks, who is asked about).
 _DIRECTIONS = {"video_to_text": (VIDEO, TEXT), "text_to_video": (TEXT, VIDEO)}
 

@@ -1,4 +1,4 @@
-"""Sizes and options of CLIP's two towers, and the published ones by name."""
+"""Sizes and options of image encoders (CLIP, DINO, OWL-ViT), and the published ones by name."""
 
 import dataclasses
 from typing import Literal
@@ -9,6 +9,13 @@ Activation = Literal["gelu", "quick_gelu"]
 def _check_heads(name: str, width: int, num_heads: int) -> None:
     if width % num_heads:
         raise ValueError(f"{name}: width={width} is not a multiple of num_heads={num_heads}")
+
+
+def _check_patches(name: str, image_size: int, patch_size: int) -> None:
+    if image_size % patch_size:
+        raise ValueError(
+            f"{name}: patches of {patch_size} do not fill an image of {image_size} pixels"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,11 +45,7 @@ class CLIPVisionConfig:
 
     def __post_init__(self):
         _check_heads("CLIPVisionConfig", self.width, self.num_heads)
-        if self.image_size % self.patch_size:
-            raise ValueError(
-                f"CLIPVisionConfig: patches of {self.patch_size} do not fill an image of "
-                f"{self.image_size} pixels"
-            )
+        _check_patches("CLIPVisionConfig", self.image_size, self.patch_size)
 
     @property
     def num_tokens(self) -> int:
@@ -96,6 +99,36 @@ class CLIPConfig:
             )
 
 
+@dataclasses.dataclass(frozen=True)
+class ViTConfig:
+    """A plain Vision Transformer; the defaults are those of DINO's ViT-B/16.
+
+    Attributes:
+      width: of every token.
+      num_heads, num_layers, mlp_dim: of the blocks.
+      image_size: rows and columns that the positions were learned for, in pixels.
+      patch_size: rows and columns of one token.
+      epsilon: of all norms.
+    """
+
+    width: int = 768
+    num_heads: int = 12
+    num_layers: int = 12
+    mlp_dim: int = 3072
+    image_size: int = 224
+    patch_size: int = 16
+    epsilon: float = 1e-12
+
+    def __post_init__(self):
+        _check_heads("ViTConfig", self.width, self.num_heads)
+        _check_patches("ViTConfig", self.image_size, self.patch_size)
+
+    @property
+    def num_tokens(self) -> int:
+        """The class token and the patches of an image of `image_size`: 197 for ViT-B/16."""
+        return 1 + (self.image_size // self.patch_size) ** 2
+
+
 _OPENAI_B = dict(num_heads=12, num_layers=12, activation="quick_gelu", feature_dim=512)
 _OPENAI_L = dict(activation="quick_gelu", feature_dim=768)
 
@@ -112,3 +145,38 @@ CLIP_PRESETS: dict[str, CLIPConfig] = {
 }
 # The image towers alone. Wan's is that of ViT-H/14, trained together with another text tower.
 VISION_PRESETS = {f"{name}-vision": preset.vision for name, preset in CLIP_PRESETS.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class OwlViTConfig:
+    """An open-vocabulary detector on CLIP's two towers; the defaults are those of B/32.
+
+    Attributes:
+      vision: the image tower; every patch of it proposes one box.
+      text: the tower of the queries.
+    """
+
+    vision: CLIPVisionConfig = CLIPVisionConfig(
+        width=768, mlp_dim=3072, patch_size=32, image_size=768, **_OPENAI_B
+    )
+    text: CLIPTextConfig = CLIPTextConfig(
+        width=512, mlp_dim=2048, text_length=16, **{**_OPENAI_B, "num_heads": 8}
+    )
+
+    def __post_init__(self):
+        # A patch's class embedding has the text tower's width, a query the features' width.
+        widths = (self.vision.feature_dim, self.text.feature_dim, self.text.width)
+        if len(set(widths)) > 1:
+            raise ValueError(
+                "OwlViTConfig: features of the image and of the text and the width of the text "
+                f"tower must be one number, not {widths}"
+            )
+
+
+VIT_PRESETS: dict[str, ViTConfig] = {"dino-vit-b-16": ViTConfig()}
+OWLVIT_PRESETS: dict[str, OwlViTConfig] = {
+    "owlvit-base-patch32": OwlViTConfig(),
+    "owlvit-base-patch16": OwlViTConfig(
+        CLIPVisionConfig(width=768, mlp_dim=3072, patch_size=16, image_size=768, **_OPENAI_B)
+    ),
+}

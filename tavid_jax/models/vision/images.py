@@ -1,4 +1,4 @@
-"""From pictures to what CLIP's image tower reads: the rule of Wan, and OpenAI's."""
+"""From pictures to what image encoders read: the rules of Wan, OpenAI's CLIP, DINO, OWL-ViT."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +7,8 @@ from PIL import Image
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 SIZE = 224
 # Slope of the cubic kernel that PyTorch interpolates with; jax.image.resize has -0.5.
 CUBIC = -0.75
@@ -38,15 +40,53 @@ def clip_preprocess(
     return np.stack([_clip_image(image, size) for image in images])
 
 
+def dino_preprocess(
+    images: UInt8[np.ndarray, "B H W 3"], size: int = SIZE, patch: int = 16
+) -> Float[np.ndarray, "B h w 3"]:
+    """Pictures 0 ... 255 -> input of a ViT that takes any aspect ratio. On the host, float32.
+
+    The shorter side is resized to `size` (bicubic with anti-aliasing, rounded to 8 bits), nothing
+    is cut off but what is less than a patch at the right and the bottom; ImageNet's normalisation.
+    """
+    height, width = _short_side(images.shape[1:3], size)
+    rows, columns = height // patch * patch, width // patch * patch
+    shrunk = [_bicubic(image, (height, width))[:rows, :columns] for image in images]
+    return _normalised(np.stack(shrunk), IMAGENET_MEAN, IMAGENET_STD)
+
+
+def owlvit_preprocess(
+    images: UInt8[np.ndarray, "B H W 3"], size: int = 768
+) -> Float[np.ndarray, "B {size} {size} 3"]:
+    """Pictures 0 ... 255 -> input of OWL-ViT. On the host, float32.
+
+    Squashed to a square whatever the aspect ratio (bicubic with anti-aliasing, rounded to 8 bits),
+    then CLIP's normalisation.
+    """
+    return _normalised(np.stack([_bicubic(image, (size, size)) for image in images]), MEAN, STD)
+
+
 def _clip_image(image: UInt8[np.ndarray, "H W 3"], size: int) -> Float[np.ndarray, "S S 3"]:
-    height, width = image.shape[:2]
-    short = min(height, width)
-    height, width = int(size * height / short), int(size * width / short)
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
+    height, width = _short_side(image.shape[:2], size)
     top, left = (height - size) // 2, (width - size) // 2
-    cropped = np.asarray(resized)[top : top + size, left : left + size]
-    scaled = cropped.astype(np.float32) / np.float32(255)
-    return (scaled - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
+    cropped = _bicubic(image, (height, width))[top : top + size, left : left + size]
+    return _normalised(cropped, MEAN, STD)
+
+
+def _short_side(size_hw: tuple[int, int], size: int) -> tuple[int, int]:
+    """The size whose shorter side is `size`, the longer one rounded down."""
+    height, width = size_hw
+    short = min(height, width)
+    return int(size * height / short), int(size * width / short)
+
+
+def _bicubic(image: UInt8[np.ndarray, "H W 3"], size_hw: tuple[int, int]) -> np.ndarray:
+    resized = Image.fromarray(image).resize(size_hw[::-1], Image.Resampling.BICUBIC)
+    return np.asarray(resized)
+
+
+def _normalised(pixels: np.ndarray, mean: tuple, std: tuple) -> np.ndarray:
+    scaled = pixels.astype(np.float32) / np.float32(255)
+    return (scaled - np.array(mean, np.float32)) / np.array(std, np.float32)
 
 
 def bicubic_weights(n_in: int, n_out: int) -> Float[np.ndarray, "{n_out} {n_in}"]:

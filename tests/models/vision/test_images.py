@@ -55,3 +55,27 @@ def test_openai_rule_is_that_of_transformers(rng, size_hw, size):
     want = processor(images=list(given), return_tensors="np")["pixel_values"]
     got = images.clip_preprocess(given, size)
     np.testing.assert_allclose(got, np.moveaxis(want, 1, -1), atol=1e-6)
+
+
+@pytest.mark.parametrize("size_hw", [(48, 83), (83, 48), (224, 224), (333, 517)])
+def test_dino_rule_keeps_the_whole_picture(rng, size_hw):
+    """The shorter side becomes 224; nothing but less than a patch is cut off."""
+    given = rng.integers(0, 256, (2, *size_hw, 3), dtype=np.uint8)
+    got = images.dino_preprocess(given)
+    scale = 224 / min(size_hw)
+    assert got.shape[0] == 2 and got.dtype == np.float32 and min(got.shape[1:3]) == 224
+    for side, source in zip(got.shape[1:3], size_hw, strict=True):
+        assert side % 16 == 0 and 0 <= int(source * scale) - side < 16
+    assert abs(got.mean()) < 0.3
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("size_hw", [(48, 48), (301, 301)])
+def test_dino_rule_on_squares_is_that_of_transformers(rng, size_hw):
+    transformers = pytest.importorskip("transformers")
+    given = rng.integers(0, 256, (2, *size_hw, 3), dtype=np.uint8)
+    processor = transformers.ViTImageProcessorPil(
+        resample=3, image_mean=list(images.IMAGENET_MEAN), image_std=list(images.IMAGENET_STD)
+    )
+    want = processor(images=list(given), return_tensors="np")["pixel_values"]
+    np.testing.assert_allclose(images.dino_preprocess(given), np.moveaxis(want, 1, -1), atol=1e-6)

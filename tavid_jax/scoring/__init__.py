@@ -1,0 +1,32 @@
+"""Scores of anybody's videos: contact with a target, consistency, motion; see `score_videos`.
+
+Numbers come from two sides. `metrics` holds the aggregations, exact and without any network. The
+providers of this room make what is aggregated (features, flows, midpoints, regions of the actor);
+each has a name that is written beside every number it is behind, for values of different providers
+cannot be compared.
+"""
+
+from tavid_jax.scoring.detectors import HOGActors, MotionActors, OwlViTActors
+from tavid_jax.scoring.flows import DISFlow, DISMidpoint
+from tavid_jax.scoring.providers import Actors, Features, Flow, Found, Midpoint, ScoringError
+from tavid_jax.scoring.score import Providers, Scores, score_videos
+from tavid_jax.scoring.towers import CLIPFeatures, DINOFeatures
+
+__all__ = [
+    "Actors",
+    "CLIPFeatures",
+    "DINOFeatures",
+    "DISFlow",
+    "DISMidpoint",
+    "Features",
+    "Flow",
+    "Found",
+    "HOGActors",
+    "Midpoint",
+    "MotionActors",
+    "OwlViTActors",
+    "Providers",
+    "Scores",
+    "ScoringError",
+    "score_videos",
+]
