@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ from tavid_jax.diffusion import guidance
 from tavid_jax.diffusion.denoise import denoise
 from tavid_jax.diffusion.schedulers.registry import make_sampler
 from tavid_jax.diffusion.schedulers.sampler import Sampler
+from tavid_jax.models.layers.ports import Prediction, Probe
 from tavid_jax.models.wan.experts import HIGH_NOISE, LOW_NOISE, high_noise_steps
 from tavid_jax.pipelines.backbones import Backbone, CogVideoXBackbone
 from tavid_jax.pipelines.settings import Published, Sampling
@@ -38,6 +39,15 @@ class Segment:
     stop: int
     guided: bool
     expert: str
+
+    def cut(self, steps: Sequence[int]) -> list[Segment]:
+        """The same in pieces, so that each of `steps` that lies in it begins one."""
+        inner = sorted({i for i in steps if self.start < i < self.stop})
+        marks = [self.start, *inner, self.stop]
+        return [
+            dataclasses.replace(self, start=start, stop=stop)
+            for start, stop in zip(marks[:-1], marks[1:], strict=True)
+        ]
 
 
 def sampler_of(backbone: Backbone, published: Published, sampling: Sampling) -> Sampler:
@@ -140,6 +150,38 @@ class Denoiser:
           given: the clean latent of `backbone.given_frames` frames at the start, (B, f, h, w, C).
         """
         return self._run(params, state, conditions, segment, keys, given)
+
+    def look(
+        self,
+        params: Any,
+        state: Any,
+        index: int,
+        branch: dict[str, Array],
+        given: Array,
+        probe: Probe,
+    ) -> Prediction:
+        """One more evaluation of a branch before a step is taken, with a probe in it.
+
+        Args:
+          params: of the step's expert.
+          state: see `run`.
+          index: of the step.
+          branch: its conditions, see `precompute`.
+          given: see `run`.
+          probe: what looks.
+        """
+        conditions = self.precompute(params, [branch])
+        x = self.sampler.init(state).x if isinstance(state, jax.Array) else state.x
+        timestep = jnp.full((x.shape[0],), self.sampler.timesteps[index], jnp.float32)
+        return self._look(params, x, timestep, conditions, given, probe)
+
+    @functools.cached_property
+    def _look(self) -> Callable[..., Prediction]:
+        def evaluate(params, x, timestep, conditions, given, probe):
+            x = self._with_given(x, given)
+            return self.backbone.evaluate(params, x, timestep, conditions, probe)
+
+        return jax.jit(evaluate)
 
     @functools.cached_property
     def _precompute(self) -> Callable[..., Any]:

@@ -41,6 +41,7 @@ from tavid_jax.pipelines.part import Part
 from tavid_jax.pipelines.settings import Published, Sampling
 from tavid_jax.pipelines.targets import TargetReader, Targets
 from tavid_jax.pipelines.video import Video
+from tavid_jax.pipelines.watching import Watch
 
 # What a job's key is folded with, for each use of randomness.
 NOISE, POSTERIOR, SAMPLER = range(3)
@@ -84,6 +85,7 @@ class _Batch:
     denoiser: Denoiser
     segments: list[Segment]
     state: Any = None
+    watch: Watch | None = None
 
 
 @dataclasses.dataclass(eq=False)
@@ -154,6 +156,22 @@ class Pipeline:
                 raise ValueError(f"{which}{error}") from error
         batches = self._batches(tasks, batch_size)
         return self._phases(tasks, batches)
+
+    def watched(self, job: Job, watch: Watch) -> Video:
+        """The video of a job, as `run` makes it, while somebody looks on.
+
+        Raises:
+          ValueError: what is wrong with the job.
+        """
+        task = self._task(job, job.name or "video")
+        (batch,) = self._batches([task], 1)
+        batch.watch = watch
+        return next(self._phases([task], [batch]))
+
+    def plan(self, job: Job) -> tuple[Sampling, Backbone]:
+        """How a job would be sampled, and by what; ValueError for what is wrong with it."""
+        task = self._task(job, job.name or "video")
+        return task.sampling, task.backbone
 
     def _phases(self, tasks: list[_Task], batches: list[_Batch]) -> Iterator[Video]:
         with self._on_mesh():
@@ -403,10 +421,15 @@ class Pipeline:
             if segment.guided not in made:
                 branches = self._branches(batch, segment.guided)
                 made = {segment.guided: batch.denoiser.precompute(params, branches)}
-            batch.state = batch.denoiser.run(
-                params, batch.state, made[segment.guided], segment, keys, given
-            )
-            jax.block_until_ready(batch.state)
+            for piece in segment.cut(batch.watch.steps if batch.watch else ()):
+                if batch.watch and piece.start in batch.watch.steps:
+                    (branch,) = self._branches(batch, guided=False)
+                    now = (params, batch.state, piece.start, branch, given)
+                    batch.watch.show(batch.denoiser, *now)
+                batch.state = batch.denoiser.run(
+                    params, batch.state, made[piece.guided], piece, keys, given
+                )
+                jax.block_until_ready(batch.state)
         jax.effects_barrier()
 
     def _branches(self, batch: _Batch, guided: bool) -> list[dict[str, jax.Array]]:

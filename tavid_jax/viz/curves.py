@@ -209,6 +209,57 @@ def interval_plot(
     return _bytes(figure, format)
 
 
+@matplotlib.rc_context(_STYLE)
+def numbered_bars(
+    series: Mapping[str, tuple[ArrayLike, ArrayLike | None]],
+    numbers: Sequence[int],
+    *,
+    x_label: str = "",
+    y_label: str = "",
+    reference: tuple[str, Number] | None = None,
+    title: str = "",
+    format: str = "svg",
+) -> bytes:
+    """Bars over numbers, such as the blocks of a model; several series stand beside each other.
+
+    Args:
+      series: name -> (heights, one for each number; their errors or None).
+      numbers: below the bars.
+      reference: (label, height) of a dashed line.
+
+    Raises:
+      ValueError: nothing to draw, or another number of heights.
+    """
+    if not series or not len(numbers):
+        raise ValueError("numbered_bars needs at least one series and one number")
+    figure, (axis,) = _grid(1, 1, 2.9, title)
+    wide = max(6.6, min(11.2, 2.0 + 0.3 * len(numbers) * len(series)))
+    figure.set_size_inches(wide, 2.9)
+    places, width = np.arange(len(numbers)), 0.8 / len(series)
+    for i, (name, (heights, errors)) in enumerate(series.items()):
+        if len(np.asarray(heights)) != len(numbers):
+            raise ValueError(f"{name}: {len(np.asarray(heights))} heights, {len(numbers)} numbers")
+        shift = (i - (len(series) - 1) / 2) * width
+        axis.bar(
+            places + shift, heights, width=0.92 * width, yerr=errors, label=name,
+            color=PALETTE[i % len(PALETTE)], error_kw={"ecolor": _INK, "elinewidth": 1.2},
+        )  # fmt: skip
+    if reference is not None:
+        line = axis.axhline(reference[1], color=_INK, linewidth=1, linestyle=(0, (4, 3)), alpha=0.6)
+        line.set_label(reference[0])
+    stride = -(-len(numbers) // 24)
+    axis.set_xticks(places[::stride], [str(number) for number in numbers][::stride])
+    axis.grid(False, axis="x")
+    axis.set_xlim(-0.6, len(numbers) - 0.4)
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel(x_label)
+    axis.set_ylabel(y_label)
+    if len(series) > 1 or reference is not None:
+        columns = max(1, int(wide / 2.6))  # inches of a long name
+        figure.legend(loc="outside lower left", ncols=columns)
+    return _bytes(figure, format)
+
+
 def _grid(
     count: int, columns: int | None, row_height: float, title: str, *, share_y: bool = False
 ) -> tuple[Figure, list]:

@@ -103,3 +103,19 @@ def test_wrong_arguments_are_named():
         curves.interval_plot([])
     with pytest.raises(ValueError, match="unknown figure format 'pdf'"):
         curves.loss_curves(RECORDS, format="pdf")
+
+
+def test_bars_over_numbers():
+    series = {"target": ([0.1, 0.4], [0.02, 0.03]), "box": ([0.2, 0.3], None)}
+    drawn = curves.numbered_bars(
+        series, [5, 8], x_label="block", y_label="IoU", reference=("chance", 0.05), title="a model"
+    )
+    assert {"5", "8", "block", "IoU", "chance", "target", "box", "a model"} <= set(words(drawn))
+    png = curves.numbered_bars(series, [5, 8], format="png")
+    assert Image.open(io.BytesIO(png)).format == "PNG"
+    many = curves.numbered_bars({"a": (np.ones(42), None)}, range(42))
+    assert {"0", "40"} <= set(words(many)) and "41" not in words(many)
+    with pytest.raises(ValueError, match="at least one series"):
+        curves.numbered_bars({}, [1])
+    with pytest.raises(ValueError, match="target: 2 heights, 3 numbers"):
+        curves.numbered_bars({"target": ([1, 2], None)}, [1, 2, 3])

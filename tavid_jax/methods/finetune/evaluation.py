@@ -14,7 +14,7 @@ from tavid_jax.data.clip import Clip
 from tavid_jax.engine.method import Results
 from tavid_jax.methods.finetune import judging, pages
 from tavid_jax.methods.finetune.probe import text_probe
-from tavid_jax.pipelines.jobs import Job
+from tavid_jax.methods.finetune.samples import job_of
 from tavid_jax.pipelines.pipeline import Pipeline
 from tavid_jax.pipelines.settings import Sampling
 from tavid_jax.pipelines.video import Video
@@ -83,9 +83,10 @@ def sample_clips(
       ValueError: options that do not fit the model.
     """
     jobs = [
-        Job(
-            clip.caption,
-            image=clip.video[0] if pipeline.published.needs_image else None,
+        job_of(
+            pipeline,
+            clip,
+            modulation=config.get("sampling", {}).get("modulation", 0.0),
             seed=config.evaluate.seed + i,
             name=f"{i:04d}",
             options=vars(sampling),

@@ -16,12 +16,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from tavid_jax.data.clip import Clip
-from tavid_jax.diffusion import vprediction
-from tavid_jax.diffusion.paths import over_time, per_clip_normal
+from tavid_jax.diffusion.paths import per_clip_normal
 from tavid_jax.metrics import bootstrap
-from tavid_jax.pipelines.backbones import Backbone, CogVideoXBackbone
+from tavid_jax.pipelines.backbones import Backbone
 from tavid_jax.pipelines.encoding import encode_prompts
 from tavid_jax.pipelines.folder import TEXT, TRANSFORMER, VAE
+from tavid_jax.pipelines.noising import clean_of, noised
 from tavid_jax.pipelines.pipeline import Pipeline
 from tavid_jax.pipelines.recipe import MODE, Recipe
 
@@ -119,21 +119,9 @@ def _errors(
     """Squared error of the clean latent that the prediction implies, the mean over a video."""
     video = batch["video"].astype(jnp.float32)
     noise = per_clip_normal(keys, video.shape[1:])
-    level = jnp.full((len(video),), sigma)
-    if isinstance(backbone, CogVideoXBackbone):
-        alphas = jnp.asarray(vprediction.zero_snr_alphas(backbone.snr_shift), jnp.float32)
-        wanted = jnp.square(1.0 - sigma) / (jnp.square(1.0 - sigma) + jnp.square(sigma))
-        step = jnp.full((len(video),), jnp.argmin(jnp.abs(alphas - wanted)))
-        alpha = over_time(alphas[step], video.ndim)
-        state = jnp.sqrt(alpha) * video + jnp.sqrt(1.0 - alpha) * noise
-        velocity = backbone.predict(params, state, step.astype(jnp.float32), batch)
-        clean = jnp.sqrt(alpha) * state - jnp.sqrt(1.0 - alpha) * velocity
-    else:
-        share = over_time(level, video.ndim)
-        state = (1.0 - share) * video + share * noise
-        given = backbone.given_frames
-        state = state.at[:, :given].set(video[:, :given])
-        clean = state - share * backbone.predict(params, state, 1000.0 * level, batch)
+    state, timesteps = noised(backbone, video, noise, sigma)
+    prediction = backbone.predict(params, state, timesteps, batch)
+    clean = clean_of(backbone, state, prediction, timesteps)
     rest = slice(backbone.given_frames, None)
     return jnp.square(clean - video)[:, rest].mean((1, 2, 3, 4))
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from absl import logging
 
+from tavid_jax.data.clip import Clip
+from tavid_jax.pipelines.folder import TRANSFORMER
 from tavid_jax.pipelines.jobs import Job, read_jobs
 from tavid_jax.pipelines.pipeline import Pipeline
 
@@ -36,7 +38,33 @@ def write_samples(pipeline: Pipeline, jobs: Sequence[Job], folder: Path, samplin
     return files
 
 
-def jobs_of(config: Any, inputs: Any, needs_image: bool) -> list[Job]:
+def job_of(pipeline: Pipeline, clip: Clip, **fields: Any) -> Job:
+    """A job that tells a clip's caption again, as the model was trained to read it: from its first
+    frame where the model reads one, and with the masks of its targets where it reads any.
+
+    Args:
+      pipeline: the model.
+      clip: with frames, and masks if they are read.
+      fields: of `Job`. With a `modulation` masks are given too.
+
+    Raises:
+      ClipError: a clip without the masks that are read.
+      ValueError: see `TargetReader.prompt`.
+    """
+    prompt, mask = clip.caption, None
+    channels = pipeline.parts[TRANSFORMER].module.config.extra_channels
+    if channels or fields.get("modulation") or pipeline.targets is not None:
+        sampling, needs_image = pipeline.published.sampling, pipeline.published.needs_image
+        reader = pipeline.reader(pipeline.backbone(sampling, needs_image))
+        prompt = reader.prompt(clip.caption)
+        if channels or fields.get("modulation"):
+            mask = [clip.masks[number - 1] for number in reader.numbers(clip)]
+    reads_image = pipeline.published.needs_image or mask is not None
+    image = clip.video[0] if reads_image else None
+    return Job(prompt, image=image, mask=mask, **fields)
+
+
+def jobs_of(config: Any, inputs: Any, pipeline: Pipeline) -> list[Job]:
     """What `config.sampling` asks for.
 
     Its `prompts` are texts with semicolons between, its `jobs` name a file, see
@@ -63,7 +91,7 @@ def jobs_of(config: Any, inputs: Any, needs_image: bool) -> list[Job]:
     jobs = []
     for index in range(min(sampling.get("videos", 8), len(source))):
         clip = source[index]
-        image = clip.video[0] if needs_image else None
         name = clip.id.replace("/", "_")
-        jobs.append(Job(clip.caption, image=image, seed=config.seed + index, name=name))
+        how = {"modulation": sampling.get("modulation", 0.0)}
+        jobs.append(job_of(pipeline, clip, seed=config.seed + index, name=name, **how))
     return jobs

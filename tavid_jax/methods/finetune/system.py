@@ -125,8 +125,13 @@ class FinetuneSystem(System):
 
     def export(self, results: Results, folder: Path) -> Path:
         """What was trained last, as a folder that `tavid_jax.load` and diffusers open."""
-        trained = [name for name in self.config.order if self.config.stages[name].kind == "train"]
-        return save_run(self.config, trained[-1], self.method(trained[-1]), results, Path(folder))
+        stage = self.main_stage
+        return save_run(self.config, stage, self.method(stage), results, Path(folder))
+
+    @property
+    def main_stage(self) -> str:
+        """The stage whose result is sampled: the last one that trains."""
+        return [name for name in self.config.order if self.config.stages[name].kind == "train"][-1]
 
     def sampler(self, results: Results, inputs: Any) -> Pipeline:
         """The trained model as it is stored, in the folder of the run."""
@@ -167,5 +172,5 @@ class FinetuneSystem(System):
     def sample(self, results: Results, inputs: Any, out_dir: Path) -> list[Path]:
         """The videos that `config.sampling` asks for."""
         pipeline = self.sampler(results, inputs)
-        jobs = jobs_of(self.config, inputs, pipeline.published.needs_image)
+        jobs = jobs_of(self.config, inputs, pipeline)
         return write_samples(pipeline, jobs, Path(out_dir), self.config.get("sampling", {}))

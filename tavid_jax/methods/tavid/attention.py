@@ -16,12 +16,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from tavid_jax.models.layers.ports import Probe
+from tavid_jax.pipelines.maps import MEASURES, measures
+from tavid_jax.pipelines.maps import overlap as overlap
 
 V2T, T2V, BOTH = DIRECTIONS = ("video_to_text", "text_to_video", "both")
 FIXED, SAMPLE, RANDOM, UNIFORM = MODES = ("fixed", "sample", "random", "uniform")
 NONE, TEXT = NORMS = ("none", "text")
 # Of a map: the loss, its mean inside and outside of the mask, and how well the two overlap.
-SEEN = ("loss", "inside", "outside", "iou")
+SEEN = ("loss", *MEASURES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,23 +160,8 @@ def compare(
     """
     loss = jnp.square(maps - aim).mean(-1).sum(-1) / times
     maps = jax.lax.stop_gradient(maps)
-    inside = (maps * aim).sum(-1) / jnp.maximum(aim.sum(-1), 1e-6)
-    outside = (maps * (1 - aim)).sum(-1) / jnp.maximum((1 - aim).sum(-1), 1e-6)
-    seen = {"inside": inside, "outside": outside, "iou": overlap(maps, aim)}
+    seen = measures(maps, aim)
     return {"loss": loss, **{name: x.mean(-1) for name, x in seen.items()}}
-
-
-def overlap(maps: Float[Array, "*B N"], aim: Float[Array, "*B N"]) -> Float[Array, "*B"]:
-    """Intersection over union of a mask and as many of a map's highest tokens as it has.
-
-    A token is in the mask if half of it is; where none is, the fullest one stands for it.
-    """
-    wanted = aim >= jnp.minimum(0.5, aim.max(-1, keepdims=True))
-    count = wanted.sum(-1, keepdims=True)
-    order = jnp.argsort(jnp.argsort(-maps, axis=-1), axis=-1)  # 0 for the highest
-    found = order < count
-    both, either = (wanted & found).sum(-1), (wanted | found).sum(-1)
-    return both / jnp.maximum(either, 1)
 
 
 def seen_ratios(seen: dict[str, Array]) -> dict[str, Any]:

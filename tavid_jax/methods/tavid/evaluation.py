@@ -7,17 +7,20 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from absl import logging
 
 from tavid_jax.data.clip import Clip
 from tavid_jax.engine.method import Results
+from tavid_jax.methods.finetune.samples import job_of
 from tavid_jax.methods.tavid import judging, pages
 from tavid_jax.methods.tavid.method import Tavid
 from tavid_jax.methods.tavid.variants import Models, lookalike
-
-# PENDING
+from tavid_jax.pipelines.attention_files import grid_of
 from tavid_jax.pipelines.folder import TRANSFORMER
+from tavid_jax.pipelines.looking import look
 from tavid_jax.pipelines.pipeline import Pipeline
+from tavid_jax.pipelines.study import study
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Row:
       attention: how well attention overlaps with the masks, see `pipelines.attention.study`, of
         the first seed.
       shown: of the first scenes, the videos with their own and, if any, with the other mask.
+      maps: a picture of the trigger word's attention in the first scene, block by block.
       curve: step -> values, at the snapshots of the first seed.
     """
 
@@ -39,6 +43,7 @@ class Row:
     values: list[judging.Values]
     attention: Mapping[str, Any]
     shown: dict[str, list[judging.Frames]]
+    maps: np.ndarray
     curve: dict[int, judging.Values] = dataclasses.field(default_factory=dict)
 
 
@@ -84,7 +89,7 @@ class Evaluation:
     def _row(self, options: Any, clips: list[Clip]) -> Row:
         stage = options.stage
         stages = (stage,) if isinstance(stage, str) else tuple(stage)
-        values, shown, seen = [], {}, {}
+        values = []
         for number, name in enumerate(stages):
             pipeline = self._open(name)
             # Masks are swapped for the first seed alone: half of the work.
@@ -95,7 +100,9 @@ class Evaluation:
                 count = self.config.report.scenes
                 shown = {mask: frames[:count] for mask, frames in videos.items()}
                 seen = self._attention(pipeline, clips)
-        return Row(options.title, stages, values, seen, shown, self._curve(stages[0], clips))
+                maps = self._maps(pipeline, clips[0])
+        curve = self._curve(stages[0], clips)
+        return Row(options.title, stages, values, seen, shown, maps, curve)
 
     def _open(self, name: str) -> Pipeline:
         """The model of a stage, or of one of its snapshots ("stage@200")."""
@@ -147,6 +154,13 @@ class Evaluation:
 
     def _attention(self, pipeline: Pipeline, clips: list[Clip]) -> Mapping[str, Any]:
         return study(pipeline, clips[: self.config.evaluate.mapped], self.config.targets.words[0])
+
+    def _maps(self, pipeline: Pipeline, clip: Clip) -> np.ndarray:
+        options = vars(self.models.sampling)
+        # The mask is given to models without channels too: maps are compared with it.
+        job = job_of(pipeline, clip, seed=self.config.evaluate.seed, options=options)
+        job = dataclasses.replace(job, image=clip.video[0], mask=clip.masks[clip.target - 1])
+        return grid_of(look(pipeline, job, [self.config.targets.words[0]]), 0)
 
 
 def evaluate(

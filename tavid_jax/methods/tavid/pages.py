@@ -52,6 +52,7 @@ def trial_page(config: Any, trial: Any, results: Any, report: Any) -> dict[str, 
     metrics["claims"] = _claims(config, trial, report)
     _table(trial, metrics["variants"], report)
     _attention_figure(trial, report)
+    _map_pictures(trial, report)
     _curve_figure(metrics["variants"], report)
     _show(config, trial, results, report)
     return metrics
@@ -166,6 +167,14 @@ def _attention_figure(trial: Any, report: Any) -> None:
         "How well the trigger word's attention in the first frame overlaps with the mask, block by "
         "block: as many of the highest tokens as the mask has.",
     )
+
+
+def _map_pictures(trial: Any, report: Any) -> None:
+    """The trigger word's attention in the first scene, of every variant that was trained."""
+    for row in trial.rows.values():
+        if row.stages[0]:
+            picture = media.encode_animation(row.maps[None], 1.0)
+            report.media(picture.data, f"{row.title}: first scene", least_width=900)
 
 
 def _curve_figure(variants: Mapping[str, Any], report: Any) -> None:

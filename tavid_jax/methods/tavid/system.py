@@ -38,6 +38,18 @@ class TavidSystem(FinetuneSystem):
             masks=settings.read_masks(self.config, stage),
         )
 
+    @property
+    def main_stage(self) -> str:
+        """The stage whose result is sampled, `config.main`; "" where nothing is trained."""
+        if self.config.order and self.config.main not in self.config.order:
+            known = ", ".join(self.config.order)
+            raise ValueError(f"config.main {self.config.main!r} is none of the stages {known}")
+        return self.config.main if self.config.order else ""
+
+    def sampler(self, results: Results, inputs: Any) -> Pipeline:
+        """The trained model; of the baselines that train nothing, the checkpoint as it is."""
+        return super().sampler(results, inputs) if self.main_stage else self._checkpoint()
+
     def evaluate(self, results: Results, inputs: Any, report: Any) -> dict[str, Any]:
         """Judges the variants of `config.evaluate.sets`; without any, shows samples of clips."""
         if not self.config.evaluate.sets:

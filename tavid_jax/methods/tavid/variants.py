@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tavid_jax.data.clip import Clip
 from tavid_jax.engine.method import Params
-from tavid_jax.methods.finetune.method import BACKBONE
-from tavid_jax.methods.tavid.method import EMBEDDING, Tavid
+from tavid_jax.methods.finetune.method import BACKBONE, EMBEDDING
+from tavid_jax.methods.finetune.samples import job_of
+from tavid_jax.methods.tavid.method import Tavid
 from tavid_jax.pipelines.folder import TRANSFORMER
-from tavid_jax.pipelines.jobs import Job
 from tavid_jax.pipelines.pipeline import Pipeline
 from tavid_jax.pipelines.settings import Sampling
 from tavid_jax.pipelines.video import Video
@@ -50,16 +50,17 @@ class Models:
         channels, rules = method.backbone.model.config.extra_channels, method.backbone.model.lora
         key = channels, rules
         if key not in self._opened:
-            config = dataclasses.replace(base.module.config, extra_channels=channels)
-            part = dataclasses.replace(base, module=base.module.clone(config=config, lora=rules))
-            parts = {**self.base.parts, TRANSFORMER: part}
             targets = method.reader.targets
-            self._opened[key] = dataclasses.replace(self.base, parts=parts, targets=targets)
-        pipeline = self._opened[key]
-        weights = params[BACKBONE]
-        part = pipeline.parts[TRANSFORMER]
-        part.added = {name: weights[name] for name in TRAINED if name in weights}
-        part._kept.clear()
+            self._opened[key] = dataclasses.replace(
+                self.base, parts=dict(self.base.parts), targets=targets
+            )
+        pipeline, weights = self._opened[key], params[BACKBONE]
+        config = dataclasses.replace(base.module.config, extra_channels=channels)
+        pipeline.parts[TRANSFORMER] = dataclasses.replace(
+            base,
+            module=base.module.clone(config=config, lora=rules),
+            added={name: weights[name] for name in TRAINED if name in weights},
+        )
         embedding = params.get(EMBEDDING)
         pipeline.embedding = None if embedding is None else np.asarray(embedding)
         return pipeline
@@ -73,7 +74,6 @@ class Models:
         seed: int,
         batch_size: int,
         modulation: float = 0.0,
-        prompts: Mapping[str, str] | None = None,
     ) -> list[Video]:
         """A video for every clip from its first frame and caption.
 
@@ -86,14 +86,11 @@ class Models:
             mask channels unless their attention is modulated.
           seed, batch_size: see above.
           modulation: see `Job.modulation`.
-          prompts: clip's id -> what is read in place of its caption.
         """
-        channels = pipeline.parts[TRANSFORMER].module.config.extra_channels
         jobs = [
-            Job(
-                (prompts or {}).get(clip.id, clip.caption),
-                image=clip.video[0],
-                mask=clip.masks[target - 1] if channels or modulation else None,
+            job_of(
+                pipeline,
+                clip.replace(target=target),
                 modulation=modulation,
                 seed=seed + i,
                 name=f"{i:04d}",

@@ -1,16 +1,19 @@
 """Videos that a finished run is asked for."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
+from tavid_jax.data.clip import Clip
 from tavid_jax.methods.finetune.samples import jobs_of, write_samples
-from tavid_jax.pipelines import Pipeline, Video
+from tavid_jax.pipelines import Pipeline, Video, open_pipeline
 from tests.methods.finetune import bases
+
+# Opened, not read.
+WAN, COGVIDEOX = open_pipeline("tiny-wan"), open_pipeline("tiny-cogvideox")
 
 
 class Inputs:
@@ -19,7 +22,7 @@ class Inputs:
     def open(self, name):
         frames = np.zeros((9, 24, 24, 3), np.uint8)
         return [
-            SimpleNamespace(id=f"{name}/{i}", caption=f"{name} {i}", video=frames + i)
+            Clip(id=f"{name}/{i}", size_hw=(24, 24), fps=8, caption=f"{name} {i}", video=frames + i)
             for i in range(3)
         ]
 
@@ -42,30 +45,30 @@ class Remembers(Pipeline):
 def test_captions_are_told_again(clips, source):
     config = bases.config(videos=2)
     config.clips, config.seed = clips, 5
-    first, second = jobs_of(config, Inputs(), needs_image=True)
+    first, second = jobs_of(config, Inputs(), COGVIDEOX)
     assert (first.prompt, first.name, first.seed) == (f"{source} 0", f"{source}_0", 5)
     assert (second.prompt, second.seed) == (f"{source} 1", 6)
     assert second.image.shape == (24, 24, 3) and second.image.max() == 1
-    assert all(job.image is None for job in jobs_of(config, Inputs(), needs_image=False))
-    assert len(jobs_of(bases.config(videos=9), Inputs(), needs_image=False)) == 3
+    assert all(job.image is None for job in jobs_of(config, Inputs(), WAN))
+    assert len(jobs_of(bases.config(videos=9), Inputs(), WAN)) == 3
 
 
 def test_prompts_of_the_command_line():
     config = bases.config(prompts="a red disc moves up; a teal hoop ;")
     config.seed = 5
-    first, second = jobs_of(config, Inputs(), needs_image=False)
+    first, second = jobs_of(config, Inputs(), WAN)
     assert (first.prompt, first.seed, first.name) == ("a red disc moves up", 5, "0000")
     assert (second.prompt, second.seed, second.name) == ("a teal hoop", 6, "0001")
     config.sampling.jobs = "jobs.jsonl"
     with pytest.raises(ValueError, match="give either sampling.prompts or sampling.jobs"):
-        jobs_of(config, Inputs(), needs_image=False)
+        jobs_of(config, Inputs(), WAN)
 
 
 def test_a_file_of_jobs(tmp_path):
     lines = [{"prompt": "a red disc moves up", "seed": 3}, {"prompt": "", "guidance": 2}]
     (tmp_path / "jobs.jsonl").write_text("\n".join(map(json.dumps, lines)))
     config = bases.config(jobs=str(tmp_path / "jobs.jsonl"))
-    first, second = jobs_of(config, Inputs(), needs_image=False)
+    first, second = jobs_of(config, Inputs(), WAN)
     assert (first.prompt, first.seed, second.options) == (
         "a red disc moves up", 3, {"guidance": 2},
     )  # fmt: skip
@@ -75,12 +78,12 @@ def test_nothing_to_sample():
     config = bases.config()
     config.data.scenes.test = 0
     with pytest.raises(ValueError, match="nothing to sample: give --config.sampling.prompts=TEXT"):
-        jobs_of(config, Inputs(), needs_image=False)
+        jobs_of(config, Inputs(), WAN)
 
 
 def test_files_hold_what_made_them(tmp_path):
     config, pipeline = bases.config(videos=2, batch_size=3), Remembers()
-    jobs = jobs_of(config, Inputs(), needs_image=False)
+    jobs = jobs_of(config, Inputs(), WAN)
     files = write_samples(pipeline, jobs, tmp_path / "samples", config.sampling)
     assert [file.name for file in files] == ["test_0.webp", "test_1.webp"]
     assert pipeline.batch_size == 3

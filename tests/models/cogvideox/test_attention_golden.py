@@ -95,16 +95,28 @@ def test_one_block(golden):
         def both(seen):
             ways = ("video_to_text", "text_to_video")
             probes = [probe(golden, "block", 3, 12, jnp.ones(1), way) for way in ways]
+            # Words 1, 3 and 5 at once, in both directions; and among the text's keys alone.
+            words = jnp.tile(jnp.eye(6)[jnp.array([1, 3, 5])], (2, 1, 1))
+            whole = dict(columns=words, score=lambda a: {"map": a, "loss": 0.0})
+            probes += [probes[0].replace(direction="both", **whole)]
+            probes += [probes[0].replace(among="own", **whole)]
             return [observe(one, seen) for one in probes]
 
         plugs = Plugs(parts={}, bias=None, probe=both, cross=None)
-        out, _, (asked, answered) = block(adapted, tokens, plugs, context=context)
-        return asked["loss"], (asked["map"], answered["map"], out)
+        out, _, seen = block(adapted, tokens, plugs, context=context)
+        return seen[0]["loss"], ([one["map"] for one in seen], out)
 
-    (loss, (asked, answered, out)), grads = jax.value_and_grad(run, has_aux=True)(adapters)
+    (loss, ((asked, answered, words, own), out)), grads = jax.value_and_grad(run, has_aux=True)(
+        adapters
+    )
     want = part(golden, "out/block/")
     assert relative_error(asked, want["A"]) < VALUE
     assert relative_error(answered, want["A_t2v"]) < VALUE
+    assert words.shape == (2, 6, 12)
+    assert relative_error(words[:, 1], want["A"]) < VALUE
+    assert relative_error(words[:, 4], want["A_t2v"]) < VALUE
+    assert relative_error(own[:, 1], want["A_text_normalised_per_head"]) < VALUE
+    assert relative_error(own[:, 1], want["A"]) > 0.1
     assert relative_error(loss, want["loss"]) < VALUE
     assert relative_error(out["video"], want["hidden_out"]) < VALUE
     assert relative_error(out["text"], want["encoder_out"]) < VALUE
@@ -189,6 +201,29 @@ def test_maps_of_blocks(golden, run):
     for layer in (1, 2):
         (_, (found, _)), _ = run(1.0, 0.1, jnp.eye(CONFIG.num_layers)[layer])
         assert relative_error(found.probe["map"], golden[f"out/model/A_block{layer}"]) < VALUE
+
+
+def test_maps_of_all_blocks_at_once(golden):
+    """Every block's map by itself, of several words, without adapters' gradients."""
+    params = weights.port("cogvideox", part(golden, "sd/model/"), CONFIG)
+    given = part(golden, "in/model/")
+    adapters = {"default": {"blocks": {"attn": adapters_of(part(golden, "sd_lora/model/"))}}}
+    words = jnp.tile(jnp.eye(7)[jnp.array([0, 2, 4, 2])], (2, 1, 1))
+    one = probe(golden, "model", 2, 15, jnp.ones(CONFIG.num_layers)).replace(
+        columns=words, score=lambda a: a, each=True
+    )
+    maps = MODEL.apply(
+        {"params": {**params, "lora": adapters}},
+        jnp.asarray(np.moveaxis(given["hidden_states"], 2, -1)),
+        jnp.asarray(given["timestep"], "int32"),
+        jnp.asarray(given["encoder_hidden_states"]),
+        ports=Ports(probe=one),
+        method="predict",
+    ).probe
+    assert maps.shape == (CONFIG.num_layers, 2, 4, 15)
+    np.testing.assert_array_equal(maps[:, :, 1], maps[:, :, 3])
+    for layer in (1, 2):
+        assert relative_error(maps[layer, :, 1], golden[f"out/model/A_block{layer}"]) < VALUE
 
 
 def test_total_loss(golden, run):

@@ -84,6 +84,84 @@ def test_equals_the_dense_softmax(monkeypatch, queries, keys, columns, direction
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6, rtol=0), got, want)
 
 
+def _dense_maps(queries, keys, columns, direction, among):
+    """Several maps from whole matrices: over all keys, or over those of the other stream alone."""
+    if direction == "both":
+        ways = [_dense_maps(queries, keys, columns, way, among) for way in DIRECTIONS]
+        return jnp.concatenate(ways, axis=1)
+    asking, answering = direction.split("_to_")
+    names = ("text", "video", "condition") if among == "all" else (answering,)
+    k = jnp.concatenate([keys[n][:, : REAL[n]] for n in names], axis=1)
+    logits = jnp.einsum("bqkd,bskd->bkqs", queries[asking], k) / np.sqrt(HEAD_DIM)
+    p = jnp.mean(jax.nn.softmax(logits.astype(jnp.float32), axis=-1), axis=1)
+    if asking == "video":
+        return jnp.einsum("bns,bms->bmn", p[:, slice(*ROWS), :TEXT], columns)
+    behind = TEXT if among == "all" else 0
+    maps = jnp.einsum("bsn,bms->bmn", p[:, :, behind : behind + VIDEO], columns)
+    return maps[..., slice(*ROWS)]
+
+
+MAPS = 3
+
+
+@pytest.fixture
+def many(rng):
+    """Weights of several maps."""
+    return jnp.asarray(rng.normal(size=(BATCH, MAPS, TEXT)), jnp.float32)
+
+
+@pytest.mark.parametrize(
+    ("direction", "most"),
+    [("video_to_text", 2**25), ("text_to_video", 2**25), ("both", 600), ("both", 150)],
+)
+@pytest.mark.parametrize("among", ["all", "own"])
+def test_several_maps_equal_the_dense_softmax(
+    monkeypatch, queries, keys, many, direction, among, most
+):
+    monkeypatch.setattr(probe_module, "MAX_LOGITS", most)
+    probe = _probe(many, direction).replace(among=among)
+
+    def ours(q, k, columns):
+        seen = attention_map(probe.replace(columns=columns), _seen(q, k))
+        return jnp.sum(jnp.sin(3 * seen)), seen
+
+    def dense(q, k, columns):
+        seen = _dense_maps(q, k, columns, direction, among)
+        return jnp.sum(jnp.sin(3 * seen)), seen
+
+    got = jax.jit(jax.grad(ours, (0, 1, 2), has_aux=True))(queries, keys, many)
+    want = jax.jit(jax.grad(dense, (0, 1, 2), has_aux=True))(queries, keys, many)
+    assert got[1].shape == (BATCH, MAPS * (2 if direction == "both" else 1), ROWS[1] - ROWS[0])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6, rtol=0), got, want)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("among", ["all", "own"])
+def test_each_of_several_maps_is_that_of_its_columns(queries, keys, many, direction, among):
+    seen = _seen(queries, keys)
+    probe = _probe(many, direction).replace(among=among)
+    together = attention_map(probe, seen)
+    for i in range(MAPS):
+        alone = attention_map(probe.replace(columns=many[:, i]), seen)
+        np.testing.assert_allclose(together[:, i], alone, atol=1e-6)
+
+
+def test_both_directions_of_one_map(queries, keys, columns):
+    seen = _seen(queries, keys)
+    both = attention_map(_probe(columns, "both"), seen)
+    ways = [attention_map(_probe(columns, way), seen) for way in DIRECTIONS]
+    np.testing.assert_array_equal(both, np.stack(ways, axis=1))
+
+
+def test_among_their_own_keys_rows_sum_to_one(queries, keys):
+    seen = _seen(queries, keys)
+    all_text = _probe(jnp.ones((BATCH, TEXT))).replace(among="own")
+    np.testing.assert_allclose(attention_map(all_text, seen), 1.0, atol=1e-6)
+    one = jnp.zeros((BATCH, TEXT)).at[:, 3].set(1.0)
+    all_video = _probe(one, "text_to_video", (0, VIDEO)).replace(among="own")
+    np.testing.assert_allclose(jnp.sum(attention_map(all_video, seen), axis=1), 1.0, atol=1e-6)
+
+
 def test_all_keys_get_a_gradient(queries, keys, columns):
     probe = _probe(columns)
     grads = jax.grad(lambda k: observe(probe, _seen(queries, k)))(keys)
@@ -234,8 +312,52 @@ def test_in_a_walk(rng, columns, direction, scan, remat):
 
 
 @pytest.mark.parametrize(
+    ("direction", "several", "scan"),
+    [
+        ("video_to_text", False, True),
+        ("text_to_video", True, True),
+        ("both", True, False),
+        ("both", False, True),
+    ],
+)
+def test_each_layer_alone_and_their_sum(rng, columns, many, direction, several, scan):
+    weights = jnp.array([0.5, 0.0, 2.0, 1.0])
+    stack = {"w": jnp.asarray(rng.normal(size=(DEPTH, WIDTH, WIDTH)) * 0.15, jnp.float32)}
+    tokens = {
+        name: jnp.asarray(rng.normal(size=(BATCH, n, WIDTH)), jnp.float32)
+        for name, n in (("text", TEXT), ("video", VIDEO))
+    }
+    probe = Probe(
+        layers=weights,
+        columns=many if several else columns,
+        score=lambda a: {"map": a, "sum": jnp.sum(a)},
+        rows=ROWS,
+        direction=direction,
+    )
+
+    @jax.jit
+    def walked(probe):
+        lengths = {"text": TEXT, "video": VIDEO}
+        return walk_blocks(_block, stack, tokens, Ports(probe=probe), lengths, scan, "none").probe
+
+    each = walked(probe.replace(each=True))
+    assert each["map"].shape[0] == DEPTH and np.all(each["map"][1] == 0)
+    total = walked(probe)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a.sum(0), b, atol=1e-5), each, total)
+    for layer in (0, 2, 3):
+        alone = walked(probe.replace(layers=jnp.eye(DEPTH)[layer]))
+        scaled = jax.tree.map(lambda a, w=weights[layer]: w * a, alone)
+        jax.tree.map(
+            lambda a, b, i=layer: np.testing.assert_allclose(a[i], b, atol=1e-5), each, scaled
+        )
+
+
+@pytest.mark.parametrize(
     "change, message",
     [
+        ({"columns": jnp.ones((BATCH, MAPS, TEXT + 1))}, r"shape \(2, 3, 6\): .*\(B, M, L\)"),
+        ({"columns": jnp.ones((1, MAPS, TEXT))}, r"shape \(1, 3, 5\)"),
+        ({"columns": jnp.ones((BATCH, 1, MAPS, TEXT))}, r"shape \(2, 1, 3, 5\)"),
         ({"rows": (0, VIDEO + 1)}, r"rows=\(0, 19\) must lie within the 18 video tokens"),
         ({"rows": (-1, 4)}, "must lie within"),
         ({"rows": (4, 4)}, "must lie within"),
@@ -246,6 +368,20 @@ def test_in_a_walk(rng, columns, direction, scan, remat):
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_a_probe_that_does_not_fit(queries, keys, columns, direction, change, message):
     probe = _probe(columns, direction).replace(**change)
+    with pytest.raises(ValueError, match=message):
+        attention_map(probe, _seen(queries, keys))
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("direction", "probe.direction='up': choose one of .*text_to_video, both"),
+        ("among", "probe.among='up': choose one of all, own"),
+    ],
+)
+def test_an_unknown_choice(queries, keys, columns, field, message):
+    probe = _probe(columns)
+    object.__setattr__(probe, field, "up")  # types are not checked outside of tests
     with pytest.raises(ValueError, match=message):
         attention_map(probe, _seen(queries, keys))
 
