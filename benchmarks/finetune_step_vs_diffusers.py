@@ -101,7 +101,7 @@ def their_step(method: Finetune, models: tuple, batch: dict, noised: dict, optio
     else:
         optimizers = [torch.optim.AdamW(weights_of, lr=options.lr, betas=(options.b1, options.b2))]
     tokens = torch.tensor(batch["tokens"], dtype=torch.long)
-    mask = torch.tensor(batch["mask"])
+    mask = torch.tensor(batch["text_mask"])
     state, target, timestep = (torch.tensor(noised[k]) for k in ("state", "target", "timestep"))
     state, target = (x.permute(0, 4, 1, 2, 3).contiguous() for x in (state, target))
 

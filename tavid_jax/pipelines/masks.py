@@ -105,8 +105,7 @@ def fit_mask(
     rows, columns = _sources(mask.shape, image_hw, size_hw, how)
     fitted = mask[np.ix_(rows, columns)]
     lost = not (fitted >= 0.5).any()
-    seen = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    if lost and (seen >= 0.5).any():
+    if lost and (mask[_span(rows), _span(columns)] >= 0.5).any():
         raise ValueError(
             f"{name} is empty at {size_hw[0]}x{size_hw[1]}: its object is thinner than a pixel "
             "there; mark it more generously"
@@ -131,6 +130,12 @@ def _sources(
         place = (np.arange(size) + (resized - size) // 2 + 0.5) * held / resized
         taken.append(np.clip(place.astype(int), 0, held - 1))
     return taken
+
+
+def _span(taken: np.ndarray) -> slice:
+    """All between the first and the last pixel that is taken, and what these two stand for."""
+    around = int(taken[-1] - taken[0]) // max(1, 2 * (len(taken) - 1))
+    return slice(max(0, int(taken[0]) - around), int(taken[-1]) + around + 1)
 
 
 def pooled(mask: Num[np.ndarray, "*K H W"], cell: int, how: How) -> Float[np.ndarray, "*K h w"]:

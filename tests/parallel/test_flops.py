@@ -85,6 +85,40 @@ def test_the_dearest_branch_counts():
     assert count(branches, X, SQUARE).flops == 2 * PRODUCT
 
 
+def looking(x, w, weight):
+    """A layer that does a further product in some rounds."""
+    with jax.named_scope("taken_2_of_4"):
+        seen = jax.lax.cond(weight != 0, lambda: (x @ w).sum() * weight, lambda: 0.0)
+    return layer(x, w), seen
+
+
+def looked(x, stack, weights, body):
+    def step(carry, layer):
+        x, total = carry
+        x, seen = body(x, *layer)
+        return (x, total + seen), None
+
+    (x, total), _ = jax.lax.scan(step, (x, 0.0), (stack, weights))
+    return x.sum() + total
+
+
+def test_a_branch_that_is_taken_in_some_rounds_of_a_loop():
+    """Its share counts, and so do that of its gradient and of what is computed anew for it."""
+    weights = jax.ShapeDtypeStruct((L,), jnp.float32)
+    loss = lambda x, stack, weights: looked(x, stack, weights, looking)  # noqa: E731
+    once = L * PRODUCT + 2 * PRODUCT  # all four layers, and two of four branches
+    assert count(loss, X, STACK, weights).flops == once
+    assert count(jax.value_and_grad(loss, (0, 1)), X, STACK, weights).flops == 3 * once
+    again = lambda x, stack, weights: looked(  # noqa: E731
+        x, stack, weights, jax.checkpoint(looking)
+    )
+    grad = jax.value_and_grad(again, (0, 1))
+    # The product of the branch is linear: going back needs it no second time.
+    assert count(grad, X, STACK, weights).flops == 4 * L * PRODUCT + 3 * 2 * PRODUCT
+    unnamed = count(lambda x, w, a: jax.lax.cond(a != 0, lambda: x @ w, lambda: x), X, SQUARE, 1.0)
+    assert unnamed.flops == PRODUCT
+
+
 def test_jit_is_transparent():
     assert count(jax.jit(layers), X, STACK).flops == L * PRODUCT
 

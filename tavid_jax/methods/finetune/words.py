@@ -14,7 +14,8 @@ from tavid_jax.models.text.lengths import zero_padded
 from tavid_jax.models.text.t5 import T5Encoder
 from tavid_jax.models.text.tokenizer import Tokenizer
 
-TOKENS, MASK = "tokens", "mask"
+# Entries of an example; "mask" is that of the backbone's mask channels.
+TOKENS, MASK = "tokens", "text_mask"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,13 +48,13 @@ class Words:
         return {TOKENS: ids[0], MASK: mask[0]}
 
     def features(
-        self, params: Params, tokens: Int[Array, "B L"], mask: Bool[Array, "B L"]
+        self, params: Params, tokens: Int[Array, "B L"], text_mask: Bool[Array, "B L"]
     ) -> Float[Array, "B L D"]:
         """What a backbone reads as text."""
         variables = {"params": params}
         if not self.wan:
             return self.module.apply(variables, tokens)
-        return zero_padded(self.module.apply(variables, tokens, mask), mask, self.length)
+        return zero_padded(self.module.apply(variables, tokens, text_mask), text_mask, self.length)
 
     def without(
         self, drop: Bool[Array, " B"], tokens: Int[Array, "B L"], mask: Bool[Array, "B L"]
