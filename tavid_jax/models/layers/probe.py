@@ -41,6 +41,24 @@ class Seen(NamedTuple):
     parts: Mapping[str, Part]
 
 
+class Question(NamedTuple):
+    """What one map is made of: laid out for the loops, before anything is computed.
+
+    Attributes:
+      q: queries (steps, chunks, B, q, k, D), by heads and rows.
+      ks: keys of every part (steps, B, S, k, D).
+      reals: how many keys of each part are no padding.
+      place: of the part that is asked about.
+      rows: real queries.
+    """
+
+    q: Array
+    ks: list[Array]
+    reals: tuple[int, ...]
+    place: int
+    rows: int
+
+
 def observe(probe: Probe, seen: Seen) -> Any:
     """The score of one block's map: any tree of float32 arrays.
 
@@ -59,24 +77,68 @@ def attention_map(probe: Probe, seen: Seen) -> Float[Array, "B *M R"]:
       ValueError: no text or no video here, rows that are not video tokens, columns that are not
         the text's, an unknown direction or choice of keys.
     """
+    return answer(probe, ask(probe, seen))
+
+
+def ask(probe: Probe, seen: Seen) -> list[Question]:
+    """What a probe needs of a block, for each direction; whoever may skip the answer takes this
+    alone across, so that no gradient of what is not needed has to exist.
+
+    Raises:
+      ValueError: see `attention_map`.
+    """
     if probe.direction == "both":
-        many = probe.columns if probe.columns.ndim == 3 else probe.columns[:, None]
-        asked = [probe.replace(columns=many, direction=way) for way in _DIRECTIONS]
-        return jnp.concatenate([attention_map(one, seen) for one in asked], axis=1)
+        return [ask(probe.replace(direction=way), seen)[0] for way in _DIRECTIONS]
     _check(probe, seen)
     start, stop = probe.rows
+    asking, target = _DIRECTIONS[probe.direction]
+    q = seen.queries[asking].q
+    if asking == VIDEO:
+        # Every device asks for all rows, each about its own keys.
+        q = constrain(q[:, start:stop], "batch", None, "heads", None)
+    parts = seen.parts if probe.among == "all" else {target: seen.parts[target]}
+    return [_laid_out(q, parts, target)]
+
+
+def answer(probe: Probe, questions: Sequence[Question]) -> Float[Array, "B *M R"]:
+    """The maps of `attention_map`."""
     columns = probe.columns.astype(jnp.float32)
     many = columns if columns.ndim == 3 else columns[:, None]
-    _, target = _DIRECTIONS[probe.direction]
-    parts = seen.parts if probe.among == "all" else {target: seen.parts[target]}
-    if target == TEXT:
-        # Every device asks for all rows, each about its own keys.
-        q = constrain(seen.queries[VIDEO].q[:, start:stop], "batch", None, "heads", None)
-        maps = _mean_over_heads(q, None, parts, TEXT, many)
-    else:
-        q = seen.queries[TEXT].q
-        maps = _mean_over_heads(q, many, parts, VIDEO, None)[..., start:stop]
-    return maps if columns.ndim == 3 else maps[:, 0]
+    maps = []
+    for question, direction in zip(questions, _ways(probe), strict=True):
+        if direction == "video_to_text":
+            maps.append(_mean_over_heads(question, None, many))
+        else:
+            start, stop = probe.rows
+            maps.append(_mean_over_heads(question, many, None)[..., start:stop])
+    if columns.ndim == 2 and len(maps) == 1:
+        return maps[0][:, 0]
+    return jnp.concatenate(maps, axis=1)
+
+
+@jax.custom_vjp
+def score_last(x: Array, score: Any) -> tuple[Array, Any]:
+    """Both as they are; in the backward pass the score waits until the gradient of x is there.
+
+    Nothing else tells when the gradients of queries and keys that a score gives are made: if early,
+    they take memory for as long as the MLP's backward pass goes on.
+    """
+    return x, score
+
+
+def _score_last_forward(x: Array, score: Any) -> tuple[tuple[Array, Any], None]:
+    return (x, score), None
+
+
+def _score_last_backward(_: None, gradients: tuple[Array, Any]) -> tuple[Array, Any]:
+    return jax.lax.optimization_barrier(gradients)
+
+
+score_last.defvjp(_score_last_forward, _score_last_backward)
+
+
+def _ways(probe: Probe) -> tuple[str, ...]:
+    return tuple(_DIRECTIONS) if probe.direction == "both" else (probe.direction,)
 
 
 def _check(probe: Probe, seen: Seen) -> None:
@@ -109,20 +171,34 @@ def _check(probe: Probe, seen: Seen) -> None:
         )
 
 
+def _laid_out(q: Float[Array, "B Q K D"], parts: Mapping[str, Part], target: str) -> Question:
+    """Heads that lie on different devices are taken in one step."""
+    ways, steps, chunk = _sizes(q, list(parts.values()))
+    heads = {"ways": ways, "steps": steps}
+    pattern = "b (chunks q) (ways steps k) d -> steps chunks b q (ways k) d"
+    return Question(
+        q=rearrange(_fill_up(q, chunk), pattern, q=chunk, **heads),
+        ks=[
+            rearrange(part.k, "b s (ways steps k) d -> steps b s (ways k) d", **heads)
+            for part in parts.values()
+        ],
+        reals=tuple(part.real for part in parts.values()),
+        place=list(parts).index(target),
+        rows=q.shape[1],
+    )
+
+
 def _mean_over_heads(
-    q: Float[Array, "B Q K D"],
+    question: Question,
     row_weights: Float[Array, "B M Q"] | None,
-    parts: Mapping[str, Part],
-    target: str,
     key_weights: Float[Array, "B M L"] | None,
 ) -> Float[Array, "B M R"]:
     """Probabilities between the queries and the target's keys, one of the two summed with weights.
 
     Weights of the keys leave one value for each query, weights of the queries one for each key.
     """
-    ways, steps, chunk = _sizes(q, list(parts.values()))
-    reals = [part.real for part in parts.values()]
-    place = list(parts).index(target)
+    reals, place = question.reals, question.place
+    steps, _, _, chunk, together, _ = question.q.shape
 
     @functools.partial(jax.checkpoint, prevent_cse=False)  # the loops below do that
     def some_rows(q, weights, ks):
@@ -134,23 +210,15 @@ def _mean_over_heads(
     def some_heads(q, ks):
         return jax.lax.map(lambda rows: some_rows(*rows, ks), (q, chunked_weights))
 
-    # Heads that lie on different devices are taken in one step.
-    heads = {"ways": ways, "steps": steps}
-    ks = [
-        rearrange(part.k, "b s (ways steps k) d -> steps b s (ways k) d", **heads)
-        for part in parts.values()
-    ]
-    pattern = "b (chunks q) (ways steps k) d -> steps chunks b q (ways k) d"
-    chunked_q = rearrange(_fill_up(q, chunk), pattern, q=chunk, **heads)
     chunked_weights = None
     if row_weights is not None:
         filled = _fill_up(jnp.swapaxes(row_weights, 1, 2), chunk)
         chunked_weights = rearrange(filled, "b (chunks q) m -> chunks b q m", q=chunk)
-    sums = jax.lax.map(lambda step: some_heads(*step), (chunked_q, ks))
+    sums = jax.lax.map(lambda step: some_heads(*step), (question.q, question.ks))
     if row_weights is not None:
-        return reduce(sums, "steps chunks k b m s -> b m s", "sum") / q.shape[2]
-    mean = reduce(sums, "steps chunks k b m q -> b m (chunks q)", "sum") / q.shape[2]
-    return mean[..., : q.shape[1]]
+        return reduce(sums, "steps chunks k b m s -> b m s", "sum") / (steps * together)
+    mean = reduce(sums, "steps chunks k b m q -> b m (chunks q)", "sum") / (steps * together)
+    return mean[..., : question.rows]
 
 
 def _probabilities(

@@ -20,7 +20,7 @@ from tavid_jax.models.layers.ports import (
     at,
     places,
 )
-from tavid_jax.models.layers.probe import Seen, observe
+from tavid_jax.models.layers.probe import Seen, answer, ask
 from tavid_jax.models.layers.streams import VIDEO
 
 Tokens = dict[str, Array]
@@ -181,14 +181,17 @@ def _plug_in(ports: Ports, layer: Mapping[str, Any], batch: int, depth: int, sca
     if ports.probe is not None:
 
         def score(weight: Array, seen: Seen) -> Any:
+            # Asked outside of the branch: its gradient is that of the rows alone.
+            questions = ask(ports.probe, seen)
             most = depth if ports.probe.most is None else ports.probe.most
+
+            def scored() -> Any:
+                found = ports.probe.score(answer(ports.probe, questions))
+                return jax.tree.map(lambda s: weight * s, found)
+
             # The name tells who counts operations how many layers take this branch.
             with jax.named_scope(f"taken_{most}_of_{depth}"):
-                return jax.lax.cond(
-                    weight != 0,
-                    lambda: jax.tree.map(lambda s: weight * s, observe(ports.probe, seen)),
-                    lambda: _no_score(ports.probe),
-                )
+                return jax.lax.cond(weight != 0, scored, lambda: _no_score(ports.probe))
 
         def probe(seen: Seen) -> Any:
             # What the backward pass keeps of it are the queries and keys, which are there anyhow.

@@ -20,7 +20,7 @@ from tavid_jax.models.layers.linear import Params, project, xavier_linear
 from tavid_jax.models.layers.mlp import init_mlp, stream_mlp
 from tavid_jax.models.layers.modulation import add_gated, scale_shift
 from tavid_jax.models.layers.norms import init_norm, layer_norm, rms_norm
-from tavid_jax.models.layers.probe import Seen
+from tavid_jax.models.layers.probe import Seen, score_last
 from tavid_jax.models.layers.rotary import Rotary, halved, heads_first, rotate
 from tavid_jax.models.layers.streams import CONDITION, IMAGE, TEXT, VIDEO
 from tavid_jax.models.layers.walk import Plugs, Tokens
@@ -208,6 +208,7 @@ def _cross_attention(
     score = None
     if plugs.probe is not None and VIDEO in queries:
         score = plugs.probe(Seen(queries={VIDEO: queries[VIDEO]}, parts={TEXT: parts[TEXT]}))
+        mixed[VIDEO], score = score_last(mixed[VIDEO], score)
     return mixed, parts, score
 
 
