@@ -48,16 +48,20 @@ def demo() -> ConfigDict:
         text_only=target_stage(**TEXT_ONLY),
     )
     config.order = ("tavid", "no_loss", "text_only")
+    config.evaluate.order = ("plain",)
     config.evaluate.sets = dict(
         plain=dict(
             title="Two look-alikes",
             data="test",
+            order=("tavid", "no_loss", "text_only", "modulation", "base"),
             variants=dict(
-                tavid=variant("tavid", "TAViD, lambda 0.1"),
-                no_loss=variant("no_loss", "without the loss on attention"),
-                text_only=variant("text_only", "text alone, the same clips"),
-                modulation=variant("", "attention modulation, no training", modulation=4.0),
-                base=variant("", "the base alone"),
+                tavid=variant("tavid", "TAViD, lambda 0.1", "TAViD"),
+                no_loss=variant("no_loss", "without the loss on attention", "no loss"),
+                text_only=variant("text_only", "text alone, the same clips", "text alone"),
+                modulation=variant(
+                    "", "attention modulation, no training", "modulated", modulation=4.0
+                ),
+                base=variant("", "the base alone", "base"),
             ),
         )
     )
@@ -98,21 +102,27 @@ def ablations() -> ConfigDict:
         train, test = f"train_{name}", f"test_{name}"
         config.data.splits[train], config.data.splits[test] = ConfigDict(scene), ConfigDict(scene)
         config.data.scenes[train], config.data.scenes[test] = count, 200
-        variants = ConfigDict()
+        variants, rows = ConfigDict(), [*lambdas, *every[name]]
         for key, (label, changes) in {**lambdas, **every[name]}.items():
             stages = [f"{name}_{key}" + (f"_seed{seed}" if seed else "") for seed in range(3)]
             for seed, stage in enumerate(stages):
                 changed = {**changes, "masks": {**masks, **changes.get("masks", {})}}
                 config.stages[stage] = target_stage(160, data=train, seed=seed, **changed)
             order += stages
-            variants[key] = variant(tuple(stages), label)
+            variants[key] = variant(tuple(stages), label, label)
             if name == "plain" and key in lambdas:
                 config.stages[stages[0]].snapshots = (40, 80, 120)
         for strength in (1.0, 4.0, 16.0) if name == "plain" else ():
             title_of = f"attention modulation of {strength:g}, no training"
-            variants[f"modulation_{strength:g}"] = variant("", title_of, modulation=strength)
-        config.evaluate.sets[name] = dict(title=title, data=test, variants=variants)
+            key, short = f"modulation_{strength:g}", f"modulated {strength:g}"
+            variants[key] = variant("", title_of, short, modulation=strength)
+            rows.append(key)
+        config.evaluate.sets[name] = dict(
+            title=title, data=test, order=tuple(rows), variants=variants
+        )
     config.order, config.main = tuple(order), "plain_tavid"
+    config.evaluate.order = tuple(sets)
+    config.evaluate.maps = ()
     return config
 
 
@@ -160,9 +170,10 @@ def target_stage(steps: int = 300, data: str = "train", seed: int = 0, **changes
     )
 
 
-def variant(stage: str, title: str, **changes) -> ConfigDict:
-    """What is judged: a trained stage ("" is the checkpoint as it is), and how it is sampled."""
-    return ConfigDict(dict(stage=stage, title=title, modulation=0.0) | changes)
+def variant(stage: str | tuple[str, ...], title: str, short: str, **changes) -> ConfigDict:
+    """What is judged: a trained stage, or one for each seed ("" is the checkpoint as it is); its
+    name in tables and over pictures; how it is sampled."""
+    return ConfigDict(dict(stage=stage, title=title, short=short, modulation=0.0) | changes)
 
 
 def with_targets(config: ConfigDict) -> None:
@@ -186,8 +197,10 @@ def with_targets(config: ConfigDict) -> None:
     config.sampling.modulation = 0.0  # attention modulation, in logits
     config.sampling.masks = ""  # folder of masks for `config.clips`; "" = data.clips.masks
     config.evaluate.mapped = 32  # scenes of a set whose attention is looked at
+    config.evaluate.maps = ("tavid", "no_loss")  # variants whose maps of attention are drawn
     config.evaluate.main = "tavid"  # the variant that the others are compared with
-    config.evaluate.sets = ConfigDict()  # name -> title, data, variants: what is judged
+    config.evaluate.sets = ConfigDict()  # name -> title, data, variants and their order
+    config.evaluate.order = ()  # of the sets
 
 
 def large(preset: str) -> ConfigDict:

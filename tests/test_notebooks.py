@@ -9,7 +9,11 @@ import pytest
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 # Moving pictures that a notebook shows, and a shape that it prints.
-SHOWN = {"trajloom": (2, "(4, 3, 64, 17, 2)"), "finetune": (3, "(9, 24, 24, 3)")}
+SHOWN = {
+    "trajloom": (2, "(4, 3, 64, 17, 2)"),
+    "finetune": (3, "(9, 24, 24, 3)"),
+    "tavid": (4, "(9, 24, 24, 3) (3, 24, 24)"),
+}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -81,7 +81,7 @@ def _run(args: argparse.Namespace) -> int:
         args.model,
         args.checkpoint,
         parts=options.parts(args),
-        lora=args.lora,
+        **options.additions(args),
         dtype=args.dtype,
         memory=_memory(args),
         mesh=options.mesh(args),
@@ -191,7 +191,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_study(parser.add_argument_group("block study"))
     _add_looking(parser.add_argument_group("what is looked at"))
     running = options.add_running(parser)
-    running.add_argument("--lora", help="adapters of the transformer")
+    options.add_additions(running)
     options.add_memory(parser)
     return parser
 

@@ -50,7 +50,6 @@ from tavid_jax.pipelines.settings import DYNAMIC, FITS, PUBLISHED
 from tavid_jax.pipelines.targets import Targets, with_trigger
 from tavid_jax.pipelines.video import Video
 from tavid_jax.viz.media import check_mp4
-from tavid_jax.weights.peft import AUTO
 
 INTERRUPTED = "interrupted; videos that were written are whole"
 
@@ -89,10 +88,8 @@ def _run(args: argparse.Namespace) -> int:
         args.model,
         args.checkpoint,
         parts=options.parts(args),
-        lora=args.lora,
-        patch_embed=args.patch_embed,
         targets=targets,
-        lora_scale=args.lora_scale,
+        **options.additions(args),
         dtype=args.dtype,
         memory=_memory(args),
         mesh=options.mesh(args),
@@ -182,15 +179,6 @@ def _negative(args: argparse.Namespace) -> str:
     return Path(args.negative_prompt_file).read_text(encoding="utf-8-sig").strip()
 
 
-def _lora_scale(text: str) -> float | str:
-    if text == AUTO:
-        return text
-    try:
-        return float(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a number, or {AUTO}") from error
-
-
 def _guidance(text: str) -> float | tuple[float, ...]:
     try:
         scales = tuple(float(part) for part in text.split(","))
@@ -266,10 +254,6 @@ def _add_targets(parser: argparse.ArgumentParser) -> None:
         help="logits added between mask and trigger word, for models that read no mask too "
         "(default: 0)",
     )  # fmt: skip
-    group.add_argument(
-        "--patch-embed", metavar="FILE",
-        help="patch projection with channels for masks (patch_embed_conv2d.pth), or its folder",
-    )  # fmt: skip
 
 
 def _add_running(parser: argparse.ArgumentParser) -> None:
@@ -277,11 +261,7 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     running.add_argument(
         "--batch-size", type=int, default=1, help="videos of equal options made at once"
     )
-    running.add_argument("--lora", metavar="FILE", help="adapters of the transformer")
-    running.add_argument(
-        "--lora-scale", type=_lora_scale, default=AUTO, metavar="X",
-        help="of the adapters instead of alpha / rank (default: what their file says, else 1)",
-    )  # fmt: skip
+    options.add_additions(running)
     memory = options.add_memory(parser)
     memory.add_argument(
         "--sequential-guidance", action="store_true", help="branches one after the other"

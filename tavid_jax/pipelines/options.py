@@ -11,6 +11,7 @@ from typing import Any
 from tavid_jax.pipelines.masks import HOWS
 from tavid_jax.pipelines.memory import KEEP
 from tavid_jax.pipelines.targets import Targets
+from tavid_jax.weights.peft import AUTO
 
 DTYPES = ("bfloat16", "float16", "float32")
 
@@ -42,6 +43,33 @@ def add_running(parser: argparse.ArgumentParser) -> Any:
         "--any-size", action="store_true", help="accept checkpoints of other than published sizes"
     )
     return running
+
+
+def add_additions(group: Any) -> None:
+    """Files of what was trained upon a model."""
+    group.add_argument("--lora", metavar="FILE", help="adapters of the transformer")
+    group.add_argument(
+        "--lora-scale", type=_lora_scale, default=AUTO, metavar="X",
+        help="of the adapters instead of alpha / rank (default: what their file says, else 1)",
+    )  # fmt: skip
+    group.add_argument(
+        "--patch-embed", metavar="FILE",
+        help="patch projection with channels for masks (patch_embed_conv2d.pth), or its folder",
+    )  # fmt: skip
+
+
+def additions(args: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of `open_pipeline` from the options of `add_additions`."""
+    return {name: getattr(args, name) for name in ("lora", "lora_scale", "patch_embed")}
+
+
+def _lora_scale(text: str) -> float | str:
+    if text == AUTO:
+        return text
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number, or {AUTO}") from error
 
 
 def add_memory(parser: argparse.ArgumentParser) -> Any:

@@ -65,8 +65,8 @@ class Part:
 
     @property
     def config(self) -> Any:
-        """The architecture."""
-        return self.opened.config
+        """The architecture, with the channels that were added to it."""
+        return self.module.config
 
     def apply(self, params: Params, *inputs: Any) -> jax.Array:
         """The module's output; compiled once for each shape of inputs, whatever pipeline asks."""

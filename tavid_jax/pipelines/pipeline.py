@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -17,7 +15,6 @@ from absl import logging
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from tavid_jax import __version__
 from tavid_jax.diffusion.schedulers.sampler import Sampler
 from tavid_jax.engine.telemetry import Progress, is_told
 from tavid_jax.models.text.tokenizer import Tokenizer
@@ -38,6 +35,7 @@ from tavid_jax.pipelines.jobs import Job
 from tavid_jax.pipelines.masks import fit_mask, latent_masks, read_mask
 from tavid_jax.pipelines.memory import Memory
 from tavid_jax.pipelines.part import Part
+from tavid_jax.pipelines.provenance import provenance
 from tavid_jax.pipelines.settings import Published, Sampling
 from tavid_jax.pipelines.targets import TargetReader, Targets
 from tavid_jax.pipelines.video import Video
@@ -186,7 +184,7 @@ class Pipeline:
                     frames = to_bytes(self._autoencoding.decode(params, task.latents))
                 if is_told(number, len(tasks)):
                     logging.info("decode %d/%d: %s", number, len(tasks), task.name)
-                made_by, fps = self._provenance(task), task.sampling.fps
+                made_by, fps = provenance(self, task), task.sampling.fps
                 yield Video(frames, fps, task.name, made_by, task.latents, task.masks)
                 task.latents = None
 
@@ -344,7 +342,7 @@ class Pipeline:
                     logging.info("encode image %d/%d: %s", number, len(with_images), task.name)
 
     def _encode_texts(self, tasks: list[_Task]) -> None:
-        wanted = [(task.job.prompt, self._negative(task)) for task in tasks]
+        wanted = [(task.job.prompt, self.negative(task)) for task in tasks]
         config = self.parts[TRANSFORMER].config
         features = encode_prompts(
             self.parts[TEXT],
@@ -370,7 +368,8 @@ class Pipeline:
         if task.job.modulation:
             c[BIAS] = task.job.modulation * reader.bias(task.masks, columns)
 
-    def _negative(self, task: _Task) -> str:
+    def negative(self, task: _Task) -> str:
+        """What guidance leads away from."""
         own = task.job.negative_prompt
         return self.negative_prompt if own is None else own
 
@@ -468,37 +467,6 @@ class Pipeline:
         del index
         self._done += 1
         self._told.show(self._done)
-
-    # ---- provenance --------------------------------------------------------------------------
-
-    def _provenance(self, task: _Task) -> dict[str, Any]:
-        sampling = dataclasses.asdict(task.sampling)
-        made_with = {
-            "model": self.published.backbone,
-            "sampling": sampling | {"shift": self._shift(task)},
-            "int8": list(self.memory.int8),
-            "tiles": str(self._autoencoding.tiles),
-            "weights": {name: part.opened.fingerprint() for name, part in self.parts.items()},
-        }
-        made_with["weights"] |= self.parts[TRANSFORMER].marks
-        if self.targets is not None:
-            made_with["targets"] = dataclasses.asdict(self.targets)
-        text = json.dumps(made_with, sort_keys=True, default=str)
-        return {
-            "tavid_jax": __version__,
-            "config": hashlib.sha256(text.encode()).hexdigest()[:12],
-            "seed": int(task.job.seed),
-            "prompt": task.job.prompt,
-            "negative_prompt": self._negative(task),
-            "images": [hashlib.sha256(x.tobytes()).hexdigest()[:12] for x in task.images],
-            "masks": [hashlib.sha256(x.tobytes()).hexdigest()[:12] for x in task.masks],
-            "modulation": float(task.job.modulation),
-            **made_with,
-        }
-
-    def _shift(self, task: _Task) -> float | int | None:
-        is_wan = self.published.family == "wan"
-        return self.published.shift_for(task.sampling) if is_wan else None
 
 
 def _stacked(tasks: list[_Task], of: Any) -> jax.Array:

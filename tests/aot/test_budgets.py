@@ -18,9 +18,9 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 GIB = 2**30
 
 
-def answer(preset: str, topology: str, *arguments: str) -> dict:
+def answer(preset: str, topology: str, *arguments: str, system: str = "finetune") -> dict:
     """launch/fit.py as a user calls it."""
-    command = [sys.executable, "launch/fit.py", f"--config=configs/finetune.py:{preset}"]
+    command = [sys.executable, "launch/fit.py", f"--config=configs/{system}.py:{preset}"]
     command += [f"--topology={topology}", "--json", *arguments]
     drop = ("XLA_FLAGS", "JAX_PLATFORMS")  # the suite's quick compilation; it sets its own platform
     variables = {k: v for k, v in os.environ.items() if k not in drop}
@@ -62,3 +62,22 @@ def test_training_fits(preset: str, topology: str, arguments: tuple, gib: float)
 def test_a_sampling_step_fits(preset: str, topology: str):
     """With classifier-free guidance: two evaluations at once."""
     assert answer(preset, topology, "--what=sample")["fits"]
+
+
+def test_the_loss_on_attention_costs_next_to_nothing():
+    """TAViD as published: at most 10 GiB per chip, of which the loss takes 64 MiB, and 2 % of the
+    operations."""
+    where = ("paper", "v5e:2x4", "--batch_per_chip=1")
+    led = answer(*where, system="tavid")
+    alone = answer(*where, "--config.attention.weight=0.0", system="tavid")
+    assert led["fits"] and led["peak_bytes"] <= 10 * GIB
+    assert led["peak_bytes"] - alone["peak_bytes"] <= 64 * 2**20
+    assert alone["flops_per_step"] < led["flops_per_step"] <= 1.02 * alone["flops_per_step"]
+
+
+@pytest.mark.parametrize(
+    ("preset", "topology", "gib"), [("wan2_1_14b", "v5p:4x4x4", 30), ("wan2_2_5b", "v5e:2x4", 6)]
+)
+def test_tavid_on_wan_fits(preset: str, topology: str, gib: float):
+    found = answer(preset, topology, "--batch_per_chip=1", system="tavid")
+    assert found["fits"] and found["peak_bytes"] <= gib * GIB

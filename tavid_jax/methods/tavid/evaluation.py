@@ -29,21 +29,23 @@ class Row:
 
     Attributes:
       title: of the variant.
+      short: the same over pictures.
       stages: what trained it, one stage for each seed; "" is the checkpoint itself.
       values: per seed, what was touched in every scene.
       attention: how well attention overlaps with the masks, see `pipelines.attention.study`, of
         the first seed.
       shown: of the first scenes, the videos with their own and, if any, with the other mask.
-      maps: a picture of the trigger word's attention in the first scene, block by block.
+      maps: a picture of the trigger word's attention in the first scene, block by block, if asked.
       curve: step -> values, at the snapshots of the first seed.
     """
 
     title: str
+    short: str
     stages: tuple[str, ...]
     values: list[judging.Values]
     attention: Mapping[str, Any]
     shown: dict[str, list[judging.Frames]]
-    maps: np.ndarray
+    maps: np.ndarray | None
     curve: dict[int, judging.Values] = dataclasses.field(default_factory=dict)
 
 
@@ -77,16 +79,17 @@ class Evaluation:
           clips: its scenes.
         """
         rows = {}
-        for name, one in options.variants.items():
+        for name in options.order:
+            one = options.variants[name]
             started = time.perf_counter()
-            rows[name] = self._row(one, clips)
+            rows[name] = self._row(one, clips, name in self.config.evaluate.maps)
             mean = judging.over_seeds(rows[name].values)["masked"].mean()
             seconds = time.perf_counter() - started
             logging.info("%s, %s: the masked object is touched in %.1f %% of %d scenes (%.0f s)",
                          options.title, one.title, 100 * mean, len(clips), seconds)  # fmt: skip
         return Trial(options.title, clips, rows)
 
-    def _row(self, options: Any, clips: list[Clip]) -> Row:
+    def _row(self, options: Any, clips: list[Clip], draws_maps: bool) -> Row:
         stage = options.stage
         stages = (stage,) if isinstance(stage, str) else tuple(stage)
         values = []
@@ -100,9 +103,9 @@ class Evaluation:
                 count = self.config.report.scenes
                 shown = {mask: frames[:count] for mask, frames in videos.items()}
                 seen = self._attention(pipeline, clips)
-                maps = self._maps(pipeline, clips[0])
+                maps = self._maps(pipeline, clips[0]) if draws_maps else None
         curve = self._curve(stages[0], clips)
-        return Row(options.title, stages, values, seen, shown, maps, curve)
+        return Row(options.title, options.short, stages, values, seen, shown, maps, curve)
 
     def _open(self, name: str) -> Pipeline:
         """The model of a stage, or of one of its snapshots ("stage@200")."""
@@ -174,7 +177,8 @@ def evaluate(
     models = Models(base, base.published.sampling)
     evaluation = Evaluation(config, system, results, models)
     metrics: dict[str, Any] = {}
-    for name, options in config.evaluate.sets.items():
+    for name in config.evaluate.order:
+        options = config.evaluate.sets[name]
         source = inputs.open(options.data)
         clips = [source[i] for i in range(len(source))]
         trial = evaluation.trial(options, clips)

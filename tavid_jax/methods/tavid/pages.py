@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from tavid_jax.methods.finetune import pages as finetune_pages
 from tavid_jax.methods.tavid import judging
 from tavid_jax.methods.tavid.variants import lookalike
-from tavid_jax.viz import canvas, curves, media, panels
+from tavid_jax.viz import curves, heat, media, panels
 
 Frames = UInt8[np.ndarray, "T H W 3"]
 
@@ -19,7 +19,8 @@ TOUCHES = (
     "Percent of scenes, with 95 % bootstrap intervals over scenes (of several seeds, the mean of "
     "the trainings in every scene). A touch counts where one actor and the boxes are seen, and "
     "little else, in the last frame. *Swap*: the same image, caption and noise with the mask of a "
-    "look-alike; it flips where each mask is followed. IoU: of the trigger word's attention in the "
+    "look-alike (of the first seed); the share in which each mask is followed, of the scenes in "
+    "which both videos touch something. IoU: of the trigger word's attention in the "
     "first frame with the mask, the mean over blocks, noise levels and scenes."
 )
 CURVES = (
@@ -50,6 +51,7 @@ def trial_page(config: Any, trial: Any, results: Any, report: Any) -> dict[str, 
             },
         }
     metrics["claims"] = _claims(config, trial, report)
+    metrics["attention"] = _attention_claim(config, trial, report)
     _table(trial, metrics["variants"], report)
     _attention_figure(trial, report)
     _map_pictures(trial, report)
@@ -89,6 +91,32 @@ def _claims(config: Any, trial: Any, report: Any) -> dict[str, Any]:
     return claims
 
 
+def _attention_claim(config: Any, trial: Any, report: Any) -> dict[str, Any]:
+    """How much better attention overlaps with the mask under the loss, in the blocks it leads."""
+    rows, main = trial.rows, config.evaluate.main
+    if "no_loss" not in rows or main not in rows:
+        return {}
+    led = config.attention.blocks.chosen
+    means, errors = {}, {}
+    for name in (main, "no_loss"):
+        blocks = [row for row in rows[name].attention["blocks"] if row["block"] in led]
+        means[name] = float(np.mean([row["iou"] for row in blocks]))
+        each = [row["iou_error"] or 0.0 for row in blocks]
+        errors[name] = float(np.hypot.reduce(each)) / len(blocks)
+    difference = means[main] - means["no_loss"]
+    error = float(np.hypot(errors[main], errors["no_loss"]))
+    report.verdict(
+        f"{rows[main].title}: attention IoU of the led blocks",
+        rows["no_loss"].title,
+        (difference, difference - 1.96 * error, difference + 1.96 * error),
+        better="higher",
+        digits=3,
+        note=f"({means[main]:.3f} against {means['no_loss']:.3f}; 1.96 standard errors)",
+    )
+    return {"with": means[main], "without": means["no_loss"], "difference": difference,
+            "error": error}  # fmt: skip
+
+
 def _verdict(
     report: Any, subject: str, reference: str, found: Mapping[str, Any], what: str
 ) -> None:
@@ -108,14 +136,14 @@ def _verdict(
 
 def _table(trial: Any, variants: Mapping[str, Any], report: Any) -> None:
     percent = {"unit": "%", "digits": 1}
+    seeds = max(len(row.stages) for row in trial.rows.values())
     rows = [
         [
             found["title"],
-            *(_cell(found["touched"][name]) for name in ("masked", "other", "none")),
-            _cell(found["touched"]["flips"]),
+            *(_cell(found["touched"][name]) for name in ("masked", "other")),
             _cell(found["touched"]["flips_of_touching"]),
             mean_iou(found["attention"]),
-            _spread(found["touched"]["masked"]["seeds"]),
+            *([_spread(found["touched"]["masked"]["seeds"])] if seeds > 1 else []),
         ]
         for found in variants.values()
     ]
@@ -123,13 +151,11 @@ def _table(trial: Any, variants: Mapping[str, Any], report: Any) -> None:
         f"What is touched: {trial.title}",
         [
             "variant",
-            dict(name="the masked object", better="higher", **percent),
-            dict(name="a look-alike", better="lower", **percent),
-            dict(name="nothing", better="lower", **percent),
-            dict(name="swap flips", **percent),
-            dict(name="flips, of both touching", **percent),
-            dict(name="attention IoU", digits=3),
-            "masked, by seed",
+            dict(name="masked", better="higher", **percent),
+            dict(name="look-alike", better="lower", **percent),
+            dict(name="swap flips", better="higher", **percent),
+            dict(name="IoU", digits=3),
+            *(["masked, by seed"] if seeds > 1 else []),
         ],
         rows,
         TOUCHES,
@@ -170,9 +196,9 @@ def _attention_figure(trial: Any, report: Any) -> None:
 
 
 def _map_pictures(trial: Any, report: Any) -> None:
-    """The trigger word's attention in the first scene, of every variant that was trained."""
+    """The trigger word's attention in the first scene, of the variants that were asked for."""
     for row in trial.rows.values():
-        if row.stages[0]:
+        if row.maps is not None:
             picture = media.encode_animation(row.maps[None], 1.0)
             report.media(picture.data, f"{row.title}: first scene", least_width=900)
 
@@ -205,24 +231,24 @@ def training(config: Any, results: Any, report: Any) -> None:
 def _show(config: Any, trial: Any, results: Any, report: Any) -> None:
     """The first scenes: the masked image, and what every variant made of it."""
     report.text(
-        "The first scenes, not chosen. Green: the object whose mask was given; orange: the "
-        "look-alike whose mask was given instead, with nothing else changed."
+        "The first scenes, not chosen. Green: the object whose mask was given, and what came of "
+        "it; orange: the look-alike whose mask was given instead, with nothing else changed. "
+        "Without a colour: models that read no mask."
     )
     fps = config.report.fps or trial.clips[0].fps
     for i, clip in enumerate(trial.clips[: config.report.scenes]):
         height = config.report.height
         marked = outlined(clip.video[:1], clip.masks[clip.target - 1], height, MASKED)
         marked = outlined(marked, clip.masks[lookalike(clip) - 1], height, OTHER)
-        films = {"image and masks": np.repeat(marked, len(clip.video), axis=0)}
+        shown = [panels.Panel("image, masks", np.repeat(marked, len(clip.video), axis=0))]
         for row in trial.rows.values():
             for mask, videos in row.shown.items():
-                suffix = " (other mask)" if mask == "other" else ""
-                films[f"{row.title}{suffix}"] = finetune_pages.at_height(videos[i], height)
-        films["true clip"] = finetune_pages.at_height(clip.video, height)
-        strip = panels.side_by_side(
-            [panels.Panel(label, frames) for label, frames in films.items()],
-            columns=min(5, len(films)),
-        )
+                reads = len(row.shown) > 1
+                accent = {"own": MASKED, "other": OTHER}[mask] if reads else None
+                frames = finetune_pages.at_height(videos[i], height)
+                shown.append(panels.Panel(row.short, frames, accent=accent))
+        shown.append(panels.Panel("true clip", finetune_pages.at_height(clip.video, height)))
+        strip = panels.side_by_side(shown, columns=min(5, len(shown)))
         film = media.encode_animation(
             strip, fps, provenance={**results.provenance, "caption": clip.caption}
         )
@@ -230,7 +256,7 @@ def _show(config: Any, trial: Any, results: Any, report: Any) -> None:
 
 
 def outlined(frames: Frames, mask: np.ndarray, height: int, colour: tuple[int, int, int]) -> Frames:
-    """Frames enlarged to a height, with the border of a mask drawn into them.
+    """Frames enlarged to a height, with a line around a mask.
 
     Args:
       frames: to draw on; of the mask's size, or enlarged already.
@@ -238,16 +264,6 @@ def outlined(frames: Frames, mask: np.ndarray, height: int, colour: tuple[int, i
       height: of the result, in pixels.
       colour: of the border.
     """
-    large = finetune_pages.at_height(frames, height).copy()
-    size = large.shape[1:3]
-    inside = canvas.resize_clip(
-        np.repeat(mask[None, ..., None], 3, -1).astype(np.uint8) * 255, size
-    )[0, ..., 0]
-    inside = inside >= 128
-    thick = max(1, height // 72)
-    inner = inside.copy()
-    for axis in (0, 1):
-        for shift in (-thick, thick):
-            inner &= np.roll(inside, shift, axis)
-    large[:, inside & ~inner] = colour
-    return large
+    large = finetune_pages.at_height(frames, height)
+    edge = heat.mask_brought(mask, large.shape[1:3])
+    return np.stack([heat.outlined(frame, edge, colour) for frame in large])

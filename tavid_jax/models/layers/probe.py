@@ -22,9 +22,9 @@ from tavid_jax.models.layers.ports import Probe
 from tavid_jax.models.layers.streams import TEXT, VIDEO
 from tavid_jax.parallel.sharding import constrain, partition
 
-# Most logits that one device makes at once: 128 MiB in float32. One head of CogVideoX at
-# 480 x 720 x 49, first frame against all tokens, is 1350 x 17776 = 0.72 of it.
-MAX_LOGITS = 2**22
+# Most logits that one device makes at once: 32 MiB in float32, a third of one head of CogVideoX
+# at 480 x 720 x 49, whose first frame against all tokens is 1350 x 17776.
+MAX_LOGITS = 2**23
 # Direction -> (who asks, who is asked about).
 _DIRECTIONS = {"video_to_text": (VIDEO, TEXT), "text_to_video": (TEXT, VIDEO)}
 

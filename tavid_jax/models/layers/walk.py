@@ -89,7 +89,8 @@ def walk_blocks(
     def body(carry: Any, layer: Any) -> tuple[Any, Any]:
         walked, total = carry
         walked = {name: checkpoint_name(x, "block_input") for name, x in walked.items()}
-        walked, parts, seen = block(layer["params"], walked, _plug_in(ports, layer, batch, depth))
+        plugs = _plug_in(ports, layer, batch, depth, scan)
+        walked, parts, seen = block(layer["params"], walked, plugs)
         if ports.residuals is not None:
             walked[VIDEO] = _add_residual(walked[VIDEO], ports.residuals.values, layer["residual"])
         walked = {name: streams.place(name, x) for name, x in walked.items()}
@@ -168,7 +169,7 @@ def _check_replaced(port: CrossAttention, depth: int) -> None:
             )
 
 
-def _plug_in(ports: Ports, layer: Mapping[str, Any], batch: int, depth: int) -> Plugs:
+def _plug_in(ports: Ports, layer: Mapping[str, Any], batch: int, depth: int, scan: bool) -> Plugs:
     parts = {
         name: ports.kv_in[name].part(streams.of_batch(k, batch), streams.of_batch(v, batch))
         for name, (k, v) in layer.get("caches", {}).items()
@@ -179,8 +180,7 @@ def _plug_in(ports: Ports, layer: Mapping[str, Any], batch: int, depth: int) -> 
         bias = (port.query, port.key, port.bias * layer["attention_bias"])
     if ports.probe is not None:
 
-        def probe(seen: Seen) -> Any:
-            weight = layer["probe"]
+        def score(weight: Array, seen: Seen) -> Any:
             most = depth if ports.probe.most is None else ports.probe.most
             # The name tells who counts operations how many layers take this branch.
             with jax.named_scope(f"taken_{most}_of_{depth}"):
@@ -189,6 +189,10 @@ def _plug_in(ports: Ports, layer: Mapping[str, Any], batch: int, depth: int) -> 
                     lambda: jax.tree.map(lambda s: weight * s, observe(ports.probe, seen)),
                     lambda: _no_score(ports.probe),
                 )
+
+        def probe(seen: Seen) -> Any:
+            # What the backward pass keeps of it are the queries and keys, which are there anyhow.
+            return jax.checkpoint(score, prevent_cse=not scan)(layer["probe"], seen)
 
     if ports.cross_attention is not None:
         port, (replaced, index) = ports.cross_attention, layer["cross"]
