@@ -8,6 +8,10 @@ forecast = model.sample("my_video.mp4", samples=3)
 
 wan = tavid_jax.load("wan2.1-t2v-1.3b", "checkpoints/Wan2.1-T2V-1.3B")
 wan.sample("a red ball rolls over the grass", seed=3).save("ball.mp4")
+
+path = "checkpoints/CogVideoX-5b-I2V"  # and TAViD's two files upon it
+tavid = tavid_jax.load("cogvideox-5b-i2v", path, lora="tavid", patch_embed="tavid")
+tavid.sample("She lifts the target mug.", image="a.jpg", mask="mug.png").save("mug.mp4")
 """
 
 from __future__ import annotations

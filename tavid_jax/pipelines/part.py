@@ -22,7 +22,7 @@ from tavid_jax.weights.lazy import LazyArray
 from tavid_jax.weights.opened import Opened, open_parameters
 from tavid_jax.weights.problems import WeightsError
 from tavid_jax.weights.quantised import is_large_kernel, quantise_leaf
-from tavid_jax.weights.table import nest
+from tavid_jax.weights.table import nest, walk
 
 Params = dict[str, Any]
 
@@ -115,7 +115,7 @@ class Part:
             raise WeightsError(f"{self.opened.origin} holds no {only}")
         params = nest({path: self._read(path, leaf, place) for path, leaf in leaves.items()})
         added = self.added.get(only, {}) if only else self.added
-        params |= jax.tree.map(jnp.asarray, added)
+        params |= nest({path: place(path, leaf) for path, leaf in walk(added)})
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
         seconds = time.perf_counter() - started
         what = f"{self.name} {only}".strip()

@@ -234,16 +234,15 @@ class Pipeline:
     ) -> tuple[np.ndarray, ...]:
         """The masks of a job on the frames; what is wrong with them or with the prompt is told."""
         name, channels = self.published.backbone, backbone.model.config.extra_channels
-        wanted = self.reader(backbone).targets.count
-        given = job.masks
+        words, given = self.reader(backbone).targets.words, job.masks
         if not channels and given and not job.modulation:
             raise ValueError(
                 f"{name} reads no mask: it was not trained with targets. Give the folder or the "
                 "files (lora, patch_embed) of a model that was, or lead its attention: modulation"
             )
-        if (channels or given) and len(given) != wanted:
+        if (channels or given) and len(given) != len(words):
             raise ValueError(
-                f"{name} has {wanted} targets ({', '.join(self.reader(backbone).targets.words)}): "
+                f"{name} has {len(words)} target{'s' * (len(words) > 1)} ({', '.join(words)}): "
                 f"give one mask for each, not {len(given)}"
             )
         if given or self.embedding is not None:

@@ -16,7 +16,8 @@ from tavid_jax.models.layers.lora import LoraRule
 from tavid_jax.pipelines import open_pipeline
 from tavid_jax.pipelines.card import ADAPTERS
 from tavid_jax.pipelines.part import Part
-from tavid_jax.pipelines.saving import Adapters, save_pipeline
+from tavid_jax.pipelines.saving import Adapters, Model, save_pipeline
+from tavid_jax.pipelines.targets import Targets
 from tavid_jax.weights import WeightsError, load, open_parameters, save_lora
 
 pytest.importorskip("torch")
@@ -91,3 +92,44 @@ def test_a_file_of_both_experts(pair: Path, tmp_path: Path):
     save_file(smaller, tmp_path / "uneven.safetensors")
     with pytest.raises(WeightsError, match="two experts differ in ranks, scales or layers"):
         transformer(pair, tmp_path / "uneven.safetensors")
+
+
+def test_masks_of_one_expert(pair: Path, tmp_path: Path):
+    """The other one keeps its projection, and its channels read nothing."""
+    config, adapters = adapters_of(pair)
+    card = dataclasses.replace(
+        trained.CARDS["wan"], backbone=NAME, autoencoder="wan2.1-vae", checkpoint=str(pair),
+        targets=dataclasses.asdict(Targets(sentence="")),
+    )  # fmt: skip
+    wide = dataclasses.replace(config, extra_channels=1)
+    rng = np.random.default_rng(4)
+    shapes = {"kernel": (config.patch_elements * config.in_channels, config.dim)}
+    shapes |= {"bias": (config.dim,)}
+    patch = {
+        "patch_embed": {n: rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()},
+        "patch_embed_extra": {
+            "kernel": rng.standard_normal((config.patch_elements, config.dim)).astype(np.float32)
+        },
+    }
+    save_pipeline(
+        tmp_path / "run", card, {}, adapters=Adapters(config, adapters, RULES, "low_noise"),
+        patch=Model(wide, patch),
+    )  # fmt: skip
+    pipeline = open_pipeline(tmp_path / "run")
+    part, base = pipeline.parts["transformer"], load("wan_experts_diffusers", pair)
+    assert part.module.config.extra_channels == 1 and pipeline.targets.words == ("target",)
+    with part.hold(only="low_noise") as params:
+        for node, leaves in patch.items():
+            for name, values in leaves.items():
+                np.testing.assert_array_equal(params[node][name], values)
+    with part.hold(only="high_noise") as params:
+        own = base["high_noise"]["patch_embed"]["kernel"]
+        np.testing.assert_array_equal(params["patch_embed"]["kernel"], own)
+        assert not np.any(params["patch_embed_extra"]["kernel"])
+    # Without adapters nothing tells whose it is: it is that of both.
+    both = open_pipeline(NAME, pair, patch_embed=tmp_path / "run", strict=False)
+    for expert in ("low_noise", "high_noise"):
+        with both.parts["transformer"].hold(only=expert) as params:
+            np.testing.assert_array_equal(
+                params["patch_embed"]["kernel"], patch["patch_embed"]["kernel"]
+            )

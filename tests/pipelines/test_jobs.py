@@ -63,6 +63,10 @@ def test_what_editors_and_writers_of_json_leave_in_a_file(tmp_path):
         ([{"prompt": "a", "name": 7}], r"line 1: name 7"),
         ([{"prompt": "a", "image": 3}], r"line 1: image 3: give a file, a numpy array"),
         ([{"prompt": "a", "last_image": "b.png"}], r"line 1: last_image without image"),
+        ([{"prompt": "a", "mask": "b.png"}], r"line 1: mask without image: give the first frame"),
+        ([{"prompt": "a", "image": "b.png", "mask": 3}], r"line 1: mask 3: give a file, an array"),
+        ([{"prompt": "a", "image": "b.png", "modulation": 1}], r"leads attention to a mask: give"),
+        ([{"prompt": "a", "modulation": "1"}], r"line 1: modulation '1': give a number of logits"),
         (
             [{"prompt": "a", "name": "x"}, {"prompt": "b"}, {"prompt": "c", "name": "x"}],
             r"line 3: name 'x' is that of line 1 too",
@@ -88,3 +92,16 @@ def test_a_job_of_fields_keeps_arrays():
     noise = np.zeros((1, 2, 3, 4), np.float32)
     job = Job.of({"prompt": "a", "noise": noise, "frames": 5})
     assert job.noise is noise and job.options == {"frames": 5}
+
+
+def test_masks(written, tmp_path):
+    """One or several, relative to the file as images are."""
+    one, two = read_jobs(
+        written(
+            {"prompt": "a", "image": "a.png", "mask": "in/m.png", "modulation": 2},
+            {"prompt": "b", "image": "a.png", "mask": ["m.png", "n.png"]},
+        )
+    )
+    assert one.masks == (tmp_path / "in" / "m.png",) and one.modulation == 2
+    assert two.masks == (tmp_path / "m.png", tmp_path / "n.png") and two.modulation == 0
+    assert Job("a").masks == ()

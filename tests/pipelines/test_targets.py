@@ -1,5 +1,6 @@
 """Targets in prompts and clips: what a model is told, and where it finds them."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -147,6 +148,14 @@ def test_two_targets():
     assert marked(columns[1], pair, text) == [" target"]
     with pytest.raises(ValueError, match="'a source' lacks the word 'target'"):
         pair.columns("a source")
+
+
+def test_texts_that_are_cleaned_first():
+    """As Wan's are: positions are those of what is read."""
+    one = dataclasses.replace(reader(length=24), wan=True)
+    text = "a  &amp;amp; the   target\n red"
+    assert one.pieces(text) == one.tokenizer.pieces.surfaces("a & the target red")
+    assert marked(one.columns(text)[0], one, text) == [" target"]
 
 
 def test_a_word_that_is_absent_or_cut_off():

@@ -165,7 +165,7 @@ def test_files_and_targets_that_do_not_fit(release, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"mask": None}, r"has 1 targets \(target\): give one mask for each, not 0"),
+        ({"mask": None}, r"has 1 target \(target\): give one mask for each, not 0"),
         ({"mask": [MASK, OTHER]}, "give one mask for each, not 2"),
         ({"prompt": "rests on the blue"}, "lacks the word 'target'.*put it before the noun"),
         ({"prompt": "a cat washes itself on the target"}, "the word 'target' is cut off"),

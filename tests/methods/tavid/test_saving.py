@@ -114,7 +114,7 @@ def test_a_whole_model(base, tmp_path):
     pipeline = opened(system, results, tmp_path)
     assert (tmp_path / "model" / "transformer").is_dir()
     assert (tmp_path / "model" / COGVIDEOX_FILE).is_file()
-    assert pipeline.parts["transformer"].config == trained.CONFIGS["cogvideox"]
+    assert pipeline.parts["transformer"].opened.config == trained.CONFIGS["cogvideox"]
     want = sampled(in_memory(method, params, pipeline.published.sampling))
     np.testing.assert_allclose(sampled(pipeline), want, rtol=0, atol=1e-5)
 

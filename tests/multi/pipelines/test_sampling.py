@@ -9,9 +9,9 @@ pytest.importorskip("diffusers")
 import jax
 import jax.numpy as jnp
 
-from tavid_jax.pipelines import Job, Memory, open_pipeline
+from tavid_jax.pipelines import Job, Memory, Targets, open_pipeline
 from tests.models.random_weights import relative_error
-from tests.pipelines import tiny
+from tests.pipelines import tiny, trained
 from tests.pipelines.reference import NEGATIVE, PROMPT, picture
 
 MESH = {"fsdp": 2, "context": 4}
@@ -51,3 +51,21 @@ def test_wan_from_an_image(tmp_path):
 def test_cogvideox_with_noise_in_every_step(tmp_path):
     tiny.cogvideox_folder(tmp_path / "model", 180, transformer=COGVIDEOX)
     assert_same_on_mesh("cogvideox-5b", tmp_path / "model", OPTIONS | {"sampler": "dpm"})
+
+
+def test_adapters_masks_and_vectors(tmp_path):
+    """What is added to a checkpoint lies on all devices too, also the second time."""
+    made = trained.targeted(targets=Targets(sentence="", embedding=True))
+    trained.save("cogvideox", tmp_path / "base")
+    trained.save_targeted("cogvideox", tmp_path / "base", tmp_path / "model", made)
+    mask = np.zeros((16, 16), bool)
+    mask[4:10, 2:6] = True
+    job = Job(trained.TARGET_PROMPT, image=picture((16, 16), 7), mask=mask, modulation=2.0)
+    (one,) = open_pipeline(tmp_path / "model").run([job])
+    mesh, memory = {"fsdp": 4, "context": 2}, Memory(keep="host")
+    many = open_pipeline(tmp_path / "model", mesh=mesh, memory=memory)
+    for _ in range(2):
+        (video,) = many.run([job])
+        assert relative_error(video.latents, one.latents) < 1e-4
+    with many.parts["transformer"].hold(many.mesh) as params:
+        assert all(len(leaf.sharding.device_set) == 8 for leaf in jax.tree.leaves(params))
