@@ -265,5 +265,5 @@ def outlined(frames: Frames, mask: np.ndarray, height: int, colour: tuple[int, i
       colour: of the border.
     """
     large = finetune_pages.at_height(frames, height)
-    edge = heat.mask_brought(mask, large.shape[1:3])
+    edge = heat.mask_brought(mask.astype(np.float32), large.shape[1:3])
     return np.stack([heat.outlined(frame, edge, colour) for frame in large])
