@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from tavid_jax.methods.finetune import pages as finetune_pages
 from tavid_jax.methods.tavid import judging
@@ -255,12 +255,14 @@ def _show(config: Any, trial: Any, results: Any, report: Any) -> None:
         report.media(film.data, clip.caption, least_width=min(strip.shape[2], 900))
 
 
-def outlined(frames: Frames, mask: np.ndarray, height: int, colour: tuple[int, int, int]) -> Frames:
+def outlined(
+    frames: Frames, mask: Bool[np.ndarray, "Y X"], height: int, colour: tuple[int, int, int]
+) -> UInt8[np.ndarray, "T h w 3"]:
     """Frames enlarged to a height, with a line around a mask.
 
     Args:
-      frames: to draw on; of the mask's size, or enlarged already.
-      mask: bool (H, W).
+      frames: to draw on; they may be enlarged already.
+      mask: of the object.
       height: of the result, in pixels.
       colour: of the border.
     """
