@@ -23,11 +23,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import logging
-
 from tavid_jax.data.folder import open_clips
 from tavid_jax.engine.interrupt import heard_at_once
-from tavid_jax.engine.log import set_up_logging
 from tavid_jax.engine.preemption import INTERRUPT_EXIT_CODE
 from tavid_jax.pipelines import attention_files as files
 from tavid_jax.pipelines import options
@@ -50,16 +47,7 @@ BESIDE = "beside"
 def main(argv: Sequence[str] | None = None) -> int:
     """Looks, draws and writes; returns the exit code."""
     args = _parser().parse_args(argv)
-    set_up_logging()
-    try:
-        return _run(args)
-    except (ValueError, OSError, RuntimeError) as error:
-        logging.debug("where it happened", exc_info=True)
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(INTERRUPTED, file=sys.stderr)
-        return INTERRUPT_EXIT_CODE
+    return options.run_command(lambda: _run(args), INTERRUPTED)
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,8 +35,6 @@ from typing import Any
 from absl import logging
 from PIL import Image
 
-from tavid_jax.engine.log import set_up_logging
-from tavid_jax.engine.preemption import INTERRUPT_EXIT_CODE
 from tavid_jax.pipelines import options
 from tavid_jax.pipelines.bases import BASES
 from tavid_jax.pipelines.chain import TargetLost, chain, read_steps
@@ -57,16 +54,7 @@ INTERRUPTED = "interrupted; videos that were written are whole"
 def main(argv: Sequence[str] | None = None) -> int:
     """Makes the videos; returns the exit code."""
     args = _parser().parse_args(argv)
-    set_up_logging()
-    try:
-        return _run(args)
-    except (ValueError, OSError, RuntimeError) as error:
-        logging.debug("where it happened", exc_info=True)
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(INTERRUPTED, file=sys.stderr)
-        return INTERRUPT_EXIT_CODE
+    return options.run_command(lambda: _run(args), INTERRUPTED)
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -36,7 +36,6 @@ from tavid_jax.data.masks import option
 from tavid_jax.data.plan import Plan
 from tavid_jax.data.shards import write_shards
 from tavid_jax.engine.interrupt import heard_at_once
-from tavid_jax.engine.log import set_up_logging
 from tavid_jax.engine.preemption import INTERRUPT_EXIT_CODE, RESTART_EXIT_CODE
 from tavid_jax.engine.telemetry import Progress
 from tavid_jax.pipelines import options
@@ -56,17 +55,12 @@ INTERRUPTED = "interrupted; finished shards are kept, run the same command to go
 def main(argv: Sequence[str] | None = None) -> int:
     """Encodes this machine's share of the clips; returns the exit code."""
     args = _parser().parse_args(argv)
-    set_up_logging()
-    try:
+
+    def run() -> int:
         with _terminated():
             return _run(args)
-    except (ValueError, OSError, RuntimeError) as error:
-        logging.debug("where it happened", exc_info=True)
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(INTERRUPTED, file=sys.stderr)
-        return INTERRUPT_EXIT_CODE
+
+    return options.run_command(run, INTERRUPTED)
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -16,6 +16,20 @@ from tavid_jax.weights.peft import AUTO
 DTYPES = ("bfloat16", "float16", "float32")
 
 
+def run_command(run: Callable[[], int], interrupted: str) -> int:
+    """Runs a command; its errors become one line, Ctrl-C the given words. Returns the exit code."""
+    set_up_logging()
+    try:
+        return run()
+    except (ValueError, OSError, RuntimeError) as error:
+        logging.debug("where it happened", exc_info=True)
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(interrupted, file=sys.stderr)
+        return INTERRUPT_EXIT_CODE
+
+
 def size_hw(text: str) -> tuple[int, int]:
     """HEIGHTxWIDTH, as a type of argparse."""
     parts = text.split("x")
