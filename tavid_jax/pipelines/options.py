@@ -5,9 +5,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from absl import logging
+
+from tavid_jax.engine.log import set_up_logging
+from tavid_jax.engine.preemption import INTERRUPT_EXIT_CODE
 from tavid_jax.pipelines.masks import HOWS
 from tavid_jax.pipelines.memory import KEEP
 from tavid_jax.pipelines.targets import Targets
