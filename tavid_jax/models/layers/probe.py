@@ -42,21 +42,21 @@ class Seen(NamedTuple):
 
 
 class Question(NamedTuple):
-    """What one map is made of, before anything is computed.
+    """What one map is made of: laid out for the loops, before anything is computed.
 
     Attributes:
-      q: the queries that ask (B, Q, K, D).
-      ks: keys of every part (B, S, K, D), as they are: copies would take memory until the answer.
+      q: queries (steps, chunks, B, q, k, D), by heads and rows.
+      ks: keys of every part (steps, B, S, k, D).
       reals: how many keys of each part are no padding.
       place: of the part that is asked about.
-      sizes: see `_sizes`.
+      rows: real queries.
     """
 
     q: Array
     ks: list[Array]
     reals: tuple[int, ...]
     place: int
-    sizes: tuple[int, int, int]
+    rows: int
 
 
 def observe(probe: Probe, seen: Seen) -> Any:
@@ -97,15 +97,7 @@ def ask(probe: Probe, seen: Seen) -> list[Question]:
         # Every device asks for all rows, each about its own keys.
         q = constrain(q[:, start:stop], "batch", None, "heads", None)
     parts = seen.parts if probe.among == "all" else {target: seen.parts[target]}
-    return [
-        Question(
-            q=q,
-            ks=[part.k for part in parts.values()],
-            reals=tuple(part.real for part in parts.values()),
-            place=list(parts).index(target),
-            sizes=_sizes(q, list(parts.values())),
-        )
-    ]
+    return [_laid_out(q, parts, target)]
 
 
 def answer(probe: Probe, questions: Sequence[Question]) -> Float[Array, "B *M R"]:
@@ -125,8 +117,8 @@ def answer(probe: Probe, questions: Sequence[Question]) -> Float[Array, "B *M R"
 
 
 @jax.custom_vjp
-def score_last(x: Any, score: Any) -> tuple[Any, Any]:
-    """Trees as they are; in the backward pass the score waits until the gradient of x is there.
+def score_last(x: Array, score: Any) -> tuple[Array, Any]:
+    """Both as they are; in the backward pass the score waits until the gradient of x is there.
 
     Nothing else tells when the gradients of queries and keys that a score gives are made: if early,
     they take memory for as long as the MLP's backward pass goes on.
@@ -134,11 +126,11 @@ def score_last(x: Any, score: Any) -> tuple[Any, Any]:
     return x, score
 
 
-def _score_last_forward(x: Any, score: Any) -> tuple[tuple[Any, Any], None]:
+def _score_last_forward(x: Array, score: Any) -> tuple[tuple[Array, Any], None]:
     return (x, score), None
 
 
-def _score_last_backward(_: None, gradients: tuple[Any, Any]) -> tuple[Any, Any]:
+def _score_last_backward(_: None, gradients: tuple[Array, Any]) -> tuple[Array, Any]:
     return jax.lax.optimization_barrier(gradients)
 
 
@@ -179,6 +171,23 @@ def _check(probe: Probe, seen: Seen) -> None:
         )
 
 
+def _laid_out(q: Float[Array, "B Q K D"], parts: Mapping[str, Part], target: str) -> Question:
+    """Heads that lie on different devices are taken in one step."""
+    ways, steps, chunk = _sizes(q, list(parts.values()))
+    heads = {"ways": ways, "steps": steps}
+    pattern = "b (chunks q) (ways steps k) d -> steps chunks b q (ways k) d"
+    return Question(
+        q=rearrange(_fill_up(q, chunk), pattern, q=chunk, **heads),
+        ks=[
+            rearrange(part.k, "b s (ways steps k) d -> steps b s (ways k) d", **heads)
+            for part in parts.values()
+        ],
+        reals=tuple(part.real for part in parts.values()),
+        place=list(parts).index(target),
+        rows=q.shape[1],
+    )
+
+
 def _mean_over_heads(
     question: Question,
     row_weights: Float[Array, "B M Q"] | None,
@@ -188,7 +197,8 @@ def _mean_over_heads(
 
     Weights of the keys leave one value for each query, weights of the queries one for each key.
     """
-    reals, place, (ways, steps, chunk) = question.reals, question.place, question.sizes
+    reals, place = question.reals, question.place
+    steps, _, _, chunk, together, _ = question.q.shape
 
     @functools.partial(jax.checkpoint, prevent_cse=False)  # the loops below do that
     def some_rows(q, weights, ks):
@@ -200,21 +210,15 @@ def _mean_over_heads(
     def some_heads(q, ks):
         return jax.lax.map(lambda rows: some_rows(*rows, ks), (q, chunked_weights))
 
-    # Heads that lie on different devices are taken in one step.
-    heads = {"ways": ways, "steps": steps}
-    pattern = "b s (ways steps k) d -> steps b s (ways k) d"
-    ks = [rearrange(k, pattern, **heads) for k in question.ks]
-    pattern = "b (chunks q) (ways steps k) d -> steps chunks b q (ways k) d"
-    q = rearrange(_fill_up(question.q, chunk), pattern, q=chunk, **heads)
     chunked_weights = None
     if row_weights is not None:
         filled = _fill_up(jnp.swapaxes(row_weights, 1, 2), chunk)
         chunked_weights = rearrange(filled, "b (chunks q) m -> chunks b q m", q=chunk)
-    sums = jax.lax.map(lambda step: some_heads(*step), (q, ks))
+    sums = jax.lax.map(lambda step: some_heads(*step), (question.q, question.ks))
     if row_weights is not None:
-        return reduce(sums, "steps chunks k b m s -> b m s", "sum") / question.q.shape[2]
-    mean = reduce(sums, "steps chunks k b m q -> b m (chunks q)", "sum") / question.q.shape[2]
-    return mean[..., : question.q.shape[1]]
+        return reduce(sums, "steps chunks k b m s -> b m s", "sum") / (steps * together)
+    mean = reduce(sums, "steps chunks k b m q -> b m (chunks q)", "sum") / (steps * together)
+    return mean[..., : question.rows]
 
 
 def _probabilities(

@@ -89,7 +89,7 @@ def walk_blocks(
     def body(carry: Any, layer: Any) -> tuple[Any, Any]:
         walked, total = carry
         walked = {name: checkpoint_name(x, "block_input") for name, x in walked.items()}
-        plugs = _plug_in(ports, layer, batch, depth, scan)
+        plugs = _plug_in(ports, layer, batch, depth)
         walked, parts, seen = block(layer["params"], walked, plugs)
         if ports.residuals is not None:
             walked[VIDEO] = _add_residual(walked[VIDEO], ports.residuals.values, layer["residual"])
@@ -194,8 +194,9 @@ def _plug_in(ports: Ports, layer: Mapping[str, Any], batch: int, depth: int, sca
                 return jax.lax.cond(weight != 0, scored, lambda: _no_score(ports.probe))
 
         def probe(seen: Seen) -> Any:
-            # What the backward pass keeps of it are the queries and keys, which are there anyhow.
-            return jax.checkpoint(score, prevent_cse=not scan)(layer["probe"], seen)
+            # The backward pass keeps the queries and keys, which are there anyhow, and begins with
+            # them again when the score's gradient has come (prevent_cse, the default).
+            return jax.checkpoint(score)(layer["probe"], seen)
 
     if ports.cross_attention is not None:
         port, (replaced, index) = ports.cross_attention, layer["cross"]
