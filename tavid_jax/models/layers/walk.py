@@ -169,7 +169,7 @@ def _check_replaced(port: CrossAttention, depth: int) -> None:
             )
 
 
-def _plug_in(ports: Ports, layer: Mapping[str, Any], batch: int, depth: int, scan: bool) -> Plugs:
+def _plug_in(ports: Ports, layer: Mapping[str, Any], batch: int, depth: int) -> Plugs:
     parts = {
         name: ports.kv_in[name].part(streams.of_batch(k, batch), streams.of_batch(v, batch))
         for name, (k, v) in layer.get("caches", {}).items()
