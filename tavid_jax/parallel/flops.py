@@ -23,6 +23,8 @@ _FLOPS = "flops"
 #: Primitives that do matrix work which their parameters do not tell.
 _OPAQUE = ("custom_call", "dot_product_attention", "ffi_call", "pallas_call", "ragged_dot")
 
+#: The scope of a loop of unknown length: how many rounds it takes in how many of its calls.
+_ROUNDS = re.compile(r"rounds_(\d+)_of_(\d+)")
 #: The scope of a branch that is taken in some rounds of a loop.
 _TAKEN = re.compile(r"taken_(\d+)_of_(\d+)")
 
@@ -49,7 +51,8 @@ def count(fn: Callable[..., Any], *args: Any) -> Count:
 
     Scans count their body times their length, as do `while` loops that count up to a constant;
     of the branches of a `cond` the dearest one counts, or, in a scope named "taken_7_of_42", this
-    share of it. The padding of a convolution counts as
+    share of it. A `while` loop of unknown length counts as often as its scope says, such as
+    "rounds_14_of_42". The padding of a convolution counts as
     data, the zeros that a strided one's gradient inserts do not.
 
     Args:
@@ -117,6 +120,10 @@ def _shard_map(eqn: JaxprEqn) -> Tally:
 
 def _while(eqn: JaxprEqn) -> Tally:
     body = _walk(eqn.params["body_jaxpr"].jaxpr)
+    share = _ROUNDS.search(str(eqn.source_info.name_stack))
+    if share is not None:
+        rounds, loops = map(int, share.groups())
+        return Tally({**body, _FLOPS: body[_FLOPS] * rounds // loops})
     trips = _trips(eqn)
     if trips is None:
         return body + Tally({eqn.primitive.name: 1}) if body[_FLOPS] else body

@@ -21,7 +21,7 @@ from tavid_jax.models.layers.linear import Params, project, torch_linear
 from tavid_jax.models.layers.mlp import init_mlp, silu, stream_mlp
 from tavid_jax.models.layers.modulation import add_gated, scale_shift
 from tavid_jax.models.layers.norms import init_norm, layer_norm
-from tavid_jax.models.layers.probe import Seen, score_last
+from tavid_jax.models.layers.probe import Seen
 from tavid_jax.models.layers.rotary import Rotary, halved, heads_first, rotate
 from tavid_jax.models.layers.streams import CONDITION, TEXT, VIDEO
 from tavid_jax.models.layers.walk import Plugs, Tokens
@@ -113,6 +113,9 @@ def _attend(
         answering[CONDITION] = parts[CONDITION]
     mixed, score = {}, None
     if asking:
+        if plugs.probe is not None:
+            seen, score = plugs.probe(Seen(queries=queries, parts=answering))
+            queries, answering = seen.queries, seen.parts
         asked = {name: queries[name] for name in asking}
         outputs = attention(
             list(asked.values()),
@@ -121,9 +124,6 @@ def _attend(
             biases=streams.biases(plugs.bias, asked, answering),
         )
         mixed.update(zip(asking, outputs, strict=True))
-        if plugs.probe is not None:
-            score = plugs.probe(Seen(queries=queries, parts=answering))
-            mixed[VIDEO], score = score_last(mixed[VIDEO], score)
     if CONDITION in queries:
         (mixed[CONDITION],) = attention(
             [queries[CONDITION]], [parts[CONDITION]], implementation=context.implementation

@@ -4,16 +4,20 @@ A map needs the logits of a few rows and the log-sum-exp of each row over all ke
 for some heads and rows at a time and made again in the backward pass, so that heads x rows x keys
 never exist at once, while gradients reach the queries and the keys of all tokens. (The residual
 of an attention kernel is no substitute: its gradient may be zero.)
+
+Queries and keys pass through the probe on their way to attention. So in the backward pass
+attention's gradients are there first, and the probe adds its own to them head by head: no second
+gradient of all keys exists. A loop of no rounds, where a layer is not looked at, costs nothing.
 """
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from einops import rearrange, reduce
+from einops import rearrange
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Float
 
@@ -41,22 +45,24 @@ class Seen(NamedTuple):
     parts: Mapping[str, Part]
 
 
-class Question(NamedTuple):
-    """What one map is made of: laid out for the loops, before anything is computed.
+class _How(NamedTuple):
+    """What of one map is known when it is compiled.
 
     Attributes:
-      q: queries (steps, chunks, B, q, k, D), by heads and rows.
-      ks: keys of every part (steps, B, S, k, D).
+      rows: (start, stop) of the video tokens.
+      by_text: whether the text asks; otherwise the video does.
       reals: how many keys of each part are no padding.
       place: of the part that is asked about.
-      rows: real queries.
+      sizes: see `_sizes`.
+      share: (layers that are looked at, of all): for those who count operations.
     """
 
-    q: Array
-    ks: list[Array]
+    rows: tuple[int, int]
+    by_text: bool
     reals: tuple[int, ...]
     place: int
-    rows: int
+    sizes: tuple[int, int, int]
+    share: tuple[int, int]
 
 
 def observe(probe: Probe, seen: Seen) -> Any:
@@ -77,68 +83,174 @@ def attention_map(probe: Probe, seen: Seen) -> Float[Array, "B *M R"]:
       ValueError: no text or no video here, rows that are not video tokens, columns that are not
         the text's, an unknown direction or choice of keys.
     """
-    return answer(probe, ask(probe, seen))
+    return watch(probe, seen, jnp.bool_(True))[1]
 
 
-def ask(probe: Probe, seen: Seen) -> list[Question]:
-    """What a probe needs of a block, for each direction; whoever may skip the answer takes this
-    alone across, so that no gradient of what is not needed has to exist.
+def watch(
+    probe: Probe, seen: Seen, active: Array, share: tuple[int, int] = (1, 1)
+) -> tuple[Seen, Float[Array, "B *M R"]]:
+    """What attention is to go on with, in place of what was seen, and the maps of it.
+
+    Args:
+      probe: what to look at.
+      seen: the queries and keys of a block.
+      active: whether this layer is looked at; otherwise the maps are zero, at no cost.
+      share: (layers that are looked at, of all).
 
     Raises:
       ValueError: see `attention_map`.
     """
+    each = [probe]
     if probe.direction == "both":
-        return [ask(probe.replace(direction=way), seen)[0] for way in _DIRECTIONS]
-    _check(probe, seen)
-    start, stop = probe.rows
-    asking, target = _DIRECTIONS[probe.direction]
-    q = seen.queries[asking].q
-    if asking == VIDEO:
-        # Every device asks for all rows, each about its own keys.
-        q = constrain(q[:, start:stop], "batch", None, "heads", None)
-    parts = seen.parts if probe.among == "all" else {target: seen.parts[target]}
-    return [_laid_out(q, parts, target)]
-
-
-def answer(probe: Probe, questions: Sequence[Question]) -> Float[Array, "B *M R"]:
-    """The maps of `attention_map`."""
+        each = [probe.replace(direction=direction) for direction in _DIRECTIONS]
+    for one in each:
+        _check(one, seen)
     columns = probe.columns.astype(jnp.float32)
     many = columns if columns.ndim == 3 else columns[:, None]
     maps = []
-    for question, direction in zip(questions, _ways(probe), strict=True):
-        if direction == "video_to_text":
-            maps.append(_mean_over_heads(question, None, many))
-        else:
-            start, stop = probe.rows
-            maps.append(_mean_over_heads(question, many, None)[..., start:stop])
+    for one in each:
+        seen, found = _watch_one(one, seen, active, share, many)
+        maps.append(found)
     if columns.ndim == 2 and len(maps) == 1:
-        return maps[0][:, 0]
-    return jnp.concatenate(maps, axis=1)
+        return seen, maps[0][:, 0]
+    return seen, jnp.concatenate(maps, axis=1)
 
 
-@jax.custom_vjp
-def score_last(x: Array, score: Any) -> tuple[Array, Any]:
-    """Both as they are; in the backward pass the score waits until the gradient of x is there.
+def _watch_one(
+    probe: Probe, seen: Seen, active: Array, share: tuple[int, int], columns: Float[Array, "B M L"]
+) -> tuple[Seen, Float[Array, "B M R"]]:
+    asking, target = _DIRECTIONS[probe.direction]
+    names = list(seen.parts) if probe.among == "all" else [target]
+    parts = [seen.parts[name] for name in names]
+    query, by_text = seen.queries[asking], asking == TEXT
+    rows = query.q if by_text else query.q[:, slice(*probe.rows)]
+    how = _How(
+        rows=probe.rows,
+        by_text=by_text,
+        reals=tuple(part.real for part in parts),
+        place=names.index(target),
+        sizes=_sizes(rows, parts),
+        share=share,
+    )
+    q, ks, maps = _watched(how, active, query.q, [part.k for part in parts], columns)
+    passed = {name: part.replace(k=k) for name, part, k in zip(names, parts, ks, strict=True)}
+    return Seen({**seen.queries, asking: query.replace(q=q)}, {**seen.parts, **passed}), maps
 
-    Nothing else tells when the gradients of queries and keys that a score gives are made: if early,
-    they take memory for as long as the MLP's backward pass goes on.
-    """
-    return x, score
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _watched(how: _How, active: Any, q: Array, ks: list[Array], columns: Array) -> Any:
+    """(q, ks, maps (B, M, R)): the first two as they are."""
+    return q, ks, _maps(how, active, q, ks, columns)
 
 
-def _score_last_forward(x: Array, score: Any) -> tuple[tuple[Array, Any], None]:
-    return (x, score), None
+def _watched_forward(how: _How, active: Any, q: Array, ks: list[Array], columns: Array) -> Any:
+    return _watched(how, active, q, ks, columns), (active, q, ks, columns)
 
 
-def _score_last_backward(_: None, gradients: tuple[Array, Any]) -> tuple[Array, Any]:
-    return jax.lax.optimization_barrier(gradients)
+def _watched_backward(how: _How, kept: Any, gradients: Any) -> Any:
+    """Adds to the gradients that attention gives to its queries and keys, some heads at a time."""
+    active, q, ks, columns = kept
+    to_q, to_ks, to_maps = gradients
+    rows, heads = _asking(how, q), q.shape[2]
+    ways, steps, _ = how.sizes
+
+    def some_heads(step: Array, added: Any) -> Any:
+        to_rows, to_columns, to_ks = added
+        mine = [_heads(x, step, ways, steps) for x in (rows, *ks)]
+        _, back = jax.vjp(lambda c, q, *ks: _sum_over(how, q, ks, c) / heads, columns, *mine)
+        weights, first, *others = back(to_maps)
+        to_rows = _add_heads(to_rows, first, step, ways, steps)
+        pairs = zip(to_ks, others, strict=True)
+        to_ks = [_add_heads(x, y, step, ways, steps) for x, y in pairs]
+        return to_rows, to_columns + weights, to_ks
+
+    nothing = jnp.zeros_like(rows), jnp.zeros_like(columns)
+    to_rows, to_columns, to_ks = _loop(how, active, some_heads, (*nothing, to_ks))
+    start, stop = (0, q.shape[1]) if how.by_text else how.rows
+    around = [(0, 0)] * q.ndim
+    around[1] = (start, q.shape[1] - stop)
+    return None, to_q + jnp.pad(to_rows, around), to_ks, to_columns
 
 
-score_last.defvjp(_score_last_forward, _score_last_backward)
+_watched.defvjp(_watched_forward, _watched_backward)
 
 
-def _ways(probe: Probe) -> tuple[str, ...]:
-    return tuple(_DIRECTIONS) if probe.direction == "both" else (probe.direction,)
+def _maps(
+    how: _How, active: Any, q: Array, ks: Sequence[Array], columns: Float[Array, "B M L"]
+) -> Float[Array, "B M R"]:
+    """The mean over heads."""
+    rows, heads = _asking(how, q), q.shape[2]
+    ways, steps, _ = how.sizes
+    start, stop = how.rows
+
+    def some_heads(step: Array, total: Array) -> Array:
+        q, *others = (_heads(x, step, ways, steps) for x in (rows, *ks))
+        return total + _sum_over(how, q, others, columns)
+
+    nothing = jnp.zeros((*columns.shape[:2], stop - start), jnp.float32)
+    return _loop(how, active, some_heads, nothing) / heads
+
+
+def _asking(how: _How, q: Float[Array, "B Q K D"]) -> Float[Array, "B R K D"]:
+    """The rows that ask."""
+    if how.by_text:
+        return q
+    # Every device asks for all rows, each about its own keys.
+    return constrain(q[:, slice(*how.rows)], "batch", None, "heads", None)
+
+
+def _loop(how: _How, active: Any, body: Callable, carry: Any) -> Any:
+    """Over the steps of the heads, or over none."""
+    (taken, layers), steps = how.share, how.sizes[1]
+    # The name tells who counts operations how often this is done, of all layers.
+    with jax.named_scope(f"rounds_{steps * taken}_of_{layers}"):
+        return jax.lax.fori_loop(0, jnp.where(active, steps, 0), body, carry)
+
+
+def _heads(
+    x: Float[Array, "B S K D"], step: Array, ways: int, steps: int
+) -> Float[Array, "B S k D"]:
+    """The heads of one step; those that lie on different devices are taken in one."""
+    apart = rearrange(x, "b s (ways steps k) d -> b s ways steps k d", ways=ways, steps=steps)
+    mine = jax.lax.dynamic_index_in_dim(apart, step, 3, keepdims=False)
+    return rearrange(mine, "b s ways k d -> b s (ways k) d")
+
+
+def _add_heads(
+    x: Float[Array, "B S K D"], added: Float[Array, "B S k D"], step: Array, ways: int, steps: int
+) -> Float[Array, "B S K D"]:
+    apart = rearrange(x, "b s (ways steps k) d -> b s ways steps k d", ways=ways, steps=steps)
+    mine = jax.lax.dynamic_index_in_dim(apart, step, 3, keepdims=False)
+    mine = mine + rearrange(added, "b s (ways k) d -> b s ways k d", ways=ways).astype(x.dtype)
+    apart = jax.lax.dynamic_update_index_in_dim(apart, mine, step, 3)
+    return rearrange(apart, "b s ways steps k d -> b s (ways steps k) d")
+
+
+def _sum_over(
+    how: _How, q: Float[Array, "B Q k D"], ks: Sequence[Array], columns: Float[Array, "B M L"]
+) -> Float[Array, "B M R"]:
+    """Probabilities between queries and the target's keys, one of the two summed with the weights
+    of the text, some rows at a time; the sum over these heads."""
+    *_, chunk = how.sizes
+    start, stop = how.rows
+    chunked = rearrange(_fill_up(q, chunk), "b (chunks q) k d -> chunks b q k d", q=chunk)
+
+    @functools.partial(jax.checkpoint, prevent_cse=False)  # the loop below does that
+    def by_text(q: Array, weights: Array) -> Array:
+        probabilities = _probabilities(q, ks, how.reals, how.place)
+        return jnp.einsum("bkqs,bqm->bms", probabilities, weights)[..., start:stop]
+
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def by_video(q: Array) -> Array:
+        probabilities = _probabilities(q, ks, how.reals, how.place)[..., : columns.shape[2]]
+        return jnp.einsum("bkqs,bms->bmq", probabilities, columns)
+
+    if how.by_text:
+        filled = _fill_up(jnp.swapaxes(columns, 1, 2), chunk)
+        weights = rearrange(filled, "b (chunks q) m -> chunks b q m", q=chunk)
+        return jax.lax.map(lambda some: by_text(*some), (chunked, weights)).sum(0)
+    found = rearrange(jax.lax.map(by_video, chunked), "chunks b m q -> b m (chunks q)")
+    return found[..., : q.shape[1]]
 
 
 def _check(probe: Probe, seen: Seen) -> None:
@@ -169,56 +281,6 @@ def _check(probe: Probe, seen: Seen) -> None:
             f"probe.columns has shape {shape}: give one weight for each of the {text} text "
             f"positions of {batch} examples, (B, L), or of several maps of each, (B, M, L)"
         )
-
-
-def _laid_out(q: Float[Array, "B Q K D"], parts: Mapping[str, Part], target: str) -> Question:
-    """Heads that lie on different devices are taken in one step."""
-    ways, steps, chunk = _sizes(q, list(parts.values()))
-    heads = {"ways": ways, "steps": steps}
-    pattern = "b (chunks q) (ways steps k) d -> steps chunks b q (ways k) d"
-    return Question(
-        q=rearrange(_fill_up(q, chunk), pattern, q=chunk, **heads),
-        ks=[
-            rearrange(part.k, "b s (ways steps k) d -> steps b s (ways k) d", **heads)
-            for part in parts.values()
-        ],
-        reals=tuple(part.real for part in parts.values()),
-        place=list(parts).index(target),
-        rows=q.shape[1],
-    )
-
-
-def _mean_over_heads(
-    question: Question,
-    row_weights: Float[Array, "B M Q"] | None,
-    key_weights: Float[Array, "B M L"] | None,
-) -> Float[Array, "B M R"]:
-    """Probabilities between the queries and the target's keys, one of the two summed with weights.
-
-    Weights of the keys leave one value for each query, weights of the queries one for each key.
-    """
-    reals, place = question.reals, question.place
-    steps, _, _, chunk, together, _ = question.q.shape
-
-    @functools.partial(jax.checkpoint, prevent_cse=False)  # the loops below do that
-    def some_rows(q, weights, ks):
-        probabilities = _probabilities(q, ks, reals, place)
-        if key_weights is None:
-            return jnp.einsum("bkqs,bqm->kbms", probabilities, weights)
-        return jnp.einsum("bkqs,bms->kbmq", probabilities[..., : key_weights.shape[2]], key_weights)
-
-    def some_heads(q, ks):
-        return jax.lax.map(lambda rows: some_rows(*rows, ks), (q, chunked_weights))
-
-    chunked_weights = None
-    if row_weights is not None:
-        filled = _fill_up(jnp.swapaxes(row_weights, 1, 2), chunk)
-        chunked_weights = rearrange(filled, "b (chunks q) m -> chunks b q m", q=chunk)
-    sums = jax.lax.map(lambda step: some_heads(*step), (question.q, question.ks))
-    if row_weights is not None:
-        return reduce(sums, "steps chunks k b m s -> b m s", "sum") / (steps * together)
-    mean = reduce(sums, "steps chunks k b m q -> b m (chunks q)", "sum") / (steps * together)
-    return mean[..., : question.rows]
 
 
 def _probabilities(

@@ -20,7 +20,7 @@ from tavid_jax.models.layers.ports import (
     at,
     places,
 )
-from tavid_jax.models.layers.probe import Seen, answer, ask
+from tavid_jax.models.layers.probe import Seen, watch
 from tavid_jax.models.layers.streams import VIDEO
 
 Tokens = dict[str, Array]
@@ -34,13 +34,13 @@ class Plugs(NamedTuple):
     Attributes:
       parts: keys and values from `Ports.kv_in`, by stream.
       bias: (query stream, key stream, bias times this layer's weight), or None.
-      probe: turns what the block attended to into this layer's score, or None.
+      probe: what the block attends to -> (what it is to go on with, this layer's score), or None.
       cross: (context, x, base) -> what cross-attention adds, where it is replaced; or None.
     """
 
     parts: Mapping[str, Part]
     bias: tuple[str, str, Array] | None
-    probe: Callable[[Seen], Any] | None
+    probe: Callable[[Seen], tuple[Seen, Any]] | None
     cross: Callable[[Mapping[str, Array], Array, Callable[[], Array]], Array] | None
 
 
@@ -180,23 +180,16 @@ def _plug_in(ports: Ports, layer: Mapping[str, Any], batch: int, depth: int) -> 
         bias = (port.query, port.key, port.bias * layer["attention_bias"])
     if ports.probe is not None:
 
-        def score(weight: Array, seen: Seen) -> Any:
-            # Asked outside of the branch: its gradient is that of the rows alone.
-            questions = ask(ports.probe, seen)
+        def probe(seen: Seen) -> tuple[Seen, Any]:
+            weight = layer["probe"]
             most = depth if ports.probe.most is None else ports.probe.most
-
-            def scored() -> Any:
-                found = ports.probe.score(answer(ports.probe, questions))
-                return jax.tree.map(lambda s: weight * s, found)
-
-            # The name tells who counts operations how many layers take this branch.
-            with jax.named_scope(f"taken_{most}_of_{depth}"):
-                return jax.lax.cond(weight != 0, scored, lambda: _no_score(ports.probe))
-
-        def probe(seen: Seen) -> Any:
-            # The backward pass keeps the queries and keys, which are there anyhow, and begins with
-            # them again when the score's gradient has come (prevent_cse, the default).
-            return jax.checkpoint(score)(layer["probe"], seen)
+            seen, maps = watch(ports.probe, seen, weight != 0, (most, depth))
+            score = jax.lax.cond(
+                weight != 0,
+                lambda: jax.tree.map(lambda s: weight * s, ports.probe.score(maps)),
+                lambda: _no_score(ports.probe),
+            )
+            return seen, score
 
     if ports.cross_attention is not None:
         port, (replaced, index) = ports.cross_attention, layer["cross"]

@@ -20,7 +20,7 @@ from tavid_jax.models.layers.linear import Params, project, xavier_linear
 from tavid_jax.models.layers.mlp import init_mlp, stream_mlp
 from tavid_jax.models.layers.modulation import add_gated, scale_shift
 from tavid_jax.models.layers.norms import init_norm, layer_norm, rms_norm
-from tavid_jax.models.layers.probe import Seen, score_last
+from tavid_jax.models.layers.probe import Seen
 from tavid_jax.models.layers.rotary import Rotary, halved, heads_first, rotate
 from tavid_jax.models.layers.streams import CONDITION, IMAGE, TEXT, VIDEO
 from tavid_jax.models.layers.walk import Plugs, Tokens
@@ -194,21 +194,24 @@ def _cross_attention(
     """What cross-attention adds to every stream; keys and values of text and image."""
     cross, norm = params["cross"], params["cross_norm"]
     parts = _context_parts(cross, plugs, context)
-    mixed, queries = {}, {}
+    normed, queries = {}, {}
     for name, x in tokens.items():
         y = layer_norm(x, norm["scale"], norm["bias"], context.epsilon).astype(context.dtype)
         q = _normed(cross["q"], cross["q_norm"], y, name, context)
-        queries[name] = streams.query(name, _as_heads(q, context))
+        normed[name], queries[name] = y, streams.query(name, _as_heads(q, context))
+    score = None
+    if plugs.probe is not None and VIDEO in queries:
+        asked = Seen(queries={VIDEO: queries[VIDEO]}, parts={TEXT: parts[TEXT]})
+        seen, score = plugs.probe(asked)
+        queries, parts = {**queries, **seen.queries}, {**parts, **seen.parts}
+    mixed = {}
+    for name, y in normed.items():
 
         def base(name: str = name) -> Array:
             return _published_cross(cross["o"], name, queries[name], parts, plugs, context)
 
         replaced = name == VIDEO and plugs.cross is not None
         mixed[name] = plugs.cross(context.context, y, base) if replaced else base()
-    score = None
-    if plugs.probe is not None and VIDEO in queries:
-        score = plugs.probe(Seen(queries={VIDEO: queries[VIDEO]}, parts={TEXT: parts[TEXT]}))
-        mixed[VIDEO], score = score_last(mixed[VIDEO], score)
     return mixed, parts, score
 
 

@@ -100,7 +100,7 @@ def test_one_block(golden):
             whole = dict(columns=words, score=lambda a: {"map": a, "loss": 0.0})
             probes += [probes[0].replace(direction="both", **whole)]
             probes += [probes[0].replace(among="own", **whole)]
-            return [observe(one, seen) for one in probes]
+            return seen, [observe(one, seen) for one in probes]
 
         plugs = Plugs(parts={}, bias=None, probe=both, cross=None)
         out, _, seen = block(adapted, tokens, plugs, context=context)

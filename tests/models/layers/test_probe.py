@@ -266,7 +266,8 @@ def _block(params, tokens, plugs):
         queries={name: Query(x) for name, x in heads.items()},
         parts={name: Part(x, x) for name, x in heads.items()},
     )
-    return {n: jnp.tanh(x @ params["w"]) for n, x in tokens.items()}, seen.parts, plugs.probe(seen)
+    seen, score = plugs.probe(seen)
+    return {n: jnp.tanh(x @ params["w"]) for n, x in tokens.items()}, seen.parts, score
 
 
 @pytest.mark.parametrize("scan", [True, False])
