@@ -195,7 +195,6 @@ def with_targets(config: ConfigDict) -> None:
     config.main = "tavid"  # the stage that is sampled and saved
     config.data.clips.update(masks="beside", selected="")
     config.sampling.modulation = 0.0  # attention modulation, in logits
-    config.sampling.masks = ""  # folder of masks for `config.clips`; "" = data.clips.masks
     config.evaluate.mapped = 32  # scenes of a set whose attention is looked at
     config.evaluate.maps = ("tavid", "no_loss")  # variants whose maps of attention are drawn
     config.evaluate.main = "tavid"  # the variant that the others are compared with
