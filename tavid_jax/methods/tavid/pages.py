@@ -55,7 +55,7 @@ def trial_page(config: Any, trial: Any, results: Any, report: Any) -> dict[str, 
     _table(trial, metrics["variants"], report)
     _attention_figure(trial, report)
     _map_pictures(trial, report)
-    _curve_figure(metrics["variants"], report)
+    _curve_figure(config, metrics["variants"], report)
     _show(config, trial, results, report)
     return metrics
 
@@ -203,20 +203,21 @@ def _map_pictures(trial: Any, report: Any) -> None:
             report.media(picture.data, f"{row.title}: first scene", least_width=900)
 
 
-def _curve_figure(variants: Mapping[str, Any], report: Any) -> None:
+def _curve_figure(config: Any, variants: Mapping[str, Any], report: Any) -> None:
     """Share of masked touches over the training, where snapshots were judged."""
     lines = {}
     for found in variants.values():
         if not found["curve"]:
             continue
-        steps = [*map(int, found["curve"])]
-        shares = [100 * found["curve"][step]["masked"]["value"] for step in found["curve"]]
-        lines[found["title"]] = (steps, shares)
+        last = config.stages[found["stages"][0]].steps
+        shares = {int(step): one["masked"]["value"] for step, one in found["curve"].items()}
+        shares[last] = found["touched"]["masked"]["seeds"][0]
+        lines[found["title"]] = ([*shares], [100 * share for share in shares.values()])
     if lines:
         figure = curves.small_multiples(
             {"the masked object is touched": lines}, x_label="step", y_label="% of scenes"
         )
-        report.figure(figure, "Learning curves: the first seed, at its snapshots.")
+        report.figure(figure, "Learning curves of the first seed.")
 
 
 def training(config: Any, results: Any, report: Any) -> None:
