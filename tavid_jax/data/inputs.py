@@ -61,7 +61,7 @@ class ConfiguredInputs:
             "clips": lambda: self._forecast_clips,
         }
         # Further sets of scenes, beside "train" and "test": each has its own fields.
-        for other in set(self.config.data.splits) - {"train", "test"}:
+        for other in set(self.config.data.get("splits", {})) - {"train", "test"}:
             known[other] = functools.partial(self._synthetic_split, other)
         if name not in known:
             raise ValueError(
