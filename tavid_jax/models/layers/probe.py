@@ -209,36 +209,37 @@ def _loop(how: _How, active: Any, body: Callable, carry: Any) -> Any:
 
 def _heads(
     x: Float[Array, "B S K D"], step: Array, ways: int, steps: int
-) -> Float[Array, "B S k D"]:
-    """The heads of one step; those that lie on different devices are taken in one."""
+) -> Float[Array, "B k S D"]:
+    """The heads of one step, first as products want them; those that lie on different devices are
+    taken in one."""
     apart = rearrange(x, "b s (ways steps k) d -> b s ways steps k d", ways=ways, steps=steps)
     mine = jax.lax.dynamic_index_in_dim(apart, step, 3, keepdims=False)
-    return rearrange(mine, "b s ways k d -> b s (ways k) d")
+    return rearrange(mine, "b s ways k d -> b (ways k) s d")
 
 
 def _add_heads(
-    x: Float[Array, "B S K D"], added: Float[Array, "B S k D"], step: Array, ways: int, steps: int
+    x: Float[Array, "B S K D"], added: Float[Array, "B k S D"], step: Array, ways: int, steps: int
 ) -> Float[Array, "B S K D"]:
     apart = rearrange(x, "b s (ways steps k) d -> b s ways steps k d", ways=ways, steps=steps)
     mine = jax.lax.dynamic_index_in_dim(apart, step, 3, keepdims=False)
-    mine = mine + rearrange(added, "b s (ways k) d -> b s ways k d", ways=ways).astype(x.dtype)
+    mine = mine + rearrange(added, "b (ways k) s d -> b s ways k d", ways=ways).astype(x.dtype)
     apart = jax.lax.dynamic_update_index_in_dim(apart, mine, step, 3)
     return rearrange(apart, "b s ways steps k d -> b s (ways steps k) d")
 
 
 def _sum_over(
-    how: _How, q: Float[Array, "B Q k D"], ks: Sequence[Array], columns: Float[Array, "B M L"]
+    how: _How, q: Float[Array, "B k Q D"], ks: Sequence[Array], columns: Float[Array, "B M L"]
 ) -> Float[Array, "B M R"]:
     """Probabilities between queries and the target's keys, one of the two summed with the weights
     of the text, some rows at a time; the sum over these heads."""
     *_, chunk = how.sizes
     start, stop = how.rows
-    chunked = rearrange(_fill_up(q, chunk), "b (chunks q) k d -> chunks b q k d", q=chunk)
+    chunked = rearrange(_fill_up(q, chunk, 2), "b k (chunks q) d -> chunks b k q d", q=chunk)
 
     @functools.partial(jax.checkpoint, prevent_cse=False)  # the loop below does that
     def by_text(q: Array, weights: Array) -> Array:
         probabilities = _probabilities(q, ks, how.reals, how.place)
-        return jnp.einsum("bkqs,bqm->bms", probabilities, weights)[..., start:stop]
+        return jnp.einsum("bkqs,bmq->bms", probabilities, weights)[..., start:stop]
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def by_video(q: Array) -> Array:
@@ -246,11 +247,11 @@ def _sum_over(
         return jnp.einsum("bkqs,bms->bmq", probabilities, columns)
 
     if how.by_text:
-        filled = _fill_up(jnp.swapaxes(columns, 1, 2), chunk)
-        weights = rearrange(filled, "b (chunks q) m -> chunks b q m", q=chunk)
+        filled = _fill_up(columns, chunk, 2)
+        weights = rearrange(filled, "b m (chunks q) -> chunks b m q", q=chunk)
         return jax.lax.map(lambda some: by_text(*some), (chunked, weights)).sum(0)
     found = rearrange(jax.lax.map(by_video, chunked), "chunks b m q -> b m (chunks q)")
-    return found[..., : q.shape[1]]
+    return found[..., : q.shape[2]]
 
 
 def _check(probe: Probe, seen: Seen) -> None:
@@ -284,16 +285,16 @@ def _check(probe: Probe, seen: Seen) -> None:
 
 
 def _probabilities(
-    q: Float[Array, "B Q K D"], ks: Sequence[Array], reals: Sequence[int], place: int
+    q: Float[Array, "B K Q D"], ks: Sequence[Array], reals: Sequence[int], place: int
 ) -> Float[Array, "B K Q S"]:
     """The columns of part `place` of the softmax over the real keys of all parts."""
     logits = []
     for k, real in zip(ks, reals, strict=True):
-        x = jnp.einsum("bqkd,bskd->bkqs", q, k, preferred_element_type=jnp.float32)
+        x = jnp.einsum("bkqd,bksd->bkqs", q, k, preferred_element_type=jnp.float32)
         x = x * q.shape[-1] ** -0.5
         # A mask and no slice: tokens may be split over devices.
         logits.append(
-            x if real == k.shape[1] else jnp.where(jnp.arange(k.shape[1]) < real, x, -jnp.inf)
+            x if real == k.shape[2] else jnp.where(jnp.arange(k.shape[2]) < real, x, -jnp.inf)
         )
     tops = [jnp.max(x, axis=-1, keepdims=True) for x in logits]
     # It only guards against overflow: the result does not depend on it.
@@ -331,7 +332,7 @@ def _on_one_device(shape: tuple[int, ...], *logical_axes: str | None) -> tuple[i
     return NamedSharding(mesh, partition(shape, *logical_axes)).shard_shape(shape)
 
 
-def _fill_up(x: Array, chunk: int) -> Array:
-    """Zeros behind the rows (axis 1) up to a multiple of `chunk`."""
-    missing = -x.shape[1] % chunk
-    return jnp.pad(x, [(0, missing if axis == 1 else 0) for axis in range(x.ndim)])
+def _fill_up(x: Array, chunk: int, axis: int) -> Array:
+    """Zeros behind an axis up to a multiple of `chunk`."""
+    missing = -x.shape[axis] % chunk
+    return jnp.pad(x, [(0, missing if i == axis else 0) for i in range(x.ndim)])
