@@ -52,8 +52,8 @@ def count(fn: Callable[..., Any], *args: Any) -> Count:
     Scans count their body times their length, as do `while` loops that count up to a constant;
     of the branches of a `cond` the dearest one counts, or, in a scope named "taken_7_of_42", this
     share of it. A `while` loop of unknown length counts as often as its scope says, such as
-    "rounds_14_of_42". The padding of a convolution counts as
-    data, the zeros that a strided one's gradient inserts do not.
+    "rounds_14_of_42". The padding of a convolution counts as data, the zeros that a strided one's
+    gradient inserts do not.
 
     Args:
       fn: any traceable function; may be jitted.

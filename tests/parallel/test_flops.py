@@ -119,6 +119,15 @@ def test_a_branch_that_is_taken_in_some_rounds_of_a_loop():
     assert unnamed.flops == PRODUCT
 
 
+def test_a_loop_of_unknown_length_counts_as_often_as_its_scope_says():
+    def some(x, w, rounds):
+        with jax.named_scope("rounds_3_of_2"):
+            return jax.lax.fori_loop(0, rounds, lambda _, x: x @ w, x)
+
+    found = count(some, X, SQUARE, jax.ShapeDtypeStruct((), jnp.int32))
+    assert found.flops == 3 * PRODUCT // 2 and not found.unknown
+
+
 def test_jit_is_transparent():
     assert count(jax.jit(layers), X, STACK).flops == L * PRODUCT
 
