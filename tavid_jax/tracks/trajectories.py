@@ -46,15 +46,15 @@ class Trajectories:
             _fail(f"tracks must be numbers (N, T, 2), got {tracks.dtype} {tracks.shape}")
         seen = np.asarray(self.visibility)
         if seen.shape != tracks.shape[:2] or seen.dtype != np.bool_:
-            _fail(
-                f"visibility must be bool (N, T) = {tracks.shape[:2]}, got {seen.dtype} {seen.shape}"
-            )
+            found = f"{seen.dtype} {seen.shape}"
+            _fail(f"visibility must be bool (N, T) = {tracks.shape[:2]}, got {found}")
         tracks = tracks.astype(np.float32)
         lost = ~np.isfinite(tracks).all(-1)
         if (lost & seen).any():
             n, t = np.argwhere(lost & seen)[0]
             _fail(
-                f"tracks: point {n} is visible in frame {t} but its place is not finite; mark it invisible"
+                f"tracks: point {n} is visible in frame {t}, but its place is not finite; mark it "
+                "invisible there"
             )
         self._set("tracks", np.where(lost[..., None], np.float32(0), tracks))
         self._set("visibility", seen)
