@@ -6,6 +6,7 @@ Training and sampling read the same batches, so that what is trained is what is 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -18,12 +19,14 @@ from tavid_jax.engine.method import Arrays, Params, Spec
 from tavid_jax.models.cogvideox.config import PRESETS as COGVIDEOX
 from tavid_jax.models.cogvideox.sharding import SHARDING as COGVIDEOX_SHARDING
 from tavid_jax.models.cogvideox.transformer import CogVideoX
+from tavid_jax.models.layers.kv_cache import KVCache
 from tavid_jax.models.layers.ports import AttentionBias, Ports, Prediction, Probe
-from tavid_jax.models.layers.streams import IMAGE, TEXT
+from tavid_jax.models.layers.streams import CONDITION, IMAGE, TEXT
 from tavid_jax.models.wan.config import PRESETS as WAN
 from tavid_jax.models.wan.sharding import SHARDING as WAN_SHARDING
 from tavid_jax.models.wan.transformer import Wan
 from tavid_jax.parallel.sharding import PathTable
+from tavid_jax.pipelines.control import CONTROL, CONTROL_IMAGE, control_spec, with_channels
 
 VIDEO_AXES = ("time", None, None, "embed")
 TOKEN_AXES = (None, "embed")
@@ -87,7 +90,8 @@ class CogVideoXBackbone:
 
     A batch holds "video" latents, "text" features, and for image-to-video "image", the latent of
     the first frame; its channels stand beside the noisy ones in latent frame 0, zeros elsewhere.
-    With `config.extra_channels` it holds "mask", these channels of frame 0.
+    With `config.extra_channels` it holds "mask", these channels of frame 0; with
+    `config.condition_videos` what control.py says.
 
     Attributes:
       model, geometry: the transformer, and the size of its videos.
@@ -139,13 +143,30 @@ class CogVideoXBackbone:
         if self.has_image:
             channels = c.in_channels - c.out_channels
             spec["image"] = Spec((height, width, channels), np.float32, VIDEO_AXES[1:])
+        spec |= control_spec(spec["video"], c.condition_videos, self.has_image)
         return spec | _mask_spec(c, height, width)
 
+    @property
+    def shares_control(self) -> bool:
+        """Whether the keys and values of condition videos serve every prompt."""
+        return True
+
     def precompute(self, params: Params, batch: Arrays) -> Conditions:
-        """The batch with all that does not change over sampling steps: for a joint
-        attention of text and video there is nothing."""
-        del params
-        return batch
+        """The batch with all that does not change over sampling steps: keys and values of
+        condition videos in their place. Attention of text and video is joint."""
+        if CONTROL not in batch:
+            return batch
+        cache = self.model.apply(
+            {"params": params},
+            self._condition(params, batch),
+            self.model.config.grid(batch[CONTROL].shape[2:5]),
+            method=CogVideoX.condition_cache,
+        )
+        rest = {name: x for name, x in batch.items() if name not in (CONTROL, CONTROL_IMAGE)}
+        return rest | {CACHES: {CONDITION: cache}}
+
+    def _condition(self, params: Params, batch: Conditions) -> Float[Array, "B N D"] | None:
+        return embed_control(self.model, params, batch)
 
     def predict(
         self, params: Params, state: Float[Array, "B F H W C"], timestep: Array, batch: Conditions
@@ -181,7 +202,12 @@ class CogVideoXBackbone:
             timestep,
             batch["text"],
             extra=extra,
-            ports=Ports(probe=probe, attention_bias=_bias(batch, self.model.config.num_layers)),
+            condition=self._condition(params, batch),
+            ports=Ports(
+                kv_in=batch.get(CACHES, {}),
+                probe=probe,
+                attention_bias=_bias(batch, self.model.config.num_layers),
+            ),
             method=CogVideoX.predict,
         )
 
@@ -236,14 +262,36 @@ class WanBackbone:
         if c.image_dim is not None:
             tokens = c.image_tokens or IMAGE_TOKENS
             spec["clip"] = Spec((tokens, c.image_dim), jnp.bfloat16, TOKEN_AXES)
+        spec |= control_spec(spec["video"], c.condition_videos, has_image=False)
         return spec | _mask_spec(c, height, width)
 
-    def precompute(self, params: Params, batch: Arrays) -> Conditions:
-        """The batch with keys and values of its text and image in place of their features.
+    @property
+    def shares_control(self) -> bool:
+        """Whether the keys and values of condition videos serve every prompt: here their tokens
+        attend to the text."""
+        return False
 
-        They do not depend on the video or the timestep; a walk with one video token gives them.
+    def precompute(self, params: Params, batch: Arrays) -> Conditions:
+        """The batch with keys and values of its text, image and condition videos in place of
+        their features.
+
+        They do not depend on the video or the timestep; a walk with one video token gives them,
+        or that of the condition's tokens.
         """
+        rest = {n: x for n, x in batch.items() if n not in ("text", "clip", CONTROL)}
+        return rest | {CACHES: self._caches(params, batch)}
+
+    def _caches(self, params: Params, batch: Arrays) -> Mapping[str, KVCache]:
         c = self.model.config
+        if CONTROL in batch:
+            return self.model.apply(
+                {"params": params},
+                self._condition(params, batch),
+                batch["text"],
+                c.grid(batch[CONTROL].shape[2:5]),
+                batch.get("clip"),
+                method=Wan.condition_caches,
+            )
         size, kinds = batch["text"].shape[0], (TEXT, IMAGE) if "clip" in batch else (TEXT,)
         walked = self.model.apply(
             {"params": params},
@@ -255,8 +303,10 @@ class WanBackbone:
             ports=Ports(kv_out=kinds),
             method=Wan.predict,
         )
-        rest = {name: x for name, x in batch.items() if name not in ("text", "clip")}
-        return rest | {CACHES: walked.caches}
+        return walked.caches
+
+    def _condition(self, params: Params, batch: Conditions) -> Float[Array, "B N D"] | None:
+        return embed_control(self.model, params, batch)
 
     def predict(
         self, params: Params, state: Float[Array, "B F H W C"], timestep: Array, batch: Conditions
@@ -298,6 +348,7 @@ class WanBackbone:
             batch.get("text"),
             image=batch.get("clip"),
             extra=extra,
+            condition=self._condition(params, batch),
             ports=Ports(
                 kv_in=batch.get(CACHES, {}),
                 probe=probe,
@@ -305,6 +356,16 @@ class WanBackbone:
             ),
             method=Wan.predict,
         )
+
+
+def embed_control(
+    model: CogVideoX | Wan, params: Params, batch: Conditions
+) -> Float[Array, "B N D"] | None:
+    """Condition tokens of a batch, None where it holds no condition videos."""
+    if CONTROL not in batch:
+        return None
+    videos = with_channels(batch, model.config.in_channels)
+    return model.apply({"params": params}, videos, method=type(model).embed_condition)
 
 
 def _mask_spec(config: Any, height: int, width: int) -> dict[str, Spec]:

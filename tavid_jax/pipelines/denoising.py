@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from tavid_jax.diffusion import guidance
 from tavid_jax.diffusion.denoise import denoise
@@ -19,10 +19,20 @@ from tavid_jax.diffusion.schedulers.sampler import Sampler
 from tavid_jax.models.layers.ports import Prediction, Probe
 from tavid_jax.models.wan.experts import HIGH_NOISE, LOW_NOISE, high_noise_steps
 from tavid_jax.pipelines.backbones import Backbone, CogVideoXBackbone
+from tavid_jax.pipelines.control import CONTROL, CONTROL_IMAGE
 from tavid_jax.pipelines.settings import Published, Sampling
 
 # Called with the index of each step that is done.
 Report = Callable[[int], None]
+
+
+# Entries of a batch that condition videos fill.
+CONTROLS = (CONTROL, CONTROL_IMAGE)
+
+
+def neighbours(*branches: Shaped[Array, "B *x"]) -> Shaped[Array, "P *x"]:
+    """(a, A), (b, B), ...: an example's branches, so that they lie on the device that has it."""
+    return jnp.stack(branches, axis=1).reshape(-1, *branches[0].shape[1:])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +120,7 @@ class Denoiser:
       backbone: with its conditions.
       sampler: the solver.
       scales: of guidance, per step.
+      control_guidance: how much stronger condition videos act, where branches lack them.
       sequential: whether the branches of guidance are evaluated one after the other.
       report: told each step that is done, from within the program.
     """
@@ -117,6 +128,7 @@ class Denoiser:
     backbone: Backbone
     sampler: Sampler
     scales: Float[np.ndarray, " n"]
+    control_guidance: float | int = 1.0
     sequential: bool = False
     report: Report | None = None
 
@@ -128,13 +140,22 @@ class Denoiser:
           branches: the conditions (batch first) of each branch, the unconditional one first.
 
         Returns:
-          Conditions of all branches: one batch, or stacked on a new axis if they are sequential.
+          (conditions of all branches: one batch in which those of an example are neighbours, or
+          stacked on a new axis if they are sequential; conditions that serve all branches).
         """
+        common = {}
+        if self.backbone.shares_control and CONTROL in branches[0]:
+            # Condition videos are walked once for all branches that share them.
+            same = all(branch[CONTROL] is branches[0][CONTROL] for branch in branches)
+            if same:
+                control = {n: branches[0][n] for n in CONTROLS if n in branches[0]}
+                common = self._precompute(params, control)
+                branches = [{n: x for n, x in b.items() if n not in CONTROLS} for b in branches]
         if len(branches) == 1 or self.sequential:
             each = [self._precompute(params, branch) for branch in branches]
-            return each[0] if len(each) == 1 else jax.tree.map(lambda *x: jnp.stack(x), *each)
-        joined = jax.tree.map(lambda *x: jnp.concatenate(x), *branches)
-        return self._precompute(params, joined)
+            each = each[0] if len(each) == 1 else jax.tree.map(lambda *x: jnp.stack(x), *each)
+            return each, common
+        return self._precompute(params, jax.tree.map(neighbours, *branches)), common
 
     def run(
         self, params: Any, state: Any, conditions: Any, segment: Segment, keys: Array, given: Array
@@ -178,8 +199,8 @@ class Denoiser:
     @functools.cached_property
     def _look(self) -> Callable[..., Prediction]:
         def evaluate(params, x, timestep, conditions, given, probe):
-            x = self._with_given(x, given)
-            return self.backbone.evaluate(params, x, timestep, conditions, probe)
+            x, (each, common) = self._with_given(x, given), conditions
+            return self.backbone.evaluate(params, x, timestep, each | common, probe)
 
         return jax.jit(evaluate)
 
@@ -194,19 +215,22 @@ class Denoiser:
     def _walk(
         self, params: Any, state: Any, conditions: Any, segment: Segment, keys: Array, given: Array
     ) -> Any:
+        each, common = conditions
+
         def predict(x: Array, timestep: Array, row: dict[str, Array]) -> Array:
             x = self._with_given(x, given)
-            if not segment.guided:
-                out = self._evaluate(params, x, timestep, conditions)
+            if not (segment.guided or self._steered):
+                out = self._evaluate(params, x, timestep, each | common)
             elif self.sequential:
-                without, with_ = jax.lax.map(
-                    lambda branch: self._evaluate(params, x, timestep, branch), conditions
+                outs = jax.lax.map(
+                    lambda branch: self._evaluate(params, x, timestep, branch | common), each
                 )
-                out = guidance.cfg(without, with_, row["guidance"])
+                out = self._guided(outs, segment.guided, row["guidance"])
             else:
-                both = self._evaluate(params, jnp.concatenate([x, x]), timestep, conditions)
-                without, with_ = jnp.split(both, 2)
-                out = guidance.cfg(without, with_, row["guidance"])
+                count = jax.tree.leaves(each)[0].shape[0] // x.shape[0]
+                outs = self._evaluate(params, neighbours(*[x] * count), timestep, each | common)
+                outs = jnp.stack([outs[i::count] for i in range(count)])
+                out = self._guided(outs, segment.guided, row["guidance"])
             if self.report is not None:
                 # The output is passed along so that the step is done when it is told.
                 jax.debug.callback(
@@ -225,6 +249,18 @@ class Denoiser:
         )
         done = segment.stop == self.sampler.steps
         return state._replace(x=self._with_given(state.x, given)) if done else state
+
+    @property
+    def _steered(self) -> bool:
+        """Whether there is a branch whose condition videos are black."""
+        return self.control_guidance != 1
+
+    def _guided(self, outs: Float[Array, "n B F h w C"], guided: bool, scale: Array) -> Array:
+        """Predictions of the branches, combined: [black condition videos,] [no prompt,] all."""
+        if guided and self._steered:
+            bare, without, with_ = outs
+            return guidance.cfg(bare, without, self.control_guidance) + scale * (with_ - without)
+        return guidance.cfg(*outs, scale if guided else self.control_guidance)
 
     def _evaluate(self, params: Any, x: Array, timestep: Array, conditions: Any) -> Array:
         timesteps = jnp.full((x.shape[0],), timestep, jnp.float32)

@@ -71,8 +71,8 @@ def cogvideox_table(config: CogVideoXConfig) -> Table:
 
 
 def cogvideox_shapes(config: CogVideoXConfig) -> dict:
-    """The parameters' shapes; those of `extra_channels`, which no file has, are left out."""
-    return param_shapes(replace(config, extra_channels=0))
+    """The parameters' shapes, without those of ports, which no published file has."""
+    return param_shapes(replace(config, extra_channels=0, condition_videos=0))
 
 
 def _decode(

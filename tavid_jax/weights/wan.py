@@ -102,8 +102,8 @@ def _block_rows(layers: range, column: int, has_image: bool) -> list[Row]:
 
 
 def wan_shapes(config: WanConfig) -> dict:
-    """The parameters' shapes; those of `extra_channels`, which no file has, are left out."""
-    return param_shapes(replace(config, extra_channels=0))
+    """The parameters' shapes, without those of ports, which no published file has."""
+    return param_shapes(replace(config, extra_channels=0, condition_videos=0))
 
 
 def experts_table(config: WanConfig, naming: Naming = "original") -> Table:

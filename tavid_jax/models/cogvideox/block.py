@@ -109,8 +109,8 @@ def _attend(
         parts[name] = streams.part(name, k, v, context.lengths[name])
     asking = [name for name in (TEXT, VIDEO) if name in queries]
     answering = {**{name: parts[name] for name in asking}, **plugs.parts}
-    if CONDITION in parts:
-        answering[CONDITION] = parts[CONDITION]
+    if CONDITION in parts and asking:
+        answering[CONDITION] = streams.serving(parts[CONDITION], queries[asking[0]].q.shape[0])
     mixed, score = {}, None
     if asking:
         if plugs.probe is not None:

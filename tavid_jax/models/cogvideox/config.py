@@ -28,6 +28,8 @@ class CogVideoXConfig:
       mlp_ratio: hidden width of the MLP over D.
       extra_channels: additional input channels (a target mask, say) with a patch projection of
         their own, zero at initialisation; 0 is the published model.
+      condition_videos: how many videos steer the prediction, each as many tokens as the video; 2
+        are fused by a projection, zero at initialisation; 0 is the published model.
     """
 
     num_heads: int = 48
@@ -49,8 +51,13 @@ class CogVideoXConfig:
     temporal_scale: float = 1.0
     mlp_ratio: int = 4
     extra_channels: int = 0
+    condition_videos: int = 0
 
     def __post_init__(self):
+        if self.condition_videos not in (0, 1, 2):
+            raise ValueError(
+                f"condition_videos={self.condition_videos}: one, or two that are fused; 0 is none"
+            )
         if self.head_dim % 16:
             raise ValueError(
                 f"CogVideoXConfig.head_dim={self.head_dim}: rotary positions and the fixed table "

@@ -28,9 +28,10 @@ from tavid_jax.models.cogvideox import positions
 from tavid_jax.models.cogvideox.block import EPSILON, BlockContext, block, init_block
 from tavid_jax.models.cogvideox.config import CogVideoXConfig
 from tavid_jax.models.layers import streams
-from tavid_jax.models.layers.backbone import Backbone, Initialisers, init_extra_channels, shapes_of
+from tavid_jax.models.layers.backbone import Backbone, Initialisers, init_ports, shapes_of
 from tavid_jax.models.layers.depth import init_stack
 from tavid_jax.models.layers.embeddings import timestep_embedding
+from tavid_jax.models.layers.kv_cache import KVCache
 from tavid_jax.models.layers.linear import project, torch_linear
 from tavid_jax.models.layers.mlp import init_mlp, silu
 from tavid_jax.models.layers.modulation import scale_shift
@@ -65,7 +66,7 @@ def initialisers(config: CogVideoXConfig) -> dict[str, Any]:
         inits["pos_embed"] = lambda key: _fixed_positions(c, c.sample_grid, c.text_length)
     if c.ofs_dim is not None:
         inits["ofs_embed"] = lambda key: init_mlp(key, c.ofs_dim, e, e, torch_linear)
-    return {**inits, **init_extra_channels(c)}
+    return {**inits, **init_ports(c)}
 
 
 def _fixed_positions(config: CogVideoXConfig, grid: Grid, text_length: int) -> Array:
@@ -90,6 +91,7 @@ class CogVideoX(Backbone):
     PASSING: ClassVar = (
         (r"blocks/.*", (VIDEO, TEXT, CONDITION)),
         (r"text_embed", (TEXT,)),
+        (r"fuse", (CONDITION,)),
         (r".*", (VIDEO,)),
     )
 
@@ -103,8 +105,8 @@ class CogVideoX(Backbone):
         text: Float[Array, "B L E"],
         *,
         extra: Float[Array, "B F H W X"] | None = None,
-        condition: Float[Array, "B N D"] | None = None,
-        condition_timestep: Timestep | None = None,
+        condition: Float[Array, "b N D"] | None = None,
+        condition_timestep: Float[Array, " b"] | Int[Array, " b"] | None = None,
         ofs: Float[Array, " B"] | None = None,
         ports: Ports | None = None,
     ) -> Prediction:
@@ -115,7 +117,8 @@ class CogVideoX(Backbone):
           timestep: 0 to 999, one per example.
           text: features of the text encoder, padded to `config.text_length`, pads included.
           extra: the channels of `config.extra_channels`.
-          condition: embedded condition tokens (from `embed_video`), on the grid of the video.
+          condition: embedded condition tokens (from `embed_condition`), on the grid of the
+            video; of B examples, or of fewer that serve as many neighbours each.
           condition_timestep: theirs; zero if not given.
           ofs: input of the 1.5 image-to-video model's second time embedding; 2.0 if not given.
           ports: what else is plugged in.
@@ -131,12 +134,25 @@ class CogVideoX(Backbone):
         tokens = {TEXT: self.embed_text(text, grid), VIDEO: self.embed_video(latents, extra)}
         times = {TEXT: time, VIDEO: time}
         if condition is not None:
-            clean = jnp.zeros_like(timestep) if condition_timestep is None else condition_timestep
+            clean = condition_timestep
+            clean = jnp.zeros(condition.shape[:1]) if clean is None else clean
             tokens[CONDITION] = condition
             times[CONDITION] = self.embed_time(clean, ofs)
         walked = self.blocks(tokens, times, grid, ports)
         sample = self.head(walked.streams[VIDEO], time, grid)
         return Prediction(sample=sample, caches=walked.caches, probe=walked.probe)
+
+    def condition_cache(self, condition: Float[Array, "B N D"], grid: Grid) -> KVCache:
+        """Keys and values of condition tokens at timestep 0, which walk the blocks alone: they
+        see neither text nor video, so that one cache serves every step and every prompt.
+
+        Args:
+          condition: from `embed_condition`, on `grid`.
+          grid: tokens along (frames, rows, columns).
+        """
+        times = {CONDITION: self.embed_time(jnp.zeros(condition.shape[:1]))}
+        ports = Ports(kv_out=(CONDITION,))
+        return self.blocks({CONDITION: condition}, times, grid, ports).caches[CONDITION]
 
     def embed_time(self, timestep: Timestep, ofs: Array | None = None) -> Float[Array, "B E"]:
         """The vector that modulates every block, float32."""
@@ -194,8 +210,8 @@ class CogVideoX(Backbone):
 
     def blocks(
         self,
-        tokens: Mapping[str, Float[Array, "B S D"]],
-        times: Mapping[str, Float[Array, "B E"]],
+        tokens: Mapping[str, Float[Array, "_ _ D"]],
+        times: Mapping[str, Float[Array, "_ E"]],
         grid: Grid,
         ports: Ports | None = None,
     ) -> Walked:

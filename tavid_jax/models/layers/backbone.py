@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from tavid_jax.models.layers import streams
 from tavid_jax.models.layers.depth import Remat
-from tavid_jax.models.layers.linear import Params, init_parameters, project
+from tavid_jax.models.layers.linear import Params, init_parameters, project, zero_linear
 from tavid_jax.models.layers.lora import LoraRule, attach, check_streams, init_lora
 from tavid_jax.models.layers.patches import patchify
 
@@ -77,6 +77,27 @@ class Backbone(nn.Module):
         added = patchify(extra, c.patch_size)
         return tokens + project(self.tree["patch_embed_extra"], added, self.dtype)
 
+    def embed_condition(self, videos: Float[Array, "B M F H W C"]) -> Float[Array, "B N D"]:
+        """Tokens of the condition stream: C = E(first) + fuse(E(second)), with E = `embed_video`
+        (FlexTraj, sec. 3; as released, with the positions inside of the fusion).
+
+        Args:
+          videos: `config.condition_videos` latents per example, with all input channels.
+
+        Raises:
+          ValueError: another number of videos than the config's.
+        """
+        count = self.config.condition_videos
+        if videos.shape[1] != count or not count:
+            raise ValueError(
+                f"{videos.shape[1]} condition videos: the config has condition_videos={count}"
+            )
+        tokens = self.embed_video(videos[:, 0])
+        if count == 1:
+            return tokens
+        second = self.embed_video(videos[:, 1])
+        return tokens + project(self.tree["fuse"], second, self.dtype, streams.CONDITION)
+
 
 def init_extra_channels(config: Any) -> Initialisers:
     """The patch projection of `config.extra_channels`, zero: a new channel changes nothing yet."""
@@ -84,6 +105,19 @@ def init_extra_channels(config: Any) -> Initialisers:
         return {}
     shape = (config.patch_elements * config.extra_channels, config.dim)
     return {"patch_embed_extra": lambda key: {"kernel": jnp.zeros(shape, jnp.float32)}}
+
+
+def init_fuse(config: Any) -> Initialisers:
+    """The projection of the second condition video's tokens onto the first's, zero."""
+    if config.condition_videos < 2:
+        return {}
+    d = config.dim
+    return {"fuse": lambda key: zero_linear(key, d, d)}
+
+
+def init_ports(config: Any) -> Initialisers:
+    """What a config plugs into a published model: it changes no value of it yet."""
+    return {**init_extra_channels(config), **init_fuse(config)}
 
 
 def shapes_of(initialisers: Initialisers) -> Params:

@@ -82,16 +82,21 @@ def check_caches(
                 f"kv_in[{name!r}] holds {layers} layers of {found[0]} heads of {found[1]}: "
                 f"this model has {depth} layers of {heads[0]} heads of {heads[1]}"
             )
-        if examples not in (1, batch):
+        if batch % examples:
             raise ValueError(
                 f"kv_in[{name!r}] is of {examples} examples, the batch has {batch}: "
-                "give one for all, or one each"
+                "give one for all, one each, or one for every group of equal size"
             )
 
 
 def of_batch(x: Float[Array, "b S K D"], batch: int) -> Float[Array, "B S K D"]:
-    """Keys or values of one example serve the whole batch."""
-    return x if x.shape[0] == batch else jnp.broadcast_to(x, (batch, *x.shape[1:]))
+    """Keys or values of fewer examples, each of which serves B / b neighbours."""
+    return x if x.shape[0] == batch else jnp.repeat(x, batch // x.shape[0], axis=0)
+
+
+def serving(part: Part, batch: int) -> Part:
+    """A part for the queries of `batch` examples, see `of_batch`."""
+    return part.replace(k=of_batch(part.k, batch), v=of_batch(part.v, batch))
 
 
 def biases(

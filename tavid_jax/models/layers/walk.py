@@ -84,7 +84,8 @@ def walk_blocks(
     layers = {"params": stack, **_per_layer(ports, depth)}
     each = ports.probe is not None and ports.probe.each
     score = None if ports.probe is None or each else _no_score(ports.probe)
-    batch = next(iter(tokens.values())).shape[0]
+    # Condition tokens may be of fewer examples than those that look at them.
+    batch = tokens.get(VIDEO, next(iter(tokens.values()))).shape[0]
 
     def body(carry: Any, layer: Any) -> tuple[Any, Any]:
         walked, total = carry

@@ -175,6 +175,7 @@ def _mix(
     name: str, query: Query, answering: dict[str, Part], plugs: Plugs, context: BlockContext
 ) -> Float[Array, "B N D"]:
     """Attention of one stream to the given keys, heads joined."""
+    answering = {n: streams.serving(p, query.q.shape[0]) for n, p in answering.items()}
     bias = plugs.bias
     if bias is not None and not (bias[0] == name and bias[1] in answering):
         bias = None

@@ -27,6 +27,8 @@ class WanConfig:
       max_positions: largest token index per axis that the rotary table serves.
       extra_channels: additional input channels with a patch projection of their own, zero at
         initialisation; 0 is the published model.
+      condition_videos: how many videos steer the prediction, each as many tokens as the video; 2
+        are fused by a projection, zero at initialisation; 0 is the published model.
     """
 
     num_heads: int = 40
@@ -44,8 +46,13 @@ class WanConfig:
     epsilon: float = 1e-6
     max_positions: int = 1024
     extra_channels: int = 0
+    condition_videos: int = 0
 
     def __post_init__(self):
+        if self.condition_videos not in (0, 1, 2):
+            raise ValueError(
+                f"condition_videos={self.condition_videos}: one, or two that are fused; 0 is none"
+            )
         if self.head_dim % 2 or self.freq_dim % 2:
             raise ValueError(
                 f"WanConfig: head_dim={self.head_dim} and freq_dim={self.freq_dim} must be even"

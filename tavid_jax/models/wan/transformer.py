@@ -26,9 +26,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from tavid_jax.models.layers import streams
-from tavid_jax.models.layers.backbone import Backbone, Initialisers, init_extra_channels, shapes_of
+from tavid_jax.models.layers.backbone import Backbone, Initialisers, init_ports, shapes_of
 from tavid_jax.models.layers.depth import init_stack
 from tavid_jax.models.layers.embeddings import timestep_embedding
+from tavid_jax.models.layers.kv_cache import KVCache
 from tavid_jax.models.layers.linear import (
     Params,
     project,
@@ -69,7 +70,7 @@ def initialisers(config: WanConfig) -> dict[str, Any]:
     }
     if c.image_dim is not None:
         inits["image_embed"] = lambda key: _init_image_embed(key, c)
-    return {**inits, **init_extra_channels(c)}
+    return {**inits, **init_ports(c)}
 
 
 def _small_linear(key: PRNGKeyArray, n_in: int, n_out: int) -> Params:
@@ -109,6 +110,7 @@ class Wan(Backbone):
         (r"blocks/cross/image_[kv]|image_embed/.*", (IMAGE,)),
         (r"blocks/cross/[kv]|text_embed/.*", (TEXT,)),
         (r"blocks/.*", (VIDEO, CONDITION)),
+        (r"fuse", (CONDITION,)),
         (r".*", (VIDEO,)),
     )
 
@@ -119,11 +121,11 @@ class Wan(Backbone):
         self,
         latents: Float[Array, "B F H W C"],
         timestep: Timesteps,
-        text: Float[Array, "B L E"] | None,
+        text: Float[Array, "b L E"] | None,
         *,
-        image: Float[Array, "B M I"] | None = None,
+        image: Float[Array, "b M I"] | None = None,
         extra: Float[Array, "B F H W X"] | None = None,
-        condition: Float[Array, "B N D"] | None = None,
+        condition: Float[Array, "b N D"] | None = None,
         condition_timestep: Timesteps | None = None,
         text_bias: Float[Array, " L"] | None = None,
         ports: Ports | None = None,
@@ -139,7 +141,9 @@ class Wan(Backbone):
             None where `ports.kv_in` has the text's keys and values.
           image: CLIP tokens, for models with `config.image_dim`; or through `ports.kv_in`.
           extra: the channels of `config.extra_channels`.
-          condition: embedded condition tokens (from `embed_video`), on the grid of the video.
+          condition: embedded condition tokens (from `embed_condition`), on the grid of the
+            video; of B examples, or of fewer that serve as many neighbours each (text is then of
+            as many, too).
           condition_timestep: theirs; zero if not given.
           text_bias: added to the logits of the text's keys, see `merge_padding`.
           ports: what else is plugged in.
@@ -155,7 +159,7 @@ class Wan(Backbone):
         tokens, times = {VIDEO: self.embed_video(latents, extra)}, {VIDEO: time}
         if condition is not None:
             clean = condition_timestep
-            clean = jnp.zeros(latents.shape[:1]) if clean is None else clean
+            clean = jnp.zeros(condition.shape[:1]) if clean is None else clean
             tokens[CONDITION], times[CONDITION] = condition, self.embed_time(clean)
         context = {} if text is None else {TEXT: self.embed_text(text)}
         if image is not None:
@@ -163,6 +167,29 @@ class Wan(Backbone):
         walked = self.blocks(tokens, times, context, grid, ports, text_bias)
         sample = self.head(walked.streams[VIDEO], time, grid)
         return Prediction(sample=sample, caches=walked.caches, probe=walked.probe)
+
+    def condition_caches(
+        self,
+        condition: Float[Array, "B N D"],
+        text: Float[Array, "B L E"],
+        grid: Grid,
+        image: Float[Array, "B M I"] | None = None,
+    ) -> dict[str, KVCache]:
+        """Keys and values of condition tokens at timestep 0, and of the text and image that they
+        attend to: behind the first block they depend on the prompt, so that each has its own.
+
+        Args:
+          condition: from `embed_condition`, on `grid`.
+          text: features of the text encoder, as in `predict`.
+          grid: tokens along (frames, rows, columns).
+          image: CLIP tokens, for models that read them.
+        """
+        context = {TEXT: self.embed_text(text)}
+        if image is not None:
+            context[IMAGE] = self.embed_image(image)
+        times = {CONDITION: self.embed_time(jnp.zeros(condition.shape[:1]))}
+        ports = Ports(kv_out=(CONDITION, *context))
+        return self.blocks({CONDITION: condition}, times, context, grid, ports).caches
 
     def embed_time(self, timestep: Timesteps) -> Time:
         """The vectors that modulate blocks and head, float32."""
@@ -211,9 +238,9 @@ class Wan(Backbone):
 
     def blocks(
         self,
-        tokens: Mapping[str, Float[Array, "B N D"]],
+        tokens: Mapping[str, Float[Array, "_ N D"]],
         times: Mapping[str, Time],
-        context: Mapping[str, Float[Array, "B S D"]],
+        context: Mapping[str, Float[Array, "_ _ D"]],
         grid: Grid,
         ports: Ports | None = None,
         text_bias: Float[Array, " L"] | None = None,
