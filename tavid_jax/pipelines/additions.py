@@ -1,4 +1,5 @@
-"""What is plugged into a transformer: adapters, and a patch projection with mask channels."""
+"""What is plugged into a transformer: adapters, a patch projection with mask channels, and what
+makes it follow condition videos."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from tavid_jax.models.wan.experts import HIGH_NOISE, LOW_NOISE
 from tavid_jax.pipelines.folder import TRANSFORMER
 from tavid_jax.pipelines.part import Part
 from tavid_jax.pipelines.targets import Targets
-from tavid_jax.weights import WeightsError, load_lora, load_patch_embed
+from tavid_jax.weights import WeightsError, load_flextraj, load_lora, load_patch_embed
 from tavid_jax.weights.files import read_file
 from tavid_jax.weights.peft import AUTO, components
 from tavid_jax.weights.safetensors import write_safetensors
@@ -26,7 +27,7 @@ from tavid_jax.weights.table import walk
 # What the adapters of two experts are called in a pipeline's file.
 EXPERT_COMPONENTS = {HIGH_NOISE: TRANSFORMER, LOW_NOISE: f"{TRANSFORMER}_2"}
 # Names of the marks of what was added, see `Part.marks`.
-LORA, PATCH_EMBED = "lora", "patch_embed"
+LORA, PATCH_EMBED, CONTROL = "lora", "patch_embed", "control"
 _VECTORS = "embedding"
 
 
@@ -115,6 +116,40 @@ def extend(transformer: Part, source: str | Path, experts: Sequence[str] = ()) -
     transformer.marks[PATCH_EMBED] = _mark(params, experts)
     extended = dataclasses.replace(config, extra_channels=count)
     transformer.module = transformer.module.clone(config=extended)
+    return count
+
+
+def control(transformer: Part, source: str | Path) -> int:
+    """Plugs in what makes a transformer follow condition videos: FlexTraj's adapters of their
+    tokens, beside those that it has, and the projection that fuses two of them.
+
+    Args:
+      transformer: of a pipeline.
+      source: any form that `weights.load_flextraj` reads.
+
+    Returns:
+      How many condition videos it reads.
+
+    Raises:
+      WeightsError: see `weights.load_flextraj`; a model of two experts.
+    """
+    if has_experts(transformer):
+        raise WeightsError(f"control {source}: it is of models with one transformer, not of two")
+    kind = "cogvideox" if transformer.opened.name == "cogvideox" else "wan"
+    # The config of the base: the file tells how many videos it is for.
+    added, rules = load_flextraj(source, kind, transformer.opened.config)
+    own = transformer.module.lora
+    taken = {rule.name for rule in own}
+    names = {rule.name: f"{CONTROL}_{rule.name}" if rule.name in taken else rule.name
+             for rule in rules}  # fmt: skip
+    rules = tuple(dataclasses.replace(rule, name=names[rule.name]) for rule in rules)
+    adapters = {names[name]: leaves for name, leaves in added["lora"].items()}
+    transformer.marks[CONTROL] = _mark(added, rules)
+    beside = transformer.added.get("lora", {})
+    transformer.added = transformer.added | added | {"lora": beside | adapters}
+    count = 2 if "fuse" in added else 1
+    config = dataclasses.replace(transformer.module.config, condition_videos=count)
+    transformer.module = transformer.module.clone(config=config, lora=(*own, *rules))
     return count
 
 

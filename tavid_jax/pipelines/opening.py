@@ -22,6 +22,7 @@ from tavid_jax.models.vision.clip import CLIPVision
 from tavid_jax.models.wan.transformer import Wan
 from tavid_jax.parallel.mesh import make_mesh
 from tavid_jax.parallel.sharding import PathTable
+from tavid_jax.pipelines import additions
 from tavid_jax.pipelines.additions import adapt, extend, read_embedding, targets_of
 from tavid_jax.pipelines.autoencoders import PRESETS as AUTOENCODERS
 from tavid_jax.pipelines.autoencoders import make_autoencoder, sharding_of, tiles_of
@@ -57,6 +58,7 @@ def open_pipeline(
     parts: Mapping[str, str | Path] | None = None,
     lora: str | Path | None = None,
     patch_embed: str | Path | None = None,
+    control: str | Path | None = None,
     targets: Targets | None = None,
     lora_scale: float | int | str = AUTO,
     dtype: DTypeLike | None = None,
@@ -78,6 +80,8 @@ def open_pipeline(
         a file may hold both or one. TAViD's release is such a file and one of `patch_embed`.
       patch_embed: patch projection with channels for masks, any form that
         `weights.load_patch_embed` reads; of two experts, that of those that `lora` is of.
+      control: what makes the model follow condition videos, such as FlexTraj's released file: any
+        form that `weights.load_flextraj` reads. Jobs may then hold tracks.
       targets: trigger words of these channels, by default the one of TAViD's release, "target";
         of a model that was trained here, in place of those in its card.
       lora_scale: of the adapters, instead of alpha / rank; "auto" is what their file says and, as
@@ -96,7 +100,8 @@ def open_pipeline(
         targets that do not fit the channels of `patch_embed`.
       WeightsError: parts that are missing, damaged or do not fit.
     """
-    found = _with_additions(find_model(name, path), name, lora, patch_embed, lora_scale)
+    given = {"lora": lora, "patch_embed": patch_embed, "control": control}
+    found = _with_additions(find_model(name, path), name, given, lora_scale)
     published, strict = found.published, strict and found.is_published
     memory = Memory() if memory is None else memory
     dtype = _dtype(dtype, found)
@@ -127,19 +132,19 @@ def open_pipeline(
 def _with_additions(
     found: Found,
     name: str | Path,
-    lora: str | Path | None,
-    patch_embed: str | Path | None,
+    given: Mapping[str, str | Path | None],
     scale: float | int | str,
 ) -> Found:
     """The model with what the caller adds to it, of which it must have none of its own."""
-    if lora is not None and found.adapters is not None:
-        raise ValueError(f"lora {lora}: {name} has adapters of its own, {found.adapters}")
-    if patch_embed is not None and found.patch_embed is not None:
-        raise ValueError(f"patch_embed {patch_embed}: {name} has its own, {found.patch_embed}")
-    lora, patch_embed = lora or found.adapters, patch_embed or found.patch_embed
+    own = {"lora": found.adapters, "patch_embed": found.patch_embed, "control": found.control}
+    for what, file in given.items():
+        if file is not None and own[what] is not None:
+            its = "adapters of its own" if what == "lora" else "its own"
+            raise ValueError(f"{what} {file}: {name} has {its}, {own[what]}")
+    lora, patch_embed, control = (given[what] or own[what] for what in own)
     if scale != AUTO and lora is None:
         raise ValueError(f"lora_scale {scale}: there are no adapters to scale, give lora")
-    return dataclasses.replace(found, adapters=lora, patch_embed=patch_embed)
+    return dataclasses.replace(found, adapters=lora, patch_embed=patch_embed, control=control)
 
 
 def _plug_in(
@@ -151,6 +156,8 @@ def _plug_in(
         experts = adapt(transformer, found.adapters, scale)
     if found.patch_embed is not None:
         channels = extend(transformer, found.patch_embed, experts)
+    if found.control is not None:
+        additions.control(transformer, found.control)
     targets = targets_of(targets or found.targets, channels, found.patch_embed or "")
     if found.embedding is not None:
         words = (targets or Targets(sentence="")).count
