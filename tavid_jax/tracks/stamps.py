@@ -4,17 +4,13 @@ A stamp of half size (w, h) at (x, y) covers the columns [trunc(x - w), trunc(x 
 [trunc(y - h), trunc(y + h)), cut to the frame; nothing is blended. Numbers are taken as they are
 (the rule of the released FlexTraj renderer), bounds are found without rounding errors.
 
-Instead of stamping point by point, each frame notes the *rank* of each point in the drawing order
-at the corner of its stamp, and takes the maximum over a window of the stamp's size: what remains in
-a pixel is the point that was drawn there last. The cost hardly depends on the number of points.
-`stamps_device` does the same in JAX.
+`stamps_device` draws the same in JAX.
 """
 
 import math
 
-import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Int, Int32, UInt8
+from jaxtyping import Bool, Float, Int32, UInt8
 
 from tavid_jax.tracks.coordinates import AnyArray, namespace
 
@@ -25,7 +21,7 @@ ORDERS = ("released", "near_wins", "array")
 REFERENCE_HW = (480, 720)  # the frame that the released stamp sizes were chosen for
 SMALL_STAMP, LARGE_STAMP = (3.0, 2.0), (6.0, 4.0)  # half (width, height): 6 x 4 and 12 x 8 px
 _FEW_POINTS, _SMALL_SHARE = 300, 0.1
-_FAR = 1e6  # beyond this many pixels nothing is told apart
+_FAR = 2**15  # no frame is larger
 
 
 def released_stamp(num_points: int, random_share: float = 1.0) -> tuple[float, float]:
@@ -71,10 +67,8 @@ def owners(
     Raises:
       ValueError: unknown order, near_wins without depth, or a stamp without extent.
     """
-    drawn = np.empty((tracks.shape[1], *size_hw), np.int32)
-    for t, rank, points in _ranks(tracks, visibility, size_hw, stamp, depth, order):
-        drawn[t] = np.concatenate([[-1], points])[rank]
-    return drawn
+    indices = np.arange(len(tracks), dtype=np.int32)[:, None]
+    return _paint(tracks, visibility, indices, size_hw, stamp, depth, order, -1)[..., 0]
 
 
 def draw(
@@ -90,53 +84,62 @@ def draw(
 
     For the other arguments and errors see `owners`.
     """
-    video = np.empty((tracks.shape[1], *size_hw, 3), np.uint8)
-    # Four bytes a colour, gathered as one number.
-    palette = np.zeros((len(tracks) + 1, 4), np.uint8)
-    packed = np.empty(size_hw, np.uint32)
-    for t, rank, points in _ranks(tracks, visibility, size_hw, stamp, depth, order):
-        palette[1:, :3] = (colours if colours.ndim == 2 else colours[:, t])[points]
-        np.take(palette.view(np.uint32)[:, 0], rank, out=packed, mode="clip")
-        pixels = packed.view(np.uint8).reshape(*size_hw, 4)
-        cv2.mixChannels([pixels], [video[t]], [0, 0, 1, 1, 2, 2])
-    return video
+    return _paint(tracks, visibility, colours, size_hw, stamp, depth, order, 0)
 
 
-def _ranks(tracks, visibility, size_hw, stamp, depth, order):
-    """Yields (t, rank (H, W), points (N,)): pixels show points[rank - 1], rank 0 shows none."""
+def _paint(tracks, visibility, values, size_hw, stamp, depth, order, background):
+    """Pictures (T, H, W, C) of values (N, C) or (N, T, C), painted point over point."""
     (height, width), (pad_x, pad_y) = size_hw, padding(stamp)
-    corner, size = boxes(tracks, stamp)
-    seen = visibility & meets(corner, size, size_hw)
-    place = ((corner[..., 1] + pad_y) * (width + pad_x) + corner[..., 0] + pad_x).T
+    x, y = np.ascontiguousarray(np.transpose(tracks, (2, 1, 0)))
+    seen = np.ascontiguousarray(visibility.T)
     key = sort_key(depth, order)
-    # OpenCV's dilation knows 16 bits without sign, and floats for more points than that.
-    ranks = np.arange(1, len(tracks) + 1, dtype=np.uint16 if len(tracks) < 2**16 else np.float32)
-    board = np.empty((height + pad_y, width + pad_x), ranks.dtype)
-    for t in range(tracks.shape[1]):
-        points = np.arange(len(tracks)) if key is None else _stable_order(key[:, t])
-        shown = None
-        for columns, rows in sizes(stamp):
-            alike = (size[:, t] == (columns, rows)).all(-1) & seen[:, t]
-            mine = alike[points]
-            board[:] = 0
-            # Of several values for one place the last is kept: the highest rank.
-            board.reshape(-1)[place[t, points[mine]]] = ranks[mine]
-            grown = cv2.dilate(board, np.ones((rows, columns), np.uint8), anchor=(0, 0))
-            grown = grown[pad_y - rows + 1 :, pad_x - columns + 1 :][:height, :width]
-            shown = grown if shown is None else np.maximum(shown, grown)
-        yield t, shown.astype(np.uint32, copy=False) if shown.dtype == np.float32 else shown, points
+    key = None if key is None else np.ascontiguousarray(key.T)
+    pictures = np.empty((len(x), height, width, values.shape[-1]), values.dtype)
+    # Painted with a margin on all sides, so that no stamp needs cutting.
+    board = np.empty((height + 2 * pad_y, width + 2 * pad_x, values.shape[-1]), values.dtype)
+    for t in range(len(x)):
+        column, columns, row, rows, meets = boxes(x[t], y[t], size_hw, stamp)
+        points = np.flatnonzero(meets & seen[t])
+        if key is not None:
+            points = points[_stable_order(key[t, points])]
+        board[:] = background
+        box = (a[points] for a in (column + pad_x, columns, row + pad_y, rows))
+        _stamp(board, *box, (values if values.ndim == 2 else values[:, t])[points], stamp)
+        pictures[t] = board[pad_y : pad_y + height, pad_x : pad_x + width]
+    return pictures
+
+
+def _stamp(board, column, columns, row, rows, values, stamp):
+    """Fills rectangles of `board`, one after the other.
+
+    A rectangle is a few strips, a strip a run of pixels which one assignment writes: `runs` is the
+    board seen as the overlapping runs that start at each pixel. Numpy assigns to a list of places
+    in the list's order, so that later rectangles cover earlier ones.
+    """
+    width = max(1, math.floor(2 * float(np.float32(stamp[0]))))
+    most_columns, most_rows = (math.ceil(extent) for extent in _extent(stamp))
+    pixel = board.itemsize * board.shape[-1]
+    run = np.dtype((np.void, pixel * width))
+    runs = np.ndarray(board.size // board.shape[-1] - width + 1, run, board, strides=(pixel,))
+    # Rectangles differ by one column and one row at most: the smaller ones paint their last twice.
+    down = row[:, None] + np.minimum(np.arange(most_rows), rows[:, None] - 1)
+    starts = [column] if most_columns == width else [column, column + columns - width]
+    places = np.stack([down * board.shape[1] + start[:, None] for start in starts], axis=-1)
+    ink = np.tile(values, width).view(run)[:, 0]
+    runs[places.reshape(-1)] = np.repeat(ink, places[0].size if len(places) else 0)
 
 
 def _stable_order(key):
-    """Indices that sort `key`, equal ones in array order.
+    """Indices that sort `key` along its last axis, equal ones in array order.
 
     As one number of 64 bits each: the key's bits, made to count as integers do, then the index.
     Sorting whole numbers is several times faster than a stable argsort of floats.
     """
     bits = (key + np.float32(0)).view(np.uint32)  # + 0: -0 and 0 are the same
     bits = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
-    joined = np.sort(bits << np.uint64(32) | np.arange(len(key), dtype=np.uint64))
-    return (joined & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    unique = bits << np.uint64(32) | np.arange(key.shape[-1], dtype=np.uint64)
+    unique.sort(axis=-1)
+    return (unique & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
 
 def sort_key(depth: Float[AnyArray, "N T"] | None, order: str) -> Float[AnyArray, "N T"] | None:
@@ -155,27 +158,41 @@ def sort_key(depth: Float[AnyArray, "N T"] | None, order: str) -> Float[AnyArray
 
 
 def boxes(
-    tracks: Float[AnyArray, "N T 2"], stamp: tuple[float, float]
-) -> tuple[Int[AnyArray, "N T 2"], Int[AnyArray, "N T 2"]]:
-    """First (column, row) and number of (columns, rows) of each stamp, before cutting.
+    x: Float[AnyArray, "*n"],
+    y: Float[AnyArray, "*n"],
+    size_hw: tuple[int, int],
+    stamp: tuple[float, float],
+) -> tuple[AnyArray, AnyArray, AnyArray, AnyArray, Bool[AnyArray, "*n"]]:
+    """Where stamps lie, before they are cut to the frame.
+
+    Returns:
+      First column, number of columns, first row, number of rows, and whether the stamp meets the
+      frame at all.
 
     Raises:
       ValueError: a stamp without extent.
     """
-    half = np.asarray(stamp, np.float32)
-    if half.shape != (2,) or not (np.isfinite(half).all() and (half > 0).all()):
+    if len(stamp) != 2 or not all(0 < half < _FAR for half in stamp):
         raise ValueError(f"stamp must be half (width, height) in pixels, both > 0, got {stamp}")
+    height, width = size_hw
+    column, columns = _span(x, np.float32(stamp[0]))
+    row, rows = _span(y, np.float32(stamp[1]))
+    meets = (column < width) & (column + columns > 0) & (row < height) & (row + rows > 0)
+    return column, columns, row, rows, meets & (columns > 0) & (rows > 0)
+
+
+def _span(position, half):
+    """First pixel and number of pixels of [trunc(position - half), trunc(position + half))."""
+    xp = namespace(position)
+    position = xp.clip(position, np.float32(-_FAR), np.float32(_FAR))
+    pixel = xp.floor(position)
+    rest = position - pixel
     whole = np.floor(half)
-    part = half - whole
-    xp = namespace(tracks)
-    tracks = xp.clip(tracks, np.float32(-_FAR), np.float32(_FAR))
-    pixel = xp.floor(tracks)
-    rest = tracks - pixel
-    # floor(x - w) and floor(x + w), by comparisons, which do not round as sums do. Where trunc
+    # floor(x - w) and floor(x + w) by comparisons, which do not round as sums do. Where trunc
     # differs from floor, the frame's border cuts the difference off.
     pixel = pixel.astype(np.int32)
-    first = pixel - whole.astype(np.int32) - (rest < part)
-    end = pixel + whole.astype(np.int32) + (rest >= 1 - part)
+    first = pixel - np.int32(whole) - (rest < half - whole)
+    end = pixel + np.int32(whole) + (rest >= 1 - (half - whole))
     return first, end - first
 
 
@@ -186,19 +203,11 @@ def sizes(stamp: tuple[float, float]) -> list[tuple[int, int]]:
 
 
 def padding(stamp: tuple[float, float]) -> tuple[int, int]:
-    """(columns, rows) left and above the frame, where corners of stamps that reach it can lie."""
+    """(columns, rows) beyond the frame that stamps which meet it can reach."""
     columns, rows = (math.ceil(extent) - 1 for extent in _extent(stamp))
     return columns, rows
 
 
 def _extent(stamp):
-    """Width and height, from the same float32 numbers that `boxes` compares with."""
+    """Width and height, from the float32 numbers that `boxes` reads."""
     return (2 * float(np.float32(half)) for half in stamp)
-
-
-def meets(
-    corner: Int[AnyArray, "N T 2"], size: Int[AnyArray, "N T 2"], size_hw: tuple[int, int]
-) -> Bool[AnyArray, "N T"]:
-    """Whether any pixel of a stamp lies in the frame. See `boxes`."""
-    end = np.asarray(size_hw[::-1], np.int32)
-    return ((size > 0) & (corner < end) & (corner + size > 0)).all(-1)

@@ -7,7 +7,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Bool, Float, Int32, UInt8
 
 from tavid_jax.tracks import stamps
@@ -26,9 +25,9 @@ def owners(
     order: str = "released",
 ) -> Int32[jax.Array, "T H W"]:
     """Index of the point that each pixel shows, -1 where there is none. See `stamps.owners`."""
-    tracks = jnp.asarray(tracks, jnp.float32)
-    corner, size = stamps.boxes(tracks, stamp)
-    seen = visibility & stamps.meets(corner, size, size_hw)
+    x, y = jnp.transpose(jnp.asarray(tracks, jnp.float32), (2, 1, 0))
+    *box, meets = stamps.boxes(x, y, size_hw, stamp)
+    seen = jnp.swapaxes(jnp.asarray(visibility), 0, 1) & meets
     key = stamps.sort_key(depth, order)
     count, frames = visibility.shape
     if key is None:
@@ -36,8 +35,7 @@ def owners(
     else:
         points = jnp.argsort(jnp.asarray(key, jnp.float32).T, axis=-1, stable=True)
     frame = functools.partial(_frame, size_hw=size_hw, stamp=stamp)
-    swap = functools.partial(jnp.swapaxes, axis1=0, axis2=1)
-    rank = jax.vmap(frame)(swap(corner), swap(size), swap(seen), points)
+    rank = jax.vmap(frame)(seen, points, *box)
     indices = jnp.pad(points.astype(jnp.int32), ((0, 0), (1, 0)), constant_values=-1)
     return jax.vmap(lambda table, at: table[at])(indices, rank)
 
@@ -62,19 +60,22 @@ def draw(
     return jax.vmap(lambda colour, at: colour[at + 1])(table, owner)
 
 
-def _frame(corner, size, seen, points, size_hw, stamp):
-    """Rank, 1 .. N, of the last drawn point in each pixel of one frame; 0 where there is none."""
+def _frame(seen, points, column, columns, row, rows, size_hw, stamp):
+    """Rank, 1 .. N, of the last drawn point in each pixel of one frame; 0 where there is none.
+
+    Each point's rank in the drawing order is noted at the corner of its stamp; the maximum over a
+    window of the stamp's size is then what remains in a pixel. One round for each size of stamp.
+    """
     (height, width), (pad_x, pad_y) = size_hw, stamps.padding(stamp)
-    shape = (height + pad_y, width + pad_x)
+    padded = (height + pad_y, width + pad_x)
     rank = jnp.zeros(len(points), jnp.int32).at[points].set(jnp.arange(1, len(points) + 1))
-    place = (corner[:, 1] + pad_y) * shape[1] + corner[:, 0] + pad_x
     shown = jnp.zeros(size_hw, jnp.int32)
-    for columns, rows in stamps.sizes(stamp):
-        mine = seen & (size == np.array([columns, rows])).all(-1)
-        board = jnp.zeros(shape[0] * shape[1], jnp.int32)
-        board = board.at[jnp.where(mine, place, board.size)].max(rank, mode="drop").reshape(shape)
-        board = board[pad_y - rows + 1 :, pad_x - columns + 1 :]
-        for window in ((rows, 1), (1, columns)):
+    place = (row + pad_y) * padded[1] + column + pad_x
+    for wide, high in stamps.sizes(stamp):
+        at = jnp.where(seen & (columns == wide) & (rows == high), place, padded[0] * padded[1])
+        board = jnp.zeros(padded[0] * padded[1], jnp.int32).at[at].max(rank, mode="drop")
+        board = board.reshape(padded)[pad_y - high + 1 :, pad_x - wide + 1 :]
+        for window in ((high, 1), (1, wide)):
             board = jax.lax.reduce_window(board, 0, jax.lax.max, window, (1, 1), "VALID")
         shown = jnp.maximum(shown, board)
     return shown
