@@ -203,10 +203,12 @@ def _filled(data: Any, kind: Any, shape: tuple, order: str) -> np.ndarray:
     return flat.reshape(shape, order=order)
 
 
-def _from_buffer(data: Any, kind: Any, shape: tuple, order: str, *_: Any) -> np.ndarray:
+def _from_buffer(data: Any, kind: Any, shape: tuple, order: str, *_: Any) -> _Array:
     if _dtype(kind).hasobject:
         raise TypeError("a buffer of objects")
-    return _filled(data, kind, shape, "F" if order == "F" else "C")
+    array = _Array()
+    array.value = _filled(data, kind, shape, "F" if order == "F" else "C")
+    return array
 
 
 def _scalar(kind: Any, data: Any) -> np.generic:
