@@ -44,6 +44,7 @@ class Follow:
       stamp: half width and half height of a point in px; None is as released, by their number.
       native: draw at the video's size, instead of at 480x720 and resized, as the released code for
         Wan does.
+      stored_hw: size that the pixels of the tracks' file refer to, if the file does not say.
       threshold: red above which a pixel of a ready-made condition video counts as drawn.
       seed: of what is chosen at random; None is the job's.
 
@@ -63,6 +64,7 @@ class Follow:
     order: str = "released"
     stamp: tuple[float | int, float | int] | None = None
     native: bool = False
+    stored_hw: tuple[int, int] | None = None
     threshold: int = 20
     seed: int | None = None
 
@@ -132,6 +134,10 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "order": _one_of(ORDERS),
     "stamp": (_is_stamp, "give half width and half height in px, [3, 2]"),
     "native": _BOOL,
+    "stored_hw": (
+        lambda v: v is None or (isinstance(v, tuple) and len(v) == 2 and all(map(_is_whole, v))),
+        "give [height, width] in pixels",
+    ),
     "threshold": (lambda v: _is_whole(v) and v <= 255, "give a whole number, 0 to 255"),
     "seed": (lambda v: v is None or _is_whole(v), "give a whole number from 0"),
 }

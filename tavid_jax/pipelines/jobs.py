@@ -66,7 +66,7 @@ class Job:
     segments: str | os.PathLike | np.ndarray | None = None
     control_videos: Sequence[VideoSource] | VideoSource | None = None
     source: VideoSource | None = None
-    follow: Follow | Mapping[str, Any] | None = None
+    follow: Follow | Mapping[str, Any] = dataclasses.field(default_factory=Follow)
     seed: int = 0
     name: str | None = None
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -87,10 +87,16 @@ class Job:
             raise ValueError("tracks beside control_videos: condition videos are drawn or given, not both")
         if self.segments is not None and self.tracks is None:
             raise ValueError("segments without tracks: give the points that lie in them")
-        if self.follow is not None and not self.is_guided:
+        follow = self.follow if isinstance(self.follow, Follow) else Follow.of(self.follow)
+        object.__setattr__(self, "follow", follow)
+        if follow != Follow() and not self.is_guided:
             raise ValueError("follow without tracks or control_videos: give what is to be followed")
-        if not isinstance(self.follow, Follow):
-            object.__setattr__(self, "follow", Follow.of(self.follow or {}))
+        if self.source is not None and self.image is not None:
+            if not self.is_guided or follow.colour == "none":
+                raise ValueError(
+                    "source is not read beside an image, unless points show its colours: "
+                    "follow colour 'frame', or leave one of them out"
+                )
 
     @property
     def is_guided(self) -> bool:

@@ -27,10 +27,11 @@ from tavid_jax.pipelines.backbones import (
     Geometry,
     WanBackbone,
 )
-from tavid_jax.pipelines.denoising import Denoiser, Segment, sampler_of, scales_of, segments_of
+from tavid_jax.pipelines.denoising import Denoiser, sampler_of, scales_of, segments_of
 from tavid_jax.pipelines.encoding import Autoencoding, encode_clip, encode_prompts
+from tavid_jax.pipelines.following import Guide, first_frame, guide_of
 from tavid_jax.pipelines.folder import IMAGE, TEXT, TRANSFORMER, VAE
-from tavid_jax.pipelines.images import fit_image, read_image, size_of_area, to_bytes
+from tavid_jax.pipelines.images import read_image, size_of_area, to_bytes
 from tavid_jax.pipelines.jobs import Job
 from tavid_jax.pipelines.masks import fit_mask, latent_masks, read_mask
 from tavid_jax.pipelines.memory import Memory
@@ -38,8 +39,10 @@ from tavid_jax.pipelines.part import Part
 from tavid_jax.pipelines.provenance import provenance
 from tavid_jax.pipelines.settings import Published, Sampling
 from tavid_jax.pipelines.targets import TargetReader, Targets
+from tavid_jax.pipelines.task import CONDITION, NOISE, POSTERIOR, SAMPLER, Batch, Task, stacked
 from tavid_jax.pipelines.video import Video
 from tavid_jax.pipelines.watching import Watch
+
 
 @dataclasses.dataclass(eq=False)
 class Pipeline:
@@ -141,7 +144,8 @@ class Pipeline:
                 if is_told(number, len(tasks)):
                     logging.info("decode %d/%d: %s", number, len(tasks), task.name)
                 made_by, fps = provenance(self, task), task.sampling.fps
-                yield Video(frames, fps, task.name, made_by, task.latents, task.masks)
+                guide = task.guide if task.is_guided else None
+                yield Video(frames, fps, task.name, made_by, task.latents, task.masks, guide)
                 task.latents = None
 
     def size_of(self, job: Job) -> tuple[int, int]:
@@ -165,9 +169,10 @@ class Pipeline:
     def _task(self, job: Job, name: str) -> Task:
         published, sampling = self.published, self.published.sampling.changed(job.options)
         published.check(sampling)
-        guide = guide_of(job, sampling, self._condition_videos)
-        job = guided(job, guide)
-        images = [image for image in (job.image, job.last_image) if image is not None]
+        image = job.image
+        if image is None and job.source is not None and published.images:
+            image = first_frame(job.source)
+        images = [image for image in (image, job.last_image) if image is not None]
         if len(images) > published.images:
             most = ("no image", "one image", "a first and a last image")[published.images]
             raise ValueError(f"{published.backbone} reads {most}, {len(images)} given")
@@ -184,8 +189,32 @@ class Pipeline:
         backbone = self.backbone(sampling, bool(images))
         self._check_noise(job, backbone)
         sampler_of(backbone, published, sampling)  # an unknown solver is told now
+        guide = self._guide(job, name, sampling, read)
+        if guide is not None:
+            job = dataclasses.replace(job, prompt=guide.prefix + job.prompt)
         masks = self._masks(job, sampling, backbone, read)
-        return Task(job, name, sampling, backbone, read, masks)
+        return Task(job, name, sampling, backbone, read, masks, guide)
+
+    def _guide(
+        self, job: Job, name: str, sampling: Sampling, images: Sequence[np.ndarray]
+    ) -> Guide | None:
+        """What draws the condition videos of a job; None makes it the plain model's."""
+        count, model = self.parts[TRANSFORMER].config.condition_videos, self.published.backbone
+        if job.is_guided and not count:
+            raise ValueError(
+                f"{model} follows no tracks: it was not trained to. Give the file of what was "
+                "(control=..., --control), such as flextraj_cogvideox.safetensors"
+            )
+        if not job.is_guided:
+            if count:
+                logging.info("%s: no tracks are given; the plain %s makes it", name, model)
+            return None
+        guide = guide_of(job, sampling, images)
+        if guide.is_empty:
+            logging.warning(
+                "%s: no point is visible in any frame; the plain %s makes it", name, model
+            )
+        return guide
 
     def _masks(
         self, job: Job, sampling: Sampling, backbone: Backbone, images: Sequence[np.ndarray]
@@ -292,14 +321,14 @@ class Pipeline:
             tokens = encode_clip(self.parts[IMAGE], groups, self.mesh)
             for task, rows in zip(with_images, tokens, strict=True):
                 task.conditions["clip"] = rows
-        shown = [task for task in tasks if task.images or task.guide]
+        shown = [task for task in tasks if task.images or task.is_guided]
         if not shown:
             return
         with self.parts[VAE].hold(self.mesh) as params:
             for number, task in enumerate(shown, 1):
                 if task.images:
                     self._encode_image(params, task)
-                if task.guide:
+                if task.is_guided:
                     self._encode_control(params, task)
                 if is_told(number, len(shown)):
                     what = "image" if task.images else "condition videos"

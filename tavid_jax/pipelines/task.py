@@ -32,7 +32,7 @@ class Task:
       name, sampling, backbone: as they were settled.
       images: as they were given.
       masks: of the targets, fitted to the frames.
-      guide: what draws the condition videos; None without.
+      guide: what draws the condition videos, if there is something to draw; None without.
       conditions: entries of a batch.
       black: entries of a batch whose condition videos are black, where guidance reads them.
       given: the clean latent of the first frames.
@@ -61,9 +61,14 @@ class Task:
         return [fit_image(image, s.size_hw, s.fit or "cover") for image in self.images]
 
     @property
+    def is_guided(self) -> bool:
+        """Whether condition videos are read: the plain model makes what has none."""
+        return self.guide is not None and not self.guide.is_empty
+
+    @property
     def control_guidance(self) -> float | int:
         """1 where there is nothing to guide by."""
-        return self.sampling.control_guidance if self.guide else 1.0
+        return self.sampling.control_guidance if self.is_guided else 1.0
 
     @property
     def program(self) -> tuple[Any, ...]:
@@ -76,7 +81,7 @@ class Task:
             posterior="sample",
             control_guidance=self.control_guidance,
         )
-        has = bool(self.job.modulation), self.guide is not None
+        has = bool(self.job.modulation), self.is_guided
         return read, self.backbone.given_frames, len(self.images), *has
 
 
