@@ -36,7 +36,7 @@ def point_by_point(tracks, visibility, colours, size_hw, stamp, depth):
 
 
 def scene(args: argparse.Namespace):
-    """Points that drift over the frame, a tenth of them hidden."""
+    """Points that drift over the frame, all of them visible."""
     rng = np.random.default_rng(0)
     size = (args.width, args.height)
     start, end = rng.uniform(0, size, (2, args.points, 1, 2))
@@ -44,7 +44,7 @@ def scene(args: argparse.Namespace):
     shape = (args.points, args.frames)
     return {
         "tracks": tracks.astype(np.float32),
-        "visibility": rng.random(shape) < 0.9,
+        "visibility": np.ones(shape, bool),
         "colours": rng.integers(1, 256, (args.points, 3)).astype(np.uint8),
         "size_hw": (args.height, args.width),
         "stamp": stamps.released_stamp(args.points),

@@ -90,43 +90,56 @@ def draw(
 def _paint(tracks, visibility, values, size_hw, stamp, depth, order, background):
     """Pictures (T, H, W, C) of values (N, C) or (N, T, C), painted point over point."""
     (height, width), (pad_x, pad_y) = size_hw, padding(stamp)
-    x, y = np.ascontiguousarray(np.transpose(tracks, (2, 1, 0)))
+    xy = np.ascontiguousarray(np.transpose(tracks, (1, 2, 0)))
     seen = np.ascontiguousarray(visibility.T)
     key = sort_key(depth, order)
     key = None if key is None else np.ascontiguousarray(key.T)
-    pictures = np.empty((len(x), height, width, values.shape[-1]), values.dtype)
+    pictures = np.empty((len(xy), height, width, values.shape[-1]), values.dtype)
     # Painted with a margin on all sides, so that no stamp needs cutting.
     board = np.empty((height + 2 * pad_y, width + 2 * pad_x, values.shape[-1]), values.dtype)
-    for t in range(len(x)):
-        column, columns, row, rows, meets = boxes(x[t], y[t], size_hw, stamp)
+    runs = _runs(board, stamp)
+    per_frame = values.ndim == 3
+    ink = [_ink(v, runs.dtype) for v in (values.swapaxes(0, 1) if per_frame else [values])]
+    for t in range(len(xy)):
+        first, count, meets = boxes(xy[t], size_hw, stamp)
         points = np.flatnonzero(meets & seen[t])
         if key is not None:
             points = points[_stable_order(key[t, points])]
+        strips = _strips(first, count, board.shape[1], stamp)
         board[:] = background
-        box = (a[points] for a in (column + pad_x, columns, row + pad_y, rows))
-        _stamp(board, *box, (values if values.ndim == 2 else values[:, t])[points], stamp)
+        # Numpy assigns to a list of places in the list's order: later points cover earlier ones.
+        runs[strips.take(points, axis=0)] = ink[t % len(ink)].take(points)[:, None]
         pictures[t] = board[pad_y : pad_y + height, pad_x : pad_x + width]
     return pictures
 
 
-def _stamp(board, column, columns, row, rows, values, stamp):
-    """Fills rectangles of `board`, one after the other.
+def _runs(board, stamp):
+    """`board` seen as the overlapping runs of pixels that start at each pixel.
 
-    A rectangle is a few strips, a strip a run of pixels which one assignment writes: `runs` is the
-    board seen as the overlapping runs that start at each pixel. Numpy assigns to a list of places
-    in the list's order, so that later rectangles cover earlier ones.
+    A stamp is a few strips, and a strip is one run, which one assignment writes.
     """
-    width = max(1, math.floor(2 * float(np.float32(stamp[0]))))
-    most_columns, most_rows = (math.ceil(extent) for extent in _extent(stamp))
     pixel = board.itemsize * board.shape[-1]
-    run = np.dtype((np.void, pixel * width))
-    runs = np.ndarray(board.size // board.shape[-1] - width + 1, run, board, strides=(pixel,))
-    # Rectangles differ by one column and one row at most: the smaller ones paint their last twice.
-    down = row[:, None] + np.minimum(np.arange(most_rows), rows[:, None] - 1)
-    starts = [column] if most_columns == width else [column, column + columns - width]
-    places = np.stack([down * board.shape[1] + start[:, None] for start in starts], axis=-1)
-    ink = np.tile(values, width).view(run)[:, 0]
-    runs[places.reshape(-1)] = np.repeat(ink, places[0].size if len(places) else 0)
+    length = max(1, _least_and_most(stamp[0])[0])
+    run = np.dtype((np.void, pixel * length))
+    return np.ndarray(board.shape[0] * board.shape[1] - length + 1, run, board, strides=(pixel,))
+
+
+def _ink(values, run):
+    """(N,) runs filled with each point's value."""
+    return np.tile(values, run.itemsize // (values.itemsize * values.shape[-1])).view(run)[:, 0]
+
+
+def _strips(first, count, stride, stamp):
+    """(N, K) places of the runs that fill each stamp; small stamps have some of them twice."""
+    (least_wide, most_wide), (least_high, most_high) = map(_least_and_most, stamp)
+    (column, row), (columns, rows), (pad_x, pad_y) = first, count, padding(stamp)
+    place = (row + pad_y) * stride + (column + pad_x)
+    strips = np.empty((len(place), most_high, 1 + (most_wide > least_wide > 0)), np.intp)
+    for i in range(most_high):
+        strips[:, i, 0] = place + stride * (i if i < least_high else np.minimum(i, rows - 1))
+    # Widths differ by one pixel at most: the second run ends where the stamp does.
+    strips[..., 1:] = strips[..., :1] + (columns - least_wide)[:, None, None]
+    return strips.reshape(len(place), math.prod(strips.shape[1:]))
 
 
 def _stable_order(key):
@@ -158,56 +171,46 @@ def sort_key(depth: Float[AnyArray, "N T"] | None, order: str) -> Float[AnyArray
 
 
 def boxes(
-    x: Float[AnyArray, "*n"],
-    y: Float[AnyArray, "*n"],
-    size_hw: tuple[int, int],
-    stamp: tuple[float, float],
-) -> tuple[AnyArray, AnyArray, AnyArray, AnyArray, Bool[AnyArray, "*n"]]:
+    xy: Float[AnyArray, "2 *n"], size_hw: tuple[int, int], stamp: tuple[float, float]
+) -> tuple[Int32[AnyArray, "2 *n"], Int32[AnyArray, "2 *n"], Bool[AnyArray, "*n"]]:
     """Where stamps lie, before they are cut to the frame.
 
     Returns:
-      First column, number of columns, first row, number of rows, and whether the stamp meets the
-      frame at all.
+      First (column, row), number of (columns, rows), and whether the stamp meets the frame at all.
 
     Raises:
       ValueError: a stamp without extent.
     """
     if len(stamp) != 2 or not all(0 < half < _FAR for half in stamp):
         raise ValueError(f"stamp must be half (width, height) in pixels, both > 0, got {stamp}")
-    height, width = size_hw
-    column, columns = _span(x, np.float32(stamp[0]))
-    row, rows = _span(y, np.float32(stamp[1]))
-    meets = (column < width) & (column + columns > 0) & (row < height) & (row + rows > 0)
-    return column, columns, row, rows, meets & (columns > 0) & (rows > 0)
-
-
-def _span(position, half):
-    """First pixel and number of pixels of [trunc(position - half), trunc(position + half))."""
-    xp = namespace(position)
-    position = xp.clip(position, np.float32(-_FAR), np.float32(_FAR))
-    pixel = xp.floor(position)
-    rest = position - pixel
+    xp = namespace(xy)
+    side = (2,) + (1,) * (xy.ndim - 1)
+    half = np.asarray(stamp, np.float32).reshape(side)
     whole = np.floor(half)
+    xy = xp.minimum(xp.maximum(xy, np.float32(-_FAR)), np.float32(_FAR))
+    pixel = xp.floor(xy)
+    rest = xy - pixel
     # floor(x - w) and floor(x + w) by comparisons, which do not round as sums do. Where trunc
     # differs from floor, the frame's border cuts the difference off.
     pixel = pixel.astype(np.int32)
-    first = pixel - np.int32(whole) - (rest < half - whole)
-    end = pixel + np.int32(whole) + (rest >= 1 - (half - whole))
-    return first, end - first
+    first = pixel - whole.astype(np.int32) - (rest < half - whole)
+    end = pixel + whole.astype(np.int32) + (rest >= 1 - (half - whole))
+    border = np.asarray(size_hw[::-1], np.int32).reshape(side)
+    return first, end - first, ((first < border) & (end > 0) & (end > first)).all(axis=0)
 
 
 def sizes(stamp: tuple[float, float]) -> list[tuple[int, int]]:
     """The (columns, rows) of stamps before cutting: one for whole and half sizes, else up to 4."""
-    columns, rows = ({math.floor(extent), math.ceil(extent)} for extent in _extent(stamp))
+    columns, rows = ({*_least_and_most(half)} for half in stamp)
     return [(c, r) for c in sorted(columns) for r in sorted(rows) if c and r]
 
 
 def padding(stamp: tuple[float, float]) -> tuple[int, int]:
     """(columns, rows) beyond the frame that stamps which meet it can reach."""
-    columns, rows = (math.ceil(extent) - 1 for extent in _extent(stamp))
-    return columns, rows
+    return _least_and_most(stamp[0])[1] - 1, _least_and_most(stamp[1])[1] - 1
 
 
-def _extent(stamp):
-    """Width and height, from the float32 numbers that `boxes` reads."""
-    return (2 * float(np.float32(half)) for half in stamp)
+def _least_and_most(half):
+    """How many pixels a stamp of that half size covers: from the float32 that `boxes` reads."""
+    extent = 2 * float(np.float32(half))
+    return math.floor(extent), math.ceil(extent)

@@ -25,8 +25,8 @@ def owners(
     order: str = "released",
 ) -> Int32[jax.Array, "T H W"]:
     """Index of the point that each pixel shows, -1 where there is none. See `stamps.owners`."""
-    x, y = jnp.transpose(jnp.asarray(tracks, jnp.float32), (2, 1, 0))
-    *box, meets = stamps.boxes(x, y, size_hw, stamp)
+    xy = jnp.transpose(jnp.asarray(tracks, jnp.float32), (2, 1, 0))
+    first, pixels, meets = stamps.boxes(xy, size_hw, stamp)
     seen = jnp.swapaxes(jnp.asarray(visibility), 0, 1) & meets
     key = stamps.sort_key(depth, order)
     count, frames = visibility.shape
@@ -35,7 +35,7 @@ def owners(
     else:
         points = jnp.argsort(jnp.asarray(key, jnp.float32).T, axis=-1, stable=True)
     frame = functools.partial(_frame, size_hw=size_hw, stamp=stamp)
-    rank = jax.vmap(frame)(seen, points, *box)
+    rank = jax.vmap(frame)(seen, points, *first, *pixels)
     indices = jnp.pad(points.astype(jnp.int32), ((0, 0), (1, 0)), constant_values=-1)
     return jax.vmap(lambda table, at: table[at])(indices, rank)
 
@@ -60,7 +60,7 @@ def draw(
     return jax.vmap(lambda colour, at: colour[at + 1])(table, owner)
 
 
-def _frame(seen, points, column, columns, row, rows, size_hw, stamp):
+def _frame(seen, points, column, row, columns, rows, size_hw, stamp):
     """Rank, 1 .. N, of the last drawn point in each pixel of one frame; 0 where there is none.
 
     Each point's rank in the drawing order is noted at the corner of its stamp; the maximum over a
