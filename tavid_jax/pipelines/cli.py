@@ -50,8 +50,8 @@ from PIL import Image
 
 from tavid_jax.pipelines import options
 from tavid_jax.pipelines.bases import BASES
-from tavid_jax.pipelines.chain import TargetLost, chain, read_steps
 from tavid_jax.pipelines.bench import bench_jobs
+from tavid_jax.pipelines.chain import TargetLost, chain, read_steps
 from tavid_jax.pipelines.finding import find_model
 from tavid_jax.pipelines.follow import Follow
 from tavid_jax.pipelines.follow_options import JOB, add_follow, job_fields
@@ -219,7 +219,10 @@ _SAMPLING: dict[str, tuple[Any, str]] = {
     "guidance": (_guidance, "scale of guidance; HIGH,LOW for two experts"),
     "dynamic": (str, f"CogVideoX's varying guidance: {', '.join(DYNAMIC)}"),
     "shift": (float, "of Wan's noise levels"),
-    "control_guidance": (float, "how much stronger tracks act; 1 is as they do, for one branch less"),
+    "control_guidance": (
+        float,
+        "how much stronger tracks act; 1 is as they do, for one branch less",
+    ),
     "fit": (str, f"how an image becomes the video's size: {', '.join(FITS)}"),
 }
 

@@ -1,44 +1,31 @@
-"""From a job's tracks to the condition videos that a model reads: identities, and colours.
-
-Tracks refer to a frame that becomes the video's as the image does: kept in ratio and cut, or
-stretched. If that frame has the ratio of 480x720, they are drawn at that size and the pictures are
-resized (bilinear, as the released code for Wan does it; CogVideoX has that size); else, and with
-`Follow.native`, at the video's size with points of the same share of the frame.
-"""
+"""What a job is to follow, read and checked; and the condition videos that it becomes."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
 from tavid_jax.data.rle_masks import frame_masks
 from tavid_jax.data.segments import with_segments
 from tavid_jax.data.trajectory_files import read_pair, split_paths
 from tavid_jax.data.video import file_hash, iter_frames, probe, read_video
-from tavid_jax.pipelines.follow import Follow
-from tavid_jax.pipelines.images import cover_hw, fit_image
+from tavid_jax.pipelines.images import fit_image
 from tavid_jax.pipelines.jobs import Job, VideoSource
 from tavid_jax.pipelines.settings import Sampling
-from tavid_jax.tracks.coordinates import crop, resize
-from tavid_jax.tracks.codes import id_colours
-from tavid_jax.tracks.stamps import REFERENCE_HW, draw, released_stamp, scaled_stamp
+from tavid_jax.pipelines.steering import Drawing, Frames, Masks, kept_frames, sparsified
+from tavid_jax.tracks.merging import merge_two_way
 from tavid_jax.tracks.trajectories import Trajectories
 
-Frames = UInt8[np.ndarray, "T H W 3"]
-# How far the ratio of a frame may be from that of the released size.
-_RATIO = 0.01
-# What seeds of choices are joined with.
-_CHOICES = 7
 # Condition videos at the video's size: identities and colours.
 Pair = tuple[Frames, Frames]
+# What seeds of choices are joined with.
+_CHOICES = 7
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,13 +57,19 @@ def guide_of(job: Job, sampling: Sampling, images: Sequence[UInt8[np.ndarray, "h
       ValueError: files that cannot be read or have fewer frames than the video; options that do
         not fit; colours without anything to take them from.
     """
-    follow = job.follow
+    follow, source = job.follow, _Video(job.source, sampling)
     if follow.colour == "frame" and job.source is None:
         raise ValueError("follow: colour 'frame' shows the source's pixels: give it (source)")
+    facts: dict[str, Any] = {} if job.source is None else {"source": source.hash}
+    layers = []
+    if job.tracks is not None:
+        layers.append(_of_tracks(job, sampling, source, images[:1], facts))
     if job.control_videos is not None:
-        facts, videos = _ready_made(job, sampling)
-    else:
-        facts, videos = _of_tracks(job, sampling, images)
+        layers.append(_ready_made(job, sampling, source, facts))
+
+    def videos() -> Pair:
+        return _layered([draw() for draw in layers], follow.threshold)
+
     shown = videos()
     facts |= {"videos": [_hash(video) for video in shown], "follow": dataclasses.asdict(follow)}
     empty = not shown[0].any()
@@ -91,113 +84,107 @@ def first_frame(source: VideoSource) -> UInt8[np.ndarray, "H W 3"]:
     return source[0] if isinstance(source, np.ndarray) else read_video(source, [0])[0]
 
 
-# ---- ready-made condition videos ------------------------------------------------------------
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Video:
+    """A video whose first frames are read, fitted as images are."""
+
+    source: VideoSource | None
+    sampling: Sampling
+
+    def read(
+        self, size_hw: tuple[int, int], filter: Image.Resampling = Image.Resampling.LANCZOS
+    ) -> Frames:
+        source, count = self.source, self.sampling.frames
+        is_array = isinstance(source, np.ndarray)
+        held = len(source) if is_array else probe(source).num_frames
+        if held < count:
+            raise ValueError(
+                f"{'a video in memory' if is_array else source} has {held} frames, {count} are "
+                "needed: give a longer one, or make a shorter video (frames)"
+            )
+        frames = source[:count] if is_array else iter_frames(source, range(count))
+        how = self.sampling.fit or "cover"
+        return np.stack([fit_image(frame, size_hw, how, filter) for frame in frames])
+
+    @property
+    def hash(self) -> str:
+        is_array = isinstance(self.source, np.ndarray)
+        return _hash(self.source) if is_array else file_hash(self.source)[:12]
 
 
-def _ready_made(job: Job, sampling: Sampling) -> tuple[dict[str, Any], Callable[[], Pair]]:
-    given, follow = job.control_videos, job.follow
-    sources = list(given) if isinstance(given, list | tuple) else [given]
-    count, size_hw = sampling.frames, tuple(sampling.size_hw)
-    kept = _kept_frames(job, count)[:, None, None, None]
-    nearest = Image.Resampling.NEAREST if follow.native else Image.Resampling.BILINEAR
+def _layered(pairs: Sequence[Pair], threshold: int) -> Pair:
+    """Ready-made videos over those of tracks."""
+    (ids, colours), *front = pairs
+    for over in front:
+        where = over[0][..., :1] > threshold
+        ids, colours = (np.where(where, a, b) for a, b in zip(over, (ids, colours), strict=True))
+    return ids, colours
+
+
+def _ready_made(
+    job: Job, sampling: Sampling, source: _Video, facts: dict[str, Any]
+) -> Callable[[], Pair]:
+    """Draws condition videos that were made elsewhere; those of identities may be alone."""
+    given, follow, size_hw = job.control_videos, job.follow, tuple(sampling.size_hw)
+    given = list(given) if isinstance(given, list | tuple) else [given]
+    kept = kept_frames(follow, sampling.frames, _rng(job))[:, None, None, None]
+    # Pixels between two identities are neither of them.
+    filter = Image.Resampling.NEAREST if follow.native else Image.Resampling.BILINEAR
+    sources = [_Video(one, sampling) for one in given]
 
     def videos() -> Pair:
-        frames = [_read(source, sampling, size_hw, nearest) * kept for source in sources]
-        identity = frames[0]
-        return identity, frames[1] if len(frames) == 2 else _coloured(
-            job, sampling, identity[..., 0] > follow.threshold
-        )
+        ids, *colours = (one.read(size_hw, filter) * kept for one in sources)
+        if colours or follow.colour == "none" or job.source is None:
+            return ids, colours[0] if colours else np.zeros_like(ids)
+        return ids, source.read(size_hw) * (ids[..., :1] > follow.threshold)
 
-    return {"control_videos": [_source_hash(source) for source in sources]}, videos
-
-
-def _coloured(job: Job, sampling: Sampling, where: Bool[np.ndarray, "T H W"]) -> Frames:
-    """The source's pixels where there is something; black elsewhere, and without colours."""
-    if job.follow.colour != "frame":
-        return np.zeros((*where.shape, 3), np.uint8)
-    return _read(job.source, sampling, where.shape[1:]) * where[..., None]
-
-
-def _read(
-    source: VideoSource,
-    sampling: Sampling,
-    size_hw: tuple[int, int],
-    filter: Image.Resampling = Image.Resampling.LANCZOS,
-) -> Frames:
-    """The video's first frames of another one, fitted as images are."""
-    count, how = sampling.frames, sampling.fit or "cover"
-    held = len(source) if isinstance(source, np.ndarray) else probe(source).num_frames
-    if held < count:
-        name = "a video in memory" if isinstance(source, np.ndarray) else source
-        raise ValueError(
-            f"{name} has {held} frames, {count} are needed: give a longer one, or make a shorter "
-            "video (frames)"
-        )
-    read = source[:count] if isinstance(source, np.ndarray) else iter_frames(source, range(count))
-    return np.stack([fit_image(frame, size_hw, how, filter) for frame in read])
-
-
-# ---- tracks ---------------------------------------------------------------------------------
+    facts["control_videos"] = [one.hash for one in sources]
+    return videos
 
 
 def _of_tracks(
-    job: Job, sampling: Sampling, images: Sequence[UInt8[np.ndarray, "h w 3"]]
-) -> tuple[dict[str, Any], Callable[[], Pair]]:
-    trajectories, reverse = _trajectories(job, sampling.frames)
-    facts = {"tracks": _tracks_hash(trajectories), "points": trajectories.num_points}
-    size_hw = tuple(sampling.size_hw)
-    ratio = trajectories.size_hw[0] * REFERENCE_HW[1] / (trajectories.size_hw[1] * REFERENCE_HW[0])
-    released = not job.follow.native and abs(ratio - 1) < _RATIO
-    canvas_hw = REFERENCE_HW if released else size_hw
-    how = "stretch" if released else sampling.fit or "cover"
-    trajectories = _fitted(trajectories, canvas_hw, how)
-    visibility = trajectories.visibility & _kept_frames(job, sampling.frames)
+    job: Job, sampling: Sampling, source: _Video, images: Sequence[Any], facts: dict[str, Any]
+) -> Callable[[], Pair]:
+    follow, size_hw = job.follow, tuple(sampling.size_hw)
+    trajectories, masks, two_way = _trajectories(job, sampling.frames)
+    steering = sparsified(trajectories, follow, _rng(job), *masks)
+    draw = Drawing(follow, trajectories.size_hw, size_hw, sampling.fit or "cover")
 
     def videos() -> Pair:
-        t = trajectories
-        segment = np.zeros(t.num_points, np.int32) if t.segment is None else t.segment
-        colours = id_colours(segment, t.segments, job.follow.codes)
-        stamp = job.follow.stamp or released_stamp(t.num_points)
-        if not released:
-            stamp = scaled_stamp(stamp, canvas_hw)
-        identity = draw(t.tracks, visibility, colours, canvas_hw, stamp, t.depth, job.follow.order)
-        pair = identity, _coloured(job, sampling, identity[..., 0] > 0)
-        return tuple(_resized(video, sampling) for video in pair)
+        colours = None
+        if follow.colour != "none" and job.source is not None:
+            colours = source.read(draw.canvas_hw)
+        elif follow.colour == "point" and images:
+            how = "stretch" if draw.is_released else draw.fit
+            colours = fit_image(images[0], draw.canvas_hw, how)[None]
+        return draw(steering, colours, two_way)
 
-    return facts, videos
-
-
-def _resized(video: Frames, sampling: Sampling) -> Frames:
-    size_hw, how = tuple(sampling.size_hw), sampling.fit or "cover"
-    if video.shape[1:3] == size_hw:
-        return video
-    bilinear = Image.Resampling.BILINEAR
-    return np.stack([fit_image(frame, size_hw, how, bilinear) for frame in video])
+    values = (value for value in vars(trajectories).values() if value is not None)
+    facts |= {"tracks": _hash(*values), "points": trajectories.num_points}
+    return videos
 
 
-def _trajectories(job: Job, frames: int) -> tuple[Trajectories, Trajectories | None]:
-    """Of the video's frames, with their segments; and those that were tracked backward."""
+def _trajectories(job: Job, frames: int) -> tuple[Trajectories, list[Masks], bool]:
+    """Of the video's frames, with their segments; the masks (large, and perhaps small ones); and
+    whether points were tracked backward too."""
     if isinstance(job.tracks, Trajectories):
-        found = [job.tracks.window(0, frames), None]
+        forward, reverse = job.tracks.window(0, frames), None
     else:
-        found = list(read_pair(job.tracks, frames=frames, stored_hw=job.follow.stored_hw))
-    return found[0], found[1]
+        forward, reverse = read_pair(job.tracks, frames=frames, stored_hw=job.follow.stored_hw)
+    masks = [] if job.segments is None else _masks(job.segments, 0)
+    if masks:
+        forward = with_segments(forward, masks[0])
+    if reverse is None:
+        return forward, masks, False
+    if masks:
+        reverse = with_segments(reverse, _masks(job.segments, frames - 1)[0], -1)
+    return merge_two_way(forward, reverse), masks, True
 
 
-def _fitted(trajectories: Trajectories, size_hw: tuple[int, int], how: str) -> Trajectories:
-    """Trajectories in the pixels of a video, whose frames their own become as images do."""
-    own, tracks = trajectories.size_hw, trajectories.tracks
-    if tuple(own) == tuple(size_hw):
-        return trajectories
-    rows, columns = size_hw if how == "stretch" else cover_hw(own, size_hw)
-    left_top = (columns - size_hw[1]) // 2, (rows - size_hw[0]) // 2
-    tracks = crop(resize(tracks, own, (rows, columns)), left_top)
-    return trajectories.replace(tracks=tracks, size_hw=size_hw)
-
-
-def _kept_frames(job: Job, count: int) -> Bool[np.ndarray, " T"]:
-    kept = job.follow.keep_frames
-    return np.ones(count, bool)
+def _masks(segments: Any, frame: int) -> list[Masks]:
+    if isinstance(segments, np.ndarray):
+        return [segments.astype(bool)]
+    return [frame_masks(path, frame) for path in split_paths(segments)]
 
 
 def _rng(job: Job) -> np.random.Generator:
@@ -206,20 +193,10 @@ def _rng(job: Job) -> np.random.Generator:
     return np.random.default_rng([job.seed if seed is None else seed, _CHOICES])
 
 
-# ---- what they are told by ------------------------------------------------------------------
-
-
-def _hash(*arrays: np.ndarray) -> str:
+def _hash(*values: Any) -> str:
     digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    for array in map(np.asarray, values):
+        digest.update(
+            f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes()
+        )
     return digest.hexdigest()[:12]
-
-
-def _tracks_hash(trajectories: Trajectories) -> str:
-    values = vars(trajectories).values()
-    return _hash(*(np.asarray(value) for value in values if value is not None))
-
-
-def _source_hash(source: VideoSource) -> str:
-    return _hash(source) if isinstance(source, np.ndarray) else file_hash(source)[:12]

@@ -41,8 +41,9 @@ class Job:
         memory.
       segments: masks of the tracked video's segments: a file of run lengths, or masks of the first
         frame (S, H, W); points take the segment that they start in.
-      control_videos: condition videos that were made elsewhere instead of tracks: of identities, and of
-        colours (else black). Files or RGB pixels of any size, a frame for each of the video's.
+      control_videos: condition videos that were made elsewhere, such as rendered meshes: of
+        identities, and of colours (else black). Files or RGB pixels, of any size, a frame for each
+        of the video's whatever their rate. Tracks are drawn behind them.
       source: video whose colours the points show, see `Follow.colour`; its first frame is the
         image where none is given.
       follow: how tracks are followed: `Follow`, or its fields.
@@ -52,8 +53,8 @@ class Job:
       noise: the initial noise (F, h, w, C) of N(0, 1) to use instead of the seed's.
 
     Raises:
-      ValueError: a value of another kind, by name; a last image without a first; tracks beside
-        condition videos, or what belongs to either without it.
+      ValueError: a value of another kind, by name; a last image without a first; what belongs
+        to tracks without them.
     """
 
     prompt: str
@@ -84,7 +85,9 @@ class Job:
 
     def _check_guided(self) -> None:
         if self.tracks is not None and self.control_videos is not None:
-            raise ValueError("tracks beside control_videos: condition videos are drawn or given, not both")
+            raise ValueError(
+                "tracks beside control_videos: condition videos are drawn or given, not both"
+            )
         if self.segments is not None and self.tracks is None:
             raise ValueError("segments without tracks: give the points that lie in them")
         follow = self.follow if isinstance(self.follow, Follow) else Follow.of(self.follow)

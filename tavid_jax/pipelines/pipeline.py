@@ -29,8 +29,8 @@ from tavid_jax.pipelines.backbones import (
 )
 from tavid_jax.pipelines.denoising import Denoiser, sampler_of, scales_of, segments_of
 from tavid_jax.pipelines.encoding import Autoencoding, encode_clip, encode_prompts
-from tavid_jax.pipelines.following import Guide, first_frame, guide_of
 from tavid_jax.pipelines.folder import IMAGE, TEXT, TRANSFORMER, VAE
+from tavid_jax.pipelines.following import Guide, first_frame, guide_of
 from tavid_jax.pipelines.images import read_image, size_of_area, to_bytes
 from tavid_jax.pipelines.jobs import Job
 from tavid_jax.pipelines.masks import fit_mask, latent_masks, read_mask

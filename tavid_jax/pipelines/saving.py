@@ -2,6 +2,7 @@
 
     transformer/  text_encoder/  vae/  tokenizer/   as diffusers and transformers open them
     pytorch_lora_weights.safetensors                where adapters of it were trained instead
+    flextraj.safetensors                            what makes it follow condition videos
     patch_embed_conv2d.pth, patch_embedding.pth     its patch projection, with channels for masks
     target_embedding.safetensors                    learned vectors of the trigger words
     base.json                                       see `card`
@@ -29,9 +30,9 @@ from tavid_jax.models.wan.config import WanConfig
 from tavid_jax.models.wan.experts import LOW_NOISE
 from tavid_jax.models.wan.vae.config import WanVAEConfig
 from tavid_jax.pipelines.additions import write_embedding
-from tavid_jax.pipelines.card import ADAPTERS, VECTORS, Card, has_card, write_card
+from tavid_jax.pipelines.card import ADAPTERS, CONTROL, VECTORS, Card, has_card, write_card
 from tavid_jax.pipelines.folder import TEXT, TOKENIZER, TRANSFORMER, VAE
-from tavid_jax.weights import save_lora, save_patch_embed
+from tavid_jax.weights import save_flextraj, save_lora, save_patch_embed
 from tavid_jax.weights.exported import save
 from tavid_jax.weights.imported import whole_or_absent
 from tavid_jax.weights.lazy import to_dtype
@@ -51,7 +52,7 @@ class Model(NamedTuple):
 
 
 class Adapters(NamedTuple):
-    """Low-rank adapters of a transformer of this config: the subtree `lora`, and its rules.
+    """Low-rank adapters of a transformer of this config, the subtree `lora`, and its rules.
 
     `expert`: of two transformers, the one that they are of: "high_noise" or "low_noise".
     """
@@ -68,6 +69,7 @@ def save_pipeline(
     parts: Mapping[str, Model],
     *,
     adapters: Adapters | None = None,
+    control: Adapters | None = None,
     patch: Model | None = None,
     embedding: Num[Any, "K D"] | None = None,
     tokenizer: str | Path | None = None,
@@ -80,6 +82,7 @@ def save_pipeline(
         filled in.
       parts: "transformer", "text_encoder" and "vae", those of them that were trained.
       adapters: of the transformer, where it was not trained itself.
+      control: adapters of its condition stream, with the subtrees `lora` and `fuse`.
       patch: config and parameters `patch_embed` and `patch_embed_extra` of the transformer, where
         the projection was trained beside adapters or has further channels.
       embedding: vectors that are added to the features of the card's trigger words.
@@ -105,6 +108,9 @@ def save_pipeline(
             component = f"{TRANSFORMER}_2" if adapters.expert == LOW_NOISE else TRANSFORMER
             how = dict(name=kind, config=adapters.config, component=component)
             save_lora(adapters.params, adapters.rules, part / ADAPTERS, **how)
+        if control is not None:
+            kind = "cogvideox" if isinstance(control.config, CogVideoXConfig) else "wan"
+            save_flextraj(part / CONTROL, control.params, kind, control.config, control.rules)
         if patch is not None:
             _check_range("patch_embed", patch.params, np.dtype(np.float32))
             save_patch_embed(patch.params, part, patch.config)

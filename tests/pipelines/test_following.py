@@ -8,11 +8,9 @@ pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 from tavid_jax.models.layers.lora import LoraRule
-from tavid_jax.pipelines import Job, open_pipeline
-from tavid_jax.tracks.trajectories import Trajectories
-from tavid_jax.weights import PRESETS, save_flextraj
+from tavid_jax.pipelines import open_pipeline
+from tavid_jax.weights import save_flextraj
 from tests.pipelines import tiny
-from tests.pipelines.reference import picture
 
 SIZE_HW, FRAMES = (32, 48), 9
 LEARNED = dict(in_channels=8, use_learned_positional_embeddings=True)
