@@ -23,6 +23,7 @@ moving camera. Its release is one file upon CogVideoX-5B-I2V, and one upon Wan2.
     python -m tavid_jax.data track dance.mp4 dance.npz
     ... --image robot.jpg --tracks dance.npz --unaligned given            the action of another
     ... --source dance.mp4 --tracks dance.npz --colour frame              the same video again
+    ... --image town.jpg --camera orbit:3,20,0 --depth town_depth.npy     another view
     ... --image first.jpg --tracks dance.npz --keep-frames 0,24,48        what lies between
     ... --flexbench flexbench.json --root FlexBench                       FlexBench's videos
 
@@ -54,7 +55,7 @@ from tavid_jax.pipelines.bench import bench_jobs
 from tavid_jax.pipelines.chain import TargetLost, chain, read_steps
 from tavid_jax.pipelines.finding import find_model
 from tavid_jax.pipelines.follow import Follow
-from tavid_jax.pipelines.follow_options import JOB, add_follow, job_fields
+from tavid_jax.pipelines.follow_options import add_follow, given_tracks, job_fields
 from tavid_jax.pipelines.jobs import Job, read_jobs
 from tavid_jax.pipelines.memory import SMALLEST, Memory
 from tavid_jax.pipelines.opening import open_pipeline
@@ -74,11 +75,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    known = find_model(args.model, args.checkpoint).targets
+    found = find_model(args.model, args.checkpoint)
+    known = found.targets
     targets = options.targets(args, known)
     check_mp4()
     steps = _steps(args)
-    jobs = [] if steps else _jobs(args, (targets or known or Targets(sentence="")).words)
+    words = (targets or known or Targets(sentence="")).words
+    jobs = [] if steps else _jobs(args, words, found.published.sampling.frames)
     out = Path(args.out)
     options.check_folder(out)
     names = [job.name for job in jobs] or [args.name]
@@ -130,9 +133,8 @@ def _steps(args: argparse.Namespace) -> list[dict[str, Any]]:
         "--jobs": args.jobs,
         "--noun": args.noun,
         "--flexbench": args.flexbench,
-        **{f"--{name.replace('_', '-')}": value for name, value in job_fields(args).items()},
     }
-    given = [name for name, value in other.items() if value is not None]
+    given = [name for name, value in other.items() if value is not None] + given_tracks(args)
     if given:
         raise ValueError(f"give either {given[0]} or --chain, whose prompts stand in its lines")
     if args.image is None or args.last_image is not None:
@@ -140,15 +142,16 @@ def _steps(args: argparse.Namespace) -> list[dict[str, Any]]:
     return read_steps(args.chain)
 
 
-def _jobs(args: argparse.Namespace, words: Sequence[str]) -> list[Job]:
-    """Those of --jobs, or the one that the command line describes; `words` are the triggers."""
+def _jobs(args: argparse.Namespace, words: Sequence[str], frames: int) -> list[Job]:
+    """Those of --jobs, or the one that the command line describes; `words` are the triggers,
+    `frames` how many a video has."""
     if [args.prompt, args.jobs, args.flexbench].count(None) != 2:
         raise ValueError("give either --prompt or --jobs (or --flexbench), or steps by --chain")
     given = {name: getattr(args, name) for name in _SAMPLING if getattr(args, name) is not None}
-    followed = job_fields(args)
+    followed = job_fields(args, args.frames or frames)
     if args.prompt is None:
         own = (args.image, args.last_image, args.mask, args.noun, args.modulation)
-        if any(value is not None for value in own) or followed.keys() & set(JOB):
+        if any(value is not None for value in own) or given_tracks(args):
             which = "--jobs" if args.flexbench is None else "--flexbench"
             raise ValueError(f"images, masks and tracks of {which} stand in its lines")
         if args.flexbench is not None:
@@ -219,10 +222,7 @@ _SAMPLING: dict[str, tuple[Any, str]] = {
     "guidance": (_guidance, "scale of guidance; HIGH,LOW for two experts"),
     "dynamic": (str, f"CogVideoX's varying guidance: {', '.join(DYNAMIC)}"),
     "shift": (float, "of Wan's noise levels"),
-    "control_guidance": (
-        float,
-        "how much stronger tracks act; 1 is as they do, for one branch less",
-    ),
+    "control_guidance": (float, "how much stronger tracks act, by one more branch (default: 1)"),
     "fit": (str, f"how an image becomes the video's size: {', '.join(FITS)}"),
 }
 

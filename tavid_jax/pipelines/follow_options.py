@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from tavid_jax.pipelines.follow import CHOICES, COLOURS, UNALIGNED, Follow
+from tavid_jax.pipelines.moves import MADE, add_moves, tracks_of
 from tavid_jax.pipelines.options import size_hw
 from tavid_jax.tracks.codes import CODES
 from tavid_jax.tracks.stamps import ORDERS
@@ -28,7 +29,7 @@ def add_follow(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--segments", metavar="FILE", help="masks of their segments, run lengths")
     group.add_argument(
         "--control-videos", nargs="+", metavar="FILE",
-        help="condition videos made elsewhere instead of tracks: identities, and perhaps colours",
+        help="condition videos made elsewhere, over the tracks: identities, and perhaps colours",
     )  # fmt: skip
     group.add_argument(
         "--source", metavar="VIDEO", help="whose colours points show, and first frame"
@@ -39,6 +40,7 @@ def add_follow(parser: argparse.ArgumentParser) -> None:
         "--draw", action=argparse.BooleanOptionalAction, default=True,
         help="write NAME_condition.mp4: condition videos and result side by side (default: yes)",
     )  # fmt: skip
+    add_moves(parser)
     _add_ways(parser.add_argument_group("how tracks are followed"))
 
 
@@ -47,7 +49,7 @@ def _add_ways(group: Any) -> None:
     group.add_argument("--choose", choices=CHOICES, help="which points (default: random)")
     group.add_argument(
         "--keep-frames", type=_frames, metavar="SHARE|I,J,...",
-        help="of the frames, 0 is the first and the last; or key frames",
+        help="of the frames, 0 is the first and the last; or key frames, one as 24,",
     )  # fmt: skip
     group.add_argument(
         "--random-frames", action="store_true", default=None, help="instead of evenly spaced ones"
@@ -74,17 +76,36 @@ def _add_ways(group: Any) -> None:
     )  # fmt: skip
 
 
-def job_fields(args: argparse.Namespace) -> dict[str, Any]:
-    """Fields of a job from the options, those that were given."""
+def job_fields(args: argparse.Namespace, frames: int) -> dict[str, Any]:
+    """Fields of a job from the options, those that were given.
+
+    Args:
+      args: parsed.
+      frames: of the video.
+
+    Raises:
+      ValueError: see `moves.tracks_of` and `Follow`.
+    """
     fields = {name: getattr(args, name) for name in JOB if getattr(args, name) is not None}
+    made = tracks_of(args, frames)
+    if made is not None:
+        fields["tracks"] = made
     ways = {name: getattr(args, name) for name in _FOLLOW if getattr(args, name) is not None}
+    if "stamp" in ways:
+        ways["stamp"] = tuple(ways["stamp"])
     return fields | ({"follow": Follow.of(ways)} if ways else {})
+
+
+def given_tracks(args: argparse.Namespace) -> list[str]:
+    """Which options say what is to be followed."""
+    names = [name for name in (*JOB, *MADE) if getattr(args, name)]
+    return [f"--{name.replace('_', '-')}" for name in names]
 
 
 def _frames(text: str) -> float | tuple[int, ...]:
     try:
         if "," in text:
-            return tuple(int(part) for part in text.split(","))
+            return tuple(int(part) for part in text.split(",") if part)
         return float(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(

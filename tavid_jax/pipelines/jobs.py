@@ -84,10 +84,6 @@ class Job:
         self._check_guided()
 
     def _check_guided(self) -> None:
-        if self.tracks is not None and self.control_videos is not None:
-            raise ValueError(
-                "tracks beside control_videos: condition videos are drawn or given, not both"
-            )
         if self.segments is not None and self.tracks is None:
             raise ValueError("segments without tracks: give the points that lie in them")
         follow = self.follow if isinstance(self.follow, Follow) else Follow.of(self.follow)

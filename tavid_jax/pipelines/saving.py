@@ -52,7 +52,7 @@ class Model(NamedTuple):
 
 
 class Adapters(NamedTuple):
-    """Low-rank adapters of a transformer of this config, the subtree `lora`, and its rules.
+    """Low-rank adapters of a transformer of this config: the subtree `lora`, and its rules.
 
     `expert`: of two transformers, the one that they are of: "high_noise" or "low_noise".
     """
