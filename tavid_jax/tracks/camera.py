@@ -17,8 +17,8 @@ _NEAR = 1e-6  # nearer points lie behind the camera
 
 
 def project(
-    points: Float[np.ndarray, "N 3"] | Float[np.ndarray, "N T 3"],
-    intrinsics: Float[np.ndarray, "3 3"] | Float[np.ndarray, "T 3 3"],
+    points: Float[np.ndarray, "N 3"] | Float[np.ndarray, "N _ 3"],
+    intrinsics: Float[np.ndarray, "3 3"] | Float[np.ndarray, "_ 3 3"],
     extrinsics: Float[np.ndarray, "T 4 4"],
     size_hw: tuple[int, int],
     cell: float | int | None = None,
@@ -28,7 +28,8 @@ def project(
     """Tracks, depth and visibility of points, at rest or moving, along a camera path.
 
     Args:
-      points: in world coordinates.
+      points: in world coordinates; (N, T, 3) if they move.
+      intrinsics: (T, 3, 3) if the lens zooms.
       size_hw: (H, W) of the picture; points outside are not visible, nor those behind the camera.
       cell: pixels; in each cell of this size only the nearest points are visible, as if the points
         were a surface. Choose about their distance in the picture. None: all are.

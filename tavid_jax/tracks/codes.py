@@ -92,14 +92,8 @@ def id_colours(
     colours = np.zeros((len(segment), 3), np.uint8)
     colours[:, 0] = reds[segment] if with_segment else 255
     if with_point:
-        colours[:, 1], colours[:, 2] = (
-            _spread(number, total)
-            if codes == "spread"
-            else (
-                number // 256,
-                number % 256,
-            )
-        )
+        digits = _spread(number, total) if codes == "spread" else np.divmod(number, 256)
+        colours[:, 1], colours[:, 2] = digits
     if codes == "two_way" and with_segment:
         colours[segment == 0] = 0
     return colours
