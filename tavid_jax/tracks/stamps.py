@@ -100,8 +100,7 @@ def _paint(tracks, visibility, values, size_hw, stamp, depth, order, background)
     # Painted with a margin on all sides, so that no stamp needs cutting.
     board = np.empty((height + 2 * pad_y, width + 2 * pad_x, values.shape[-1]), values.dtype)
     runs = _runs(board, stamp)
-    per_frame = values.ndim == 3
-    ink = [_ink(v, runs.dtype) for v in (values.swapaxes(0, 1) if per_frame else [values])]
+    ink = _ink(values, runs.dtype, stamp) if values.ndim == 2 else None
     for t in range(len(xy)):
         first, count, meets = boxes(xy[t], size_hw, stamp)
         points = np.flatnonzero(meets & seen[t])
@@ -109,8 +108,10 @@ def _paint(tracks, visibility, values, size_hw, stamp, depth, order, background)
             points = points[_stable_order(key[t, points])]
         strips = _strips(first, count, board.shape[1], stamp)
         board[:] = background
+        if values.ndim == 3:
+            ink = _ink(values[:, t], runs.dtype, stamp)
         # Numpy assigns to a list of places in the list's order: later points cover earlier ones.
-        runs[strips.take(points, axis=0)] = ink[t % len(ink)].take(points)[:, None]
+        runs[strips.take(points, axis=0).reshape(-1)] = ink.take(points, axis=0).reshape(-1)
         pictures[t] = board[pad_y : pad_y + height, pad_x : pad_x + width]
     return pictures
 
@@ -126,17 +127,24 @@ def _runs(board, stamp):
     return np.ndarray(board.shape[0] * board.shape[1] - length + 1, run, board, strides=(pixel,))
 
 
-def _ink(values, run):
-    """(N,) runs filled with each point's value."""
-    return np.tile(values, run.itemsize // (values.itemsize * values.shape[-1])).view(run)[:, 0]
+def _ink(values, run, stamp):
+    """(N, K) runs filled with each point's value, one for each strip of a stamp."""
+    pixels = run.itemsize // (values.itemsize * values.shape[-1])
+    return np.tile(values, pixels * math.prod(_strip_grid(stamp))).view(run)
+
+
+def _strip_grid(stamp):
+    """Numbers of strips below and beside each other; their product is K."""
+    (least_wide, most_wide), (_, most_high) = map(_least_and_most, stamp)
+    return most_high, 1 + (most_wide > least_wide > 0)
 
 
 def _strips(first, count, stride, stamp):
     """(N, K) places of the runs that fill each stamp; small stamps have some of them twice."""
-    (least_wide, most_wide), (least_high, most_high) = map(_least_and_most, stamp)
+    (least_wide, _), (least_high, most_high) = map(_least_and_most, stamp)
     (column, row), (columns, rows), (pad_x, pad_y) = first, count, padding(stamp)
     place = (row + pad_y) * stride + (column + pad_x)
-    strips = np.empty((len(place), most_high, 1 + (most_wide > least_wide > 0)), np.intp)
+    strips = np.empty((len(place), *_strip_grid(stamp)), np.intp)
     for i in range(most_high):
         strips[:, i, 0] = place + stride * (i if i < least_high else np.minimum(i, rows - 1))
     # Widths differ by one pixel at most: the second run ends where the stamp does.
