@@ -55,6 +55,8 @@ def test_paths_move_the_picture_as_they_say():
     np.testing.assert_allclose(circled.depth[0], 4, rtol=1e-5)
     eye = -camera.orbit(5, 4.0, 30)[-1, :3, :3].T @ camera.orbit(5, 4.0, 30)[-1, :3, 3]
     assert eye[0] < -1.9
+    # Turned both ways the camera does not roll: its right stays level.
+    assert abs(camera.pan(3, 30, 20)[-1, 0, 1]) < 1e-12
 
 
 def test_behind_outside_and_occluded_points_are_not_visible():
