@@ -17,18 +17,19 @@ _NEAR = 1e-6  # nearer points lie behind the camera
 
 
 def project(
-    points: Float[np.ndarray, "N 3"] | Float[np.ndarray, "N T 3"],
-    intrinsics: Float[np.ndarray, "3 3"] | Float[np.ndarray, "T 3 3"],
+    points: Float[np.ndarray, "N 3"] | Float[np.ndarray, "N _ 3"],
+    intrinsics: Float[np.ndarray, "3 3"] | Float[np.ndarray, "_ 3 3"],
     extrinsics: Float[np.ndarray, "T 4 4"],
     size_hw: tuple[int, int],
-    cell: float | None = None,
-    tolerance: float = 0.05,
+    cell: float | int | None = None,
+    tolerance: float | int = 0.05,
     colour: UInt8[np.ndarray, "N 3"] | None = None,
 ) -> Trajectories:
     """Tracks, depth and visibility of points, at rest or moving, along a camera path.
 
     Args:
-      points: in world coordinates.
+      points: in world coordinates; (N, T, 3) if they move.
+      intrinsics: (T, 3, 3) if the lens zooms.
       size_hw: (H, W) of the picture; points outside are not visible, nor those behind the camera.
       cell: pixels; in each cell of this size only the nearest points are visible, as if the points
         were a surface. Choose about their distance in the picture. None: all are.
@@ -38,33 +39,14 @@ def project(
     Raises:
       ValueError: numbers of frames that do not agree, or values that are not finite.
     """
-    frames = len(extrinsics)
     points = points[:, None] if points.ndim == 2 else points
-    for name, count in (("points", points.shape[1]), ("intrinsics", _frames_of(intrinsics))):
-        if count not in (1, frames):
-            raise ValueError(f"{name} have {count} frames, extrinsics {frames}")
-    for name, values in (
-        ("points", points),
-        ("intrinsics", intrinsics),
-        ("extrinsics", extrinsics),
-    ):
-        if not np.isfinite(values).all():
-            raise ValueError(f"{name} are not finite: leave those points or frames out")
-    seen = (
-        np.einsum(
-            "tij,ntj->nti",
-            extrinsics[:, :3, :3].astype(np.float64),
-            points + np.zeros((1, frames, 1)),
-        )
-        + extrinsics[:, :3, 3]
-    )
+    intrinsics = intrinsics[None] if intrinsics.ndim == 2 else intrinsics
+    _check_path(points, intrinsics, extrinsics)
+    rotation, offset = extrinsics[:, :3, :3], extrinsics[:, :3, 3]
+    seen = np.matmul(rotation, points[..., None].astype(np.float64))[..., 0] + offset
     depth = seen[..., 2]
     ahead = depth > _NEAR
-    flat = (
-        np.einsum("...ij,n...j->n...i", intrinsics, seen)
-        if intrinsics.ndim == 3
-        else (seen @ intrinsics.T)
-    )
+    flat = np.matmul(intrinsics, seen[..., None])[..., 0]
     xy = flat[..., :2] / np.where(ahead, flat[..., 2], 1.0)[..., None]
     xy = np.where(ahead[..., None], np.clip(xy, -1e6, 1e6), 0.0).astype(np.float32)
     visible = ahead & in_bounds(xy, size_hw)
@@ -112,7 +94,7 @@ def redirect(
     xy: Float[np.ndarray, "N 2"],
     intrinsics: Float[np.ndarray, "3 3"] | Float[np.ndarray, "T 3 3"],
     extrinsics: Float[np.ndarray, "T 4 4"],
-    cell: float | None = None,
+    cell: float | int | None = None,
     colour: UInt8[np.ndarray, "N 3"] | None = None,
 ) -> Trajectories:
     """Tracks of an image's pixels under a camera path that starts where the image was taken.
@@ -125,7 +107,7 @@ def redirect(
     return project(points, intrinsics, extrinsics, size_hw, cell, colour=colour)
 
 
-def pinhole(size_hw: tuple[int, int], fov_degrees: float = 55.0) -> Float[np.ndarray, "3 3"]:
+def pinhole(size_hw: tuple[int, int], fov_degrees: float | int = 55.0) -> Float[np.ndarray, "3 3"]:
     """Intrinsics of a centred camera with that horizontal angle of view.
 
     Raises:
@@ -139,7 +121,7 @@ def pinhole(size_hw: tuple[int, int], fov_degrees: float = 55.0) -> Float[np.nda
 
 
 def zoom(
-    intrinsics: Float[np.ndarray, "3 3"], frames: int, factor: float
+    intrinsics: Float[np.ndarray, "3 3"], frames: int, factor: float | int
 ) -> Float[np.ndarray, "T 3 3"]:
     """Intrinsics whose focal length grows evenly (in logarithm) to `factor` times itself.
 
@@ -154,7 +136,7 @@ def zoom(
 
 
 def pan(
-    frames: int, right_degrees: float = 0.0, down_degrees: float = 0.0
+    frames: int, right_degrees: float | int = 0.0, down_degrees: float | int = 0.0
 ) -> Float[np.ndarray, "T 4 4"]:
     """Extrinsics of a camera that turns on the spot, at even speed."""
     path = _still(frames)
@@ -163,7 +145,7 @@ def pan(
 
 
 def dolly(
-    frames: int, offset: tuple[float, float, float] = (0.0, 0.0, 1.0)
+    frames: int, offset: tuple[float | int, float | int, float | int] = (0.0, 0.0, 1.0)
 ) -> Float[np.ndarray, "T 4 4"]:
     """Extrinsics of a camera that moves straight to `offset` (right, down, forward)."""
     path = _still(frames)
@@ -172,7 +154,10 @@ def dolly(
 
 
 def orbit(
-    frames: int, distance: float, right_degrees: float = 0.0, down_degrees: float = 0.0
+    frames: int,
+    distance: float | int,
+    right_degrees: float | int = 0.0,
+    down_degrees: float | int = 0.0,
 ) -> Float[np.ndarray, "T 4 4"]:
     """Extrinsics of a camera that circles the point `distance` ahead and keeps looking at it.
 
@@ -203,8 +188,15 @@ def _turn(share, right_degrees, down_degrees):
     return np.moveaxis(about_y, -1, 0) @ np.moveaxis(about_x, -1, 0)
 
 
-def _frames_of(intrinsics):
-    return len(intrinsics) if intrinsics.ndim == 3 else 1
+def _check_path(points, intrinsics, extrinsics):
+    frames = len(extrinsics)
+    for name, count in (("points", points.shape[1]), ("intrinsics", len(intrinsics))):
+        if count not in (1, frames):
+            raise ValueError(f"{name} have {count} frames, extrinsics {frames}")
+    given = {"points": points, "intrinsics": intrinsics, "extrinsics": extrinsics}
+    for name, values in given.items():
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name} are not finite: leave those points or frames out")
 
 
 def _unoccluded(xy, depth, visible, size_hw, cell, tolerance):

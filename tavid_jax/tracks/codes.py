@@ -37,7 +37,7 @@ def segments_at(
     return np.where(inside.any(0), inside.argmax(0) + 1, 0).astype(np.int32)
 
 
-def segment_reds(segments: int, codes: str = "released") -> UInt8[np.ndarray, " S+1"]:
+def segment_reds(segments: int, codes: str = "released") -> UInt8[np.ndarray, "{segments}+1"]:
     """Red of segments 0 (none) .. S; it depends on how many segments a clip has.
 
     Raises:
@@ -92,14 +92,8 @@ def id_colours(
     colours = np.zeros((len(segment), 3), np.uint8)
     colours[:, 0] = reds[segment] if with_segment else 255
     if with_point:
-        colours[:, 1], colours[:, 2] = (
-            _spread(number, total)
-            if codes == "spread"
-            else (
-                number // 256,
-                number % 256,
-            )
-        )
+        digits = _spread(number, total) if codes == "spread" else np.divmod(number, 256)
+        colours[:, 1], colours[:, 2] = digits
     if codes == "two_way" and with_segment:
         colours[segment == 0] = 0
     return colours
@@ -125,6 +119,8 @@ def segmented(
     trajectories: Trajectories, masks: Bool[np.ndarray, "S H W"], frame: int = 0
 ) -> Trajectories:
     """Trajectories with the segments that their positions in one frame lie in.
+
+    Positions of points that are not visible in that frame count too, as released.
 
     Args:
       masks: segments 1 .. S of that frame.

@@ -58,7 +58,7 @@ class ConditionOptions:
     colour: str = "frame"
     red_above: int = 0
     order: str = "released"
-    stamp: str | tuple[float, float] = "released"
+    stamp: str | stamps.Half = "released"
     random_share: float | int = 1.0
 
     def __post_init__(self):
@@ -185,7 +185,7 @@ def cover(
     tracks: Float[np.ndarray, "*n 2"], from_hw: tuple[int, int], to_hw: tuple[int, int]
 ) -> Float[np.ndarray, "*n 2"]:
     """Moves points as `resize_and_crop` moves pixels; the same numbers if sizes are the same."""
-    if from_hw == to_hw:
+    if tuple(from_hw) == tuple(to_hw):
         return tracks
     resized_hw, top_left = _cover(from_hw, to_hw)
     return coordinates.crop(coordinates.resize(tracks, from_hw, resized_hw), top_left)

@@ -20,7 +20,7 @@ def merge_two_way(
     forward: Trajectories,
     reverse: Trajectories,
     rule: str = "forward_file",
-    distance: float = DISTANCE,
+    distance: float | int = DISTANCE,
 ) -> Trajectories:
     """All forward points, then the reverse points that are new.
 
@@ -62,7 +62,9 @@ def merge_two_way(
 
 
 def new_points(
-    starts: Float[np.ndarray, "M 2"], ends: Float[np.ndarray, "N 2"], distance: float = DISTANCE
+    starts: Float[np.ndarray, "M 2"],
+    ends: Float[np.ndarray, "N 2"],
+    distance: float | int = DISTANCE,
 ) -> Bool[np.ndarray, " M"]:
     """Which starts lie further than `distance` px from every end."""
     # float32, and the square multiplied out: as released, also where a distance is near the bound.

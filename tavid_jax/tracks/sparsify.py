@@ -27,7 +27,9 @@ def keep(
     return trajectories.replace(visibility=visibility)
 
 
-def random_points(count: int, share: float, rng: np.random.Generator) -> Bool[np.ndarray, " N"]:
+def random_points(
+    count: int, share: float | int, rng: np.random.Generator
+) -> Bool[np.ndarray, " N"]:
     """int(count * share) of the points, at least one, each as likely as another.
 
     Raises:
@@ -42,7 +44,7 @@ def random_points(count: int, share: float, rng: np.random.Generator) -> Bool[np
 def region_points(
     coarse: Int[np.ndarray, " N"],
     fine: Int[np.ndarray, " N"],
-    share: float,
+    share: float | int,
     rng: np.random.Generator,
 ) -> Bool[np.ndarray, " N"]:
     """Of each coarse segment int(its points * share), filled up by whole fine segments.
@@ -69,7 +71,7 @@ def region_points(
 
 
 def foreground_points(
-    xy: Float[np.ndarray, "N 2"], masks: Bool[np.ndarray, "S H W"], share: float
+    xy: Float[np.ndarray, "N 2"], masks: Bool[np.ndarray, "S H W"], share: float | int
 ) -> Bool[np.ndarray, " N"]:
     """Points in the most object-like masks: whole ones until they fill `share` of the frame.
 
@@ -98,7 +100,7 @@ def mask_scores(masks: Bool[np.ndarray, "S H W"], border: int = BORDER) -> Float
     return np.where(area > 0, 0.6 * (1 - touching) + 0.4 * area, -1.0)
 
 
-def uniform_frames(count: int, share: float) -> Bool[np.ndarray, " T"]:
+def uniform_frames(count: int, share: float | int) -> Bool[np.ndarray, " T"]:
     """max(2, int(count * share)) frames at even distances, the first and the last among them.
 
     Raises:
@@ -109,7 +111,9 @@ def uniform_frames(count: int, share: float) -> Bool[np.ndarray, " T"]:
     return chosen
 
 
-def random_frames(count: int, share: float, rng: np.random.Generator) -> Bool[np.ndarray, " T"]:
+def random_frames(
+    count: int, share: float | int, rng: np.random.Generator
+) -> Bool[np.ndarray, " T"]:
     """As many frames as `uniform_frames`: the first, the last, and any others.
 
     Raises:

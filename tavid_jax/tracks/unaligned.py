@@ -21,10 +21,10 @@ _LARGE = 0.2  # share of the frame from which an object is scaled rather than sh
 def unalign(
     trajectories: Trajectories,
     masks: Bool[np.ndarray, "S H W"] | None,
-    scale: float,
+    scale: float | int,
     rng: np.random.Generator,
     mode: str = "released",
-    background: float = 0.05,
+    background: float | int = 0.05,
     margin: int = 7,
 ) -> Trajectories:
     """Moves one clip's points away from its first frame.
@@ -53,7 +53,7 @@ def unalign(
             members = _inside(trajectories, _dilate(best, margin))
     if not members.any():
         return _shifted(trajectories, rng)
-    centre = trajectories.tracks[rng.choice(np.flatnonzero(members))]
+    centre = _path_of_one(trajectories.take(members), rng)
     axes = ((1, 0), (0, 1), (1, 1))[rng.integers(3)]
     factor = np.where(axes, scale, 1.0)
     moved = (centre + (trajectories.tracks[members] - centre) * factor).astype(np.float32)
@@ -69,7 +69,7 @@ def unaligned_pair(
     own_mask: Bool[np.ndarray, "H W"],
     partner_mask: Bool[np.ndarray, "H W"],
     rng: np.random.Generator,
-    background: float = 0.01,
+    background: float | int = 0.01,
     margin: int = 10,
 ) -> Trajectories:
     """The partner's object in place of one's own, over a little of one's own background.
@@ -119,6 +119,17 @@ def _shifted(trajectories, rng):
     return trajectories.replace(tracks=trajectories.tracks + shift)
 
 
+def _path_of_one(members, rng):
+    """(T, 2) of a random one of those that are visible most often, interpolated between."""
+    count = members.visibility.sum(axis=1)
+    one = rng.choice(np.flatnonzero(count == count.max()))
+    seen = np.flatnonzero(members.visibility[one])
+    if not len(seen):
+        return members.tracks[one]
+    frames = np.arange(members.num_frames)
+    return np.stack([np.interp(frames, seen, xy) for xy in members.tracks[one, seen].T], axis=-1)
+
+
 def _some(of, share, rng):
     """A mask with int(share) of those that are True in `of`."""
     chosen = np.zeros(len(of), bool)
@@ -128,7 +139,7 @@ def _some(of, share, rng):
 
 def _inside(trajectories, mask):
     """Points whose first position lies in the mask."""
-    if mask.shape != trajectories.size_hw:
+    if mask.shape != tuple(trajectories.size_hw):
         raise ValueError(
             f"mask is {mask.shape}, the tracks are of {trajectories.size_hw}: resize it"
         )
