@@ -132,7 +132,10 @@ class Drawing:
         return REFERENCE_HW if self.is_released else self.size_hw
 
     def __call__(
-        self, trajectories: Trajectories, video: Frames | None = None, two_way: bool = False
+        self,
+        trajectories: Trajectories,
+        video: UInt8[np.ndarray, "t h w 3"] | None = None,
+        two_way: bool = False,
     ) -> tuple[Frames, Frames]:
         """Identities and colours.
 
