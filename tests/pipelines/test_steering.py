@@ -103,7 +103,7 @@ def test_other_frames_are_fitted_as_images_are(fit):
     ids = draw(made)[0][0, ..., 0] > 0
     spot = fit_image(image, (64, 64), fit)[..., 0] > 128
     middle = [np.mean(np.nonzero(one), axis=1) for one in (ids, spot)]
-    assert ids.sum() == 16 and np.abs(middle[0] - middle[1]).max() <= 0.6
+    assert ids.sum() == 16 and np.abs(middle[0] - middle[1]).max() < 2
 
 
 def test_colours_of_points_stay_or_change_with_the_source():
