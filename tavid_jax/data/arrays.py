@@ -128,6 +128,7 @@ class _Restricted(pickle.Unpickler):
             "numpy.dtype": _Maker(_Dtype),
             "_codecs.encode": _Maker(_encode),
             "collections.OrderedDict": _Maker(dict),
+            "__builtin__.bytes": _Maker(lambda: b""),  # how old pickles spell no bytes
         }
         for core in ("numpy.core", "numpy._core"):
             self._known[f"{core}.multiarray._reconstruct"] = array

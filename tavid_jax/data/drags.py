@@ -46,14 +46,14 @@ class Drag:
             raise DragError(f"drag {text!r}: give places as x0,y0:x1,y1, in px") from error
         return cls(places)
 
-    def keys(self, frames: int) -> list[list[float]]:
+    def keys(self, frames: int) -> list[list[float | int]]:
         """[[frame, x, y], ...] at constant speed from frame 0 to T - 1; no place twice in a row."""
         places = np.array(self.places, np.float64)
         steps = np.linalg.norm(np.diff(places, axis=0), axis=-1)
         places = places[np.concatenate([[True], steps > 0])]
         way = np.concatenate([[0.0], np.cumsum(steps[steps > 0])])
         if len(places) == 1 or frames == 1:
-            return [[0, *places[0].tolist()]]
+            return [[0, *map(_number, places[0])]]
         times = way / way[-1] * (frames - 1)
         return [
             [_number(time, 6), _number(x), _number(y)]
@@ -184,7 +184,7 @@ def _pair(text: str) -> tuple[float, float]:
     return x, y
 
 
-def _number(value: float, digits: int = 3) -> float | int:
+def _number(value: float | np.floating, digits: int = 3) -> float | int:
     """So many digits after the point, none for a whole number."""
     value = round(float(value), digits)
     return int(value) if value.is_integer() else value

@@ -1,7 +1,8 @@
 """Tracks as other tools have them, as arrays in memory; `trajectory_files` reads their files.
 
-Letters: B videos (only one), T frames, N points. Every function gives `Trajectories` with centres
-at integers; `size_hw` is the (H, W) that the tool's pixels refer to, for none of them says it.
+Letters: B videos (only one), T frames, N points. Every function takes arrays or lists and gives
+`Trajectories` with centres at integers; `size_hw` is the (H, W) that the tool's pixels refer to,
+for none of them says it.
 
     tool            tracks                visibility            what is done
     FlexTraj        (1, T, N, 3) x, y, z  bool (1, T, N)        z becomes the depth
@@ -41,9 +42,7 @@ def from_flextraj(
     return from_spatialtracker(_take(held, "tracks"), _take(held, "visibility"), size_hw)
 
 
-def from_spatialtracker(
-    tracks: np.ndarray, visibility: np.ndarray, size_hw: tuple[int, int]
-) -> Trajectories:
+def from_spatialtracker(tracks: Any, visibility: Any, size_hw: tuple[int, int]) -> Trajectories:
     """(x, y, z) and visibility by frame; z grows away from the camera.
 
     Raises:
@@ -52,9 +51,7 @@ def from_spatialtracker(
     return _by_frame("tracks", tracks, visibility, size_hw, 3)
 
 
-def from_cotracker(
-    tracks: np.ndarray, visibility: np.ndarray, size_hw: tuple[int, int]
-) -> Trajectories:
+def from_cotracker(tracks: Any, visibility: Any, size_hw: tuple[int, int]) -> Trajectories:
     """CoTracker's pred_tracks and pred_visibility.
 
     Raises:
@@ -63,9 +60,7 @@ def from_cotracker(
     return _by_frame("pred_tracks", tracks, visibility, size_hw, 2)
 
 
-def from_wan_move(
-    tracks: np.ndarray, visibility: np.ndarray, size_hw: tuple[int, int]
-) -> Trajectories:
+def from_wan_move(tracks: Any, visibility: Any, size_hw: tuple[int, int]) -> Trajectories:
     """Wan-Move's two arrays, in pixels of the image that they belong to.
 
     Raises:
@@ -75,12 +70,12 @@ def from_wan_move(
 
 
 def from_tapir(
-    tracks: np.ndarray,
+    tracks: Any,
     size_hw: tuple[int, int],
     *,
-    visibles: np.ndarray | None = None,
-    occlusion: np.ndarray | None = None,
-    expected_dist: np.ndarray | None = None,
+    visibles: Any = None,
+    occlusion: Any = None,
+    expected_dist: Any = None,
 ) -> Trajectories:
     """TAPIR's tracks by point, in raster pixels of the frames that it was given.
 
@@ -122,10 +117,12 @@ def from_comfy(held: Any, size_hw: tuple[int, int]) -> Trajectories:
       TrackFileError: none of these; tracks of different lengths; a wrong shape or dtype.
     """
     if isinstance(held, Mapping):
-        tracks = np.asarray(_take(held, "track_path"))
+        tracks = _numbers("track_path", _take(held, "track_path"))
         _check_shape("track_path", tracks, ("T", "N", 2))
         seen = held.get("track_visibility")
-        seen = np.ones(tracks.shape[:2], bool) if seen is None else np.asarray(seen)
+        seen = (
+            np.ones(tracks.shape[:2], bool) if seen is None else _numbers("track_visibility", seen)
+        )
         if seen.ndim == 2 and seen.shape == (len(tracks), 1):
             seen = np.repeat(seen, tracks.shape[1], axis=1)
         return _by_frame("track_path", tracks, seen, size_hw, 2)
@@ -138,7 +135,7 @@ def from_comfy(held: Any, size_hw: tuple[int, int]) -> Trajectories:
     return Trajectories(tracks, np.ones(tracks.shape[:2], bool), size_hw)
 
 
-def from_keypoints(keypoints: np.ndarray, size_hw: tuple[int, int]) -> Trajectories:
+def from_keypoints(keypoints: Any, size_hw: tuple[int, int]) -> Trajectories:
     """Keypoints of a body by frame (DWPose), (T, K, 2); a third number is left out.
 
     A keypoint that was not found (NaN) is not visible.
@@ -146,7 +143,7 @@ def from_keypoints(keypoints: np.ndarray, size_hw: tuple[int, int]) -> Trajector
     Raises:
       TrackFileError: a wrong shape or dtype.
     """
-    points = _numbers("keypoints", keypoints)
+    points = _one_video("keypoints", keypoints, 3)
     if points.ndim != 3 or points.shape[-1] not in (2, 3):
         raise TrackFileError(f"keypoints must have shape (T, K, 2), got {points.shape}")
     tracks = points[..., :2].swapaxes(0, 1)
@@ -196,7 +193,7 @@ def as_bool(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def _by_frame(
-    name: str, tracks: np.ndarray, visibility: np.ndarray, size_hw: tuple[int, int], numbers: int
+    name: str, tracks: Any, visibility: Any, size_hw: tuple[int, int], numbers: int
 ) -> Trajectories:
     tracks = _one_video(name, tracks, 3)
     _check_shape(name, tracks, ("T", "N", numbers))
@@ -207,7 +204,7 @@ def _by_frame(
     return Trajectories(points[..., :2], seen.T, size_hw, depth=depth)
 
 
-def _one_video(name: str, array: np.ndarray, dims: int) -> np.ndarray:
+def _one_video(name: str, array: Any, dims: int) -> np.ndarray:
     array = _numbers(name, array)
     if array.ndim == dims + 1:
         if len(array) != 1:
@@ -217,7 +214,10 @@ def _one_video(name: str, array: np.ndarray, dims: int) -> np.ndarray:
 
 
 def _numbers(name: str, array: Any) -> np.ndarray:
-    array = np.asarray(array)
+    try:
+        array = np.asarray(array)
+    except ValueError as error:  # rows of different lengths
+        raise TrackFileError(f"{name!r} is no array ({error})") from error
     if array.dtype.kind not in "fiub":
         raise TrackFileError(f"{name!r} must be numbers, got {array.dtype} {array.shape}")
     return array if array.dtype.kind == "b" else array.astype(np.float32)

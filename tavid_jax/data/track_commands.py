@@ -19,6 +19,7 @@ from tavid_jax.data.drags import Drag, DragError, drag_clip, drag_file, draw_pat
 from tavid_jax.data.masks import read_mask, resize_mask
 from tavid_jax.data.rle_masks import frame_masks
 from tavid_jax.data.segments import with_segments
+from tavid_jax.data.track_formats import KINDS
 from tavid_jax.data.tracked import FLEXTRAJ_GRID_HW, track_video
 from tavid_jax.data.video import (
     DEFAULT_FPS,
@@ -289,9 +290,7 @@ def _add_tracks(commands) -> None:
         "--rescale", action="store_true", help="bring tracks of another size to --size"
     )
     tracks.add_argument("--frames", type=positive(int), help="use the first frames only")
-    tracks.add_argument(
-        "--kind", choices=trajectory_files.KINDS, help="format of IN (default: told from it)"
-    )
+    tracks.add_argument("--kind", choices=KINDS, help="format of IN (default: told from it)")
     _add_masks(tracks, "the first frame, at the size of the tracks")
     _add_to(tracks)
 
