@@ -188,5 +188,5 @@ class _Augmented:
     def __init__(self, prepare: Any, augmentation: Augmentation):
         self._prepare, self._augmentation = prepare, augmentation
 
-    def __call__(self, clip: Clip, rng: np.random.Generator) -> dict[str, Any]:
-        return self._prepare(self._augmentation(clip, rng), rng)
+    def __call__(self, clip: Clip, rng: np.random.Generator, *step: int) -> dict[str, Any]:
+        return self._prepare(self._augmentation(clip, rng), rng, *step)
