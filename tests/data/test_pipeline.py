@@ -96,7 +96,7 @@ def scheduled(item, rng, step):
     return {"value": item["value"] * 0, "step": step}
 
 
-@pytest.mark.parametrize("threads, workers", [(0, 0), (2, 0), (1, 1)])
+@pytest.mark.parametrize("threads, workers", [(0, 0), (2, 0)])
 def test_a_schedule_knows_the_step_of_a_resumed_run(threads, workers):
     got = batches(
         Numbers(10),
