@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 
 from tavid_jax.data.augment import Augmentation
 from tavid_jax.data.clip import Clip
+from tavid_jax.data.files import Paths
 from tavid_jax.data.folder import ClipFolder, open_clips
 from tavid_jax.data.masks import option
 from tavid_jax.data.mixture import Mixture, check_weights
@@ -233,7 +234,7 @@ class ConfiguredInputs:
         """
         return self._open_clips(paths, {"hop": hop})
 
-    def _open_clips(self, paths: str, changes: dict[str, Any]) -> ClipFolder:
+    def _open_clips(self, paths: Paths, changes: dict[str, Any]) -> ClipFolder:
         """Videos by the options of `data.clips`, some of them changed."""
         data = self.config.data
         clips = {name: data.clips.get(name) for name in FOLDER_OPTIONS} | changes

@@ -60,7 +60,7 @@ def mixed(tmp_path, make_video):
         augment=dict(flip=1.0, reverse=0.0, crop=0.0),
         folders=dict(
             mine=dict(paths=str(tmp_path / "mine"), captions=str(tmp_path / "words.csv")),
-            theirs=dict(paths=str(tmp_path / "theirs")),
+            theirs=dict(paths=(str(tmp_path / "theirs"),)),
         ),
         mixtures=dict(most=dict(train=3, mine=1), odd=dict(train=1, nothing=1), bad=dict(mine=0)),
     )
