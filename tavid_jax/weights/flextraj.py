@@ -186,7 +186,8 @@ def open_flextraj(source: str | Path, kind: str | None = None) -> FlexTrajFile:
         lora = open_lora(place, ignored=[re.escape(key) for key in keys])
     except WeightsError as error:
         raise WeightsError(f"{place}: {error}") from error
-    return FlexTrajFile(lora, {part: tensors[key] for key, part in keys.items()})
+    fuse = {part: tensors[key] for part in _PARTS for key, found in keys.items() if found == part}
+    return FlexTrajFile(lora, fuse)
 
 
 def is_flextraj(source: str | Path) -> bool:
