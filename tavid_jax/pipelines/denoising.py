@@ -227,7 +227,7 @@ class Denoiser:
                 )
                 out = self._guided(outs, segment.guided, row["guidance"])
             else:
-                count = jax.tree.leaves(each)[0].shape[0] // x.shape[0]
+                count = 1 + segment.guided + self._steered
                 outs = self._evaluate(params, neighbours(*[x] * count), timestep, each | common)
                 outs = jnp.stack([outs[i::count] for i in range(count)])
                 out = self._guided(outs, segment.guided, row["guidance"])
