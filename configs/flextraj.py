@@ -30,8 +30,19 @@ def get_config(preset: str | None = None) -> ConfigDict:
 
 def trial() -> ConfigDict:
     config = small("trial")
-    config.stages = dict(one=steered_stage(300, control=dict(dense=1.0, spatial=1.0, temporal=1.0)))
-    config.order = ("one",)
+    config.stages = dict(
+        s1=steered_stage(200, control=dict(dense=1.0, colour=1.0)),
+        s2=steered_stage(400, control=dict(dense=1.0, colour=0.3), init_from=("s1",)),
+        s3=steered_stage(
+            400, control=dict(dense=0.2, spatial=0.4, temporal=0.4, colour=0.2), init_from=("s2",)
+        ),
+        s4=steered_stage(
+            300,
+            control=dict(dense=0.2, spatial=0.25, temporal=0.25, unaligned=0.3, colour=0.2),
+            init_from=("s3",),
+        ),
+    )
+    config.order = ("s1", "s2", "s3", "s4")
     return config
 
 
@@ -46,26 +57,39 @@ def small(preset: str) -> ConfigDict:
     with_control(config)
     config.text.train = False
     config.learn.text_dropout = 0.0
-    config.data.scene = fields_of(toy.steered())
+    config.data.scene = fields_of(toy.steered(twins=True))
     config.data.scenes = dict(train=6000, test=200)
-    config.model.lora = (
-        dict(path="blocks/attn/(q|k|v|o)", rank=16, alpha=16, stream="condition"),
+    config.model.lora = (dict(path="blocks/attn/(q|k|v|o)", rank=16, alpha=16, stream="condition"),)
+    config.follow.update(
+        codes="spread", order="array", stamp=(1.0, 1.0), native=True, colour="frame", prefix=""
     )
-    config.drawing.update(codes="spread", order="array", stamp=(1.0, 1.0), native=True, colour="frame")
     config.control.update(points=(0.03, 0.3))
     config.model.update(timesteps="logit_normal", logit_mean=1.0)
     config.evaluate.update(judge="none", goals=ConfigDict())
     return config
 
 
-def steered_stage(steps: int, data: str = "train", seed: int = 0, **changes) -> ConfigDict:
+def steered_stage(
+    steps: int, data: str = "train", seed: int = 0, init_from=(), **changes
+) -> ConfigDict:
     return train_stage(
         "flextraj",
         data=data,
+        init_from=init_from,
         seed=seed,
         steps=steps,
         batch_size=16,
-        optimizer=optimizer(lr=2e-2, b2=0.99, schedule="cosine", warmup=20, final=0.05),
+        optimizer=optimizer(
+            name="muon",
+            lr=1e-2,
+            consistent_rms=0.2,
+            muon_also=(".*/lora/.*/(a|b)",),
+            muon_steps=4,
+            b2=0.95,
+            schedule="cosine",
+            warmup=20,
+            final=0.1,
+        ),
         checkpoint_every=100,
         options=changes,
     )
@@ -74,7 +98,7 @@ def steered_stage(steps: int, data: str = "train", seed: int = 0, **changes) -> 
 def with_control(config: ConfigDict) -> None:
     """The nodes that FlexTraj adds to fine-tuning's config, with the released code's values."""
     config.model.changes.condition_videos = 2
-    config.drawing = dataclasses.asdict(Follow())
+    config.follow = dataclasses.asdict(Follow())
     config.control = dataclasses.asdict(Mixture())
     config.control.draws = 1
     config.control.schedule = ()

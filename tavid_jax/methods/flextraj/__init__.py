@@ -1,1 +1,1 @@
-"""FlexTraj: videos that follow point trajectories, dense to sparse, even unaligned (arXiv:2510.08527)."""
+"""FlexTraj: videos that follow point trajectories, from dense to unaligned (arXiv:2510.08527)."""

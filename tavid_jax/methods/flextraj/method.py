@@ -11,8 +11,8 @@ import numpy as np
 from tavid_jax.data.clip import Clip
 from tavid_jax.engine.method import Arrays, Params, Spec
 from tavid_jax.methods.finetune.method import BACKBONE, Finetune, folded
+from tavid_jax.methods.flextraj.controls import Controls
 from tavid_jax.methods.flextraj.curriculum import Schedule
-from tavid_jax.methods.flextraj.drawing import Drawing
 from tavid_jax.pipelines.control import CONTROL, CONTROL_IMAGE
 
 # Condition videos of an example, bytes.
@@ -25,7 +25,7 @@ class Flextraj(Finetune):
     """Trains what acts on condition tokens alone; the published model stays as it is.
 
     Args:
-      drawing: how tracks become condition videos.
+      controls: how tracks become condition videos.
       schedule: which control examples get.
       draws: noisy videos for each condition: it walks the blocks once for all of them.
       options: of `Finetune`; the backbone has two condition videos.
@@ -34,9 +34,9 @@ class Flextraj(Finetune):
       ValueError: a backbone without condition videos, adapters of other streams, or no draw.
     """
 
-    def __init__(self, drawing: Drawing, schedule: Schedule, draws: int = 1, **options: Any):
+    def __init__(self, controls: Controls, schedule: Schedule, draws: int = 1, **options: Any):
         super().__init__(**options)
-        self.drawing, self.schedule, self.draws = drawing, schedule, draws
+        self.controls, self.schedule, self.draws = controls, schedule, draws
         model = self.backbone.model
         if draws < 1:
             raise ValueError(f"control.draws {draws} must be at least 1")
@@ -64,11 +64,11 @@ class Flextraj(Finetune):
         """Frames and ids of a clip, and the condition videos that its tracks become.
 
         Raises:
-          ClipError: see `Finetune.prepare`, and `Drawing`.
+          ClipError: see `Finetune.prepare`, and `Controls`.
         """
-        made = self.drawing(clip, self.schedule.at(step), rng)
+        made = self.controls(clip, self.schedule.at(step), rng)
         example = super().prepare(clip.replace(caption=made.caption), rng)
-        return example | {VIDEOS: np.stack([made.id, made.colour])}
+        return example | {VIDEOS: np.stack([made.ids, made.colours])}
 
     def encode(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
         """Latents of the clip and of its condition videos, by the frozen encoders."""

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from tavid_jax.methods.finetune.settings import build
+from tavid_jax.methods.flextraj.controls import Controls
 from tavid_jax.methods.flextraj.curriculum import Mixture, Schedule
-from tavid_jax.methods.flextraj.drawing import Drawing
 from tavid_jax.pipelines.follow import Follow
 
 
-def read_drawing(config: Any, stage: Any) -> Drawing:
-    """`config.drawing` with the stage's own changes.
+def read_controls(config: Any, stage: Any) -> Controls:
+    """`config.follow` with the stage's own changes.
 
     Raises:
       ValueError: an unknown field, or see `Follow`.
     """
-    fields = {**config.drawing.to_dict(), **stage.options.get("drawing", {})}
-    return Drawing(Follow.of(fields))
+    fields = {**_plain(config.follow), **_plain(stage.options.get("follow", {}))}
+    return Controls(Follow.of(fields))
 
 
 def read_schedule(config: Any, stage: Any) -> Schedule:
@@ -46,6 +45,4 @@ def read_draws(config: Any, stage: Any) -> int:
 
 
 def _plain(node: Any) -> dict[str, Any]:
-    return dict(node.to_dict() if hasattr(node, "to_dict") else node) if isinstance(
-        node, Mapping
-    ) or hasattr(node, "to_dict") else {}
+    return node.to_dict() if hasattr(node, "to_dict") else dict(node)

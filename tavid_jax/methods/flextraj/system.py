@@ -11,8 +11,7 @@ from tavid_jax.pipelines.backbones import Backbone
 
 
 class FlextrajSystem(FinetuneSystem):
-    """Trains on clips with tracks: the config of fine-tuning, and the nodes `drawing` and
-    `control`."""
+    """Trains on clips with tracks: the config of fine-tuning, and `follow` and `control`."""
 
     trains: ClassVar[str] = "flextraj"
     kind: ClassVar[type[Flextraj]] = Flextraj
@@ -21,7 +20,7 @@ class FlextrajSystem(FinetuneSystem):
         """What FlexTraj needs besides fine-tuning."""
         del backbone
         return dict(
-            drawing=settings.read_drawing(self.config, stage),
+            controls=settings.read_controls(self.config, stage),
             schedule=settings.read_schedule(self.config, stage),
             draws=settings.read_draws(self.config, stage),
         )
