@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
@@ -131,7 +132,7 @@ class I3D(nn.Module):
             if name in MIXED:
                 x = self._mixed(self.tree[name], x)
             else:
-                x = self._conv(self.tree[name], x, stride=2 if name == "conv_1a" else 1)
+                x = self._conv(self.tree[name], x, halve=name == "conv_1a")
         x = x.astype(jnp.float32)
         window = (1, *_AVERAGED, 1)
         total = lax.reduce_window(x, 0.0, lax.add, window, (1,) * 5, "VALID")
@@ -148,14 +149,37 @@ class I3D(nn.Module):
         return jnp.concatenate(branches, axis=-1)
 
     def _conv(
-        self, params: Params, x: Float[Array, "B T H W I"], stride: int = 1
+        self, params: Params, x: Float[Array, "B T H W I"], halve: bool = False
     ) -> Float[Array, "B R H2 W2 O"]:
         """Convolution, norm and ReLU; the norm is worked into the kernel."""
         norm, kernel = params["norm"], params["kernel"]
         scale = norm["scale"] * lax.rsqrt(norm["variance"] + self.config.epsilon)
         folded = {"kernel": kernel * scale, "bias": norm["bias"] - norm["mean"] * scale}
-        padding = lax.padtype_to_pads(x.shape[1:4], kernel.shape[:3], (stride,) * 3, "SAME")
-        return jax.nn.relu(conv(folded, x, self.dtype, strides=stride, padding=padding))
+        if halve:
+            return jax.nn.relu(_halving_conv(folded, x, self.dtype))
+        padding = [((taps - 1) // 2,) * 2 for taps in kernel.shape[:3]]
+        return jax.nn.relu(conv(folded, x, self.dtype, padding=padding))
+
+
+def _halving_conv(
+    params: Params, x: Float[Array, "B T H W I"], dtype: DTypeLike
+) -> Float[Array, "B R H2 W2 O"]:
+    """The "SAME" convolution of stride 2 along all axes, with an odd number of taps.
+
+    As one of stride 1 with half the taps, on blocks of 2 x 2 x 2 whose values are channels: three
+    channels would leave matrix units nearly empty, and 343 taps take long to compile.
+    """
+    kernel = params["kernel"]
+    taps = kernel.shape[0] + 1  # the last one is zero
+    same = lax.padtype_to_pads(x.shape[1:4], kernel.shape[:3], (2, 2, 2), "SAME")
+    lengths = [2 * (-(-n // 2) - 1) + taps for n in x.shape[1:4]]
+    sizes = zip(x.shape[1:4], same, lengths, strict=True)
+    pads = [(before, length - n - before) for n, (before, _), length in sizes]
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    x = rearrange(x, "b (t i) (h j) (w k) c -> b t h w (i j k c)", i=2, j=2, k=2)
+    kernel = jnp.pad(kernel, (*((0, 1),) * 3, (0, 0), (0, 0)))
+    kernel = rearrange(kernel, "(t i) (h j) (w k) c o -> t h w (i j k c) o", i=2, j=2, k=2)
+    return conv({"kernel": kernel, "bias": params["bias"]}, x, dtype)
 
 
 def _maximum(

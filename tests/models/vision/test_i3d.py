@@ -9,7 +9,6 @@ import pytest
 from i3d_reference import make_reference
 from random_weights import relative_error, state_arrays
 
-from tavid_jax.models.layers import conv_cpu
 from tavid_jax.models.vision.config import I3D_PRESETS, I3DConfig
 from tavid_jax.models.vision.i3d import I3D, param_shapes
 from tavid_jax.models.vision.images import i3d_preprocess
@@ -23,10 +22,8 @@ TINY = I3DConfig(num_classes=11, shrink=8, epsilon=2e-3)
 
 
 @pytest.mark.parity
-def test_logits(monkeypatch):
+def test_logits():
     """Leftovers on both sides of the padding along every axis; feature maps of 2x7x8."""
-    # The program for large convolutions takes seconds to compile; tests of layers run it.
-    monkeypatch.setattr(conv_cpu, "WORTH", 2**40)
     model = make_reference(TINY, seed=0)
     params = port_table(i3d_table(TINY), state_arrays(model), param_shapes(TINY))
     given = np.random.default_rng(1).uniform(-1, 1, (1, 9, 195, 230, 3)).astype(np.float32)
