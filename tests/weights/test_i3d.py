@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tavid_jax import weights
-from tavid_jax.models.vision.config import I3DConfig
+from tavid_jax.models.vision.config import I3D_PRESETS, I3DConfig
 from tavid_jax.weights import identified
 from tavid_jax.weights.table import walk
 
@@ -42,7 +42,7 @@ def test_a_file_is_identified_and_round_trips(state, tmp_path, monkeypatch):
 
 def test_keys_and_shapes_of_the_public_model():
     """A few that are known from the public class; the rest follows the same pattern."""
-    entry, config = weights.CHECKPOINTS["i3d"], weights.PRESETS["i3d-kinetics-400"]
+    entry, config = weights.CHECKPOINTS["i3d"], I3D_PRESETS["i3d-kinetics-400"]
     shapes = {path: leaf.shape for path, leaf in walk(entry.shapes(config))}
     got = {
         key: row.source_shape(shapes[row.path])

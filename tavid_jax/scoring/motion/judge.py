@@ -259,8 +259,10 @@ def _similarities(
 
     found = tracked(generated, case.predicted)
     rows = {GENERATED: similarity(found)}
-    if real is not None and (case.predicted_real is not None or case.masks):
-        rows[ORACLE] = similarity(tracked(real, case.predicted_real))
+    if real is not None:
+        known = case.predicted_real is not None or case.masks
+        unknown = SetSimilarity(np.nan, np.full(given.num_points, np.nan), np.nan)
+        rows[ORACLE] = similarity(tracked(real, case.predicted_real)) if known else unknown
     still = stand_still(found.tracks, np.zeros(len(found.tracks), int))
     return {**rows, STILL: similarity(Followed(still, np.ones(still.shape[:2], bool)))}
 

@@ -132,9 +132,28 @@ def left_out(scores: MotionScores) -> dict[str, str]:
         needs[FVD] = "real videos (--real)"
     elif any(len(cases) < 2 for cases in _by_granularity(scores).values()):
         needs[FVD] = "two videos of a granularity"
-    if any(ORACLE not in case.rows for case in scores.cases):
-        needs[f"row {ORACLE!r}"] = "real videos (--real), of unaligned ones with masks, too"
+    if not real:
+        needs[f"row {ORACLE!r}"] = "real videos (--real)"
+    elif any(not _has_foreground(case) for case in scores.cases):
+        needs[f"{TRAJSIM} of {ORACLE!r}"] = "masks, or tracks of the real videos (--predicted-real)"
     return needs
+
+
+def _has_foreground(scores: CaseScores) -> bool:
+    """Whether the real video's points are known."""
+    case = scores.case
+    return case.aligned or bool(case.masks) or case.predicted_real is not None
+
+
+def _notes(scores: MotionScores) -> list[str]:
+    """What makes rows hard to compare."""
+    cases = [case.case for case in scores.cases if case.case.real is not None]
+    if all((case.predicted is None) == (case.predicted_real is None) for case in cases):
+        return []
+    return [
+        "the tracks of generated and of real videos come from different trackers: the oracle "
+        "says what this is worth only if both are given (--predicted, --predicted-real) or neither"
+    ]
 
 
 def text(scores: MotionScores, norm: Norm = "wh") -> str:
@@ -146,6 +165,7 @@ def text(scores: MotionScores, norm: Norm = "wh") -> str:
         out.append(f"{GRANULARITIES[kind]}: {len(cases)} clips")
         out += [f"  {name}: {line}" for name in found for line in _about(found[name].get(kind, {}))]
     out += [f"left out: {name} needs {need}" for name, need in left_out(scores).items()]
+    out += [f"note: {note}" for note in _notes(scores)]
     out += [f"SKIPPED {path}: {reason}" for path, reason in scores.skipped]
     return "\n".join(out)
 
@@ -188,6 +208,7 @@ def plain(scores: MotionScores, norm: Norm = "wh") -> dict[str, Any]:
             "measures": found,
             "judges": scores.judges.describe(),
             "left_out": left_out(scores),
+            "notes": _notes(scores),
             "skipped": [{"video": path, "reason": reason} for path, reason in scores.skipped],
             "videos": [_files(case) for case in scores.cases],
         }

@@ -120,6 +120,23 @@ class Refuses:
         raise AssertionError("tracked although tracks were given")
 
 
+def test_unaligned_tracks_of_another_tracker(studio, scenes, tmp_path):
+    """Without a mask the real video has no points, but its place in the table."""
+    for name, scene in scenes.items():
+        save_tracks(tmp_path / "made" / f"{name}.npz", scene.tracks(7))
+    (tmp_path / "empty").mkdir()
+    folders = Folders(real=studio / "real", predicted=tmp_path / "made", masks=tmp_path / "empty")
+    cases, _ = find_cases(studio / "generated" / "unaligned", folders)
+    scores = judge_motion(cases, Judges(tracker=Refuses(), videos=Brightness()))
+    found = report.measured(scores)
+    made = found["generated"]["unaligned"]
+    assert made[report.TRAJSIM]["trajectory_similarity"] > 0.99 and made[report.FVD]["fvd"] > 0
+    assert np.isnan(found["oracle"]["unaligned"][report.TRAJSIM]["per_clip"]).all()
+    text = report.text(scores)
+    assert "left out: TrajSIM of 'oracle' needs masks" in text
+    assert "note: the tracks of generated and of real videos come from different" in text
+
+
 def test_only_what_was_given_counts(studio, scenes, tmp_path):
     """Frames 2 and 9: a temporally sparse condition starts, and is measured, there alone."""
     scene = scenes["moves"]
