@@ -20,7 +20,7 @@ from tavid_jax.scoring.report import save_json
 FVD, CONSISTENCY, FIRST = "FVD", "Consistency", "Consistency to frame 0"
 TRAJERR, TRAJSIM = "TrajErr", "TrajSIM"
 ROWS = (GENERATED, ORACLE, STILL)
-_DIGITS = {FVD: 1}
+_DIGITS = {FVD: 1, TRAJERR: 4}
 _SHOWN = (FVD, CONSISTENCY, TRAJERR, TRAJSIM)
 
 
