@@ -11,12 +11,14 @@ The presets of published models, and the sources of their numbers, stand in flex
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 from ml_collections import ConfigDict
 
 from configs import finetune
 from configs.common import choose, optimizer, train_stage
 from configs.finetune import fields_of
+from configs.flextraj_presets import LARGE
 from tavid_jax.data.synthetic import toy
 from tavid_jax.methods.flextraj.curriculum import Mixture
 from tavid_jax.pipelines.follow import Follow
@@ -24,7 +26,11 @@ from tavid_jax.pipelines.follow import Follow
 
 def get_config(preset: str | None = None) -> ConfigDict:
     """A preset: small ones here, those of published models in flextraj_presets.py."""
-    presets = {"demo": demo, "trial": trial}
+    presets = {
+        "demo": demo,
+        "trial": trial,
+        **{name: functools.partial(large, name) for name in LARGE},
+    }
     return choose(presets, preset)
 
 
@@ -102,3 +108,14 @@ def with_control(config: ConfigDict) -> None:
     config.control = dataclasses.asdict(Mixture())
     config.control.draws = 1
     config.control.schedule = ()
+
+
+def large(preset: str) -> ConfigDict:
+    """A published model at its published size, see configs/flextraj_presets.py."""
+    published, change = LARGE[preset]
+    config = finetune.common(preset, published)
+    config.update(system="flextraj", title=f"FlexTraj on {published}")
+    with_control(config)
+    config.follow.colour = "frame"
+    change(config)
+    return config
