@@ -1,5 +1,5 @@
-"""What is plugged into a transformer: adapters, a patch projection with mask channels, and what
-makes it follow condition videos."""
+"""What is plugged into a transformer: adapters, the reading of condition videos, and a patch
+projection with mask channels."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from tavid_jax.pipelines.part import Part
 from tavid_jax.pipelines.targets import Targets
 from tavid_jax.weights import WeightsError, load_flextraj, load_lora, load_patch_embed
 from tavid_jax.weights.files import read_file
+from tavid_jax.weights.flextraj import is_flextraj
 from tavid_jax.weights.peft import AUTO, components
 from tavid_jax.weights.safetensors import write_safetensors
 from tavid_jax.weights.table import walk
@@ -27,7 +28,7 @@ from tavid_jax.weights.table import walk
 # What the adapters of two experts are called in a pipeline's file.
 EXPERT_COMPONENTS = {HIGH_NOISE: TRANSFORMER, LOW_NOISE: f"{TRANSFORMER}_2"}
 # Names of the marks of what was added, see `Part.marks`.
-LORA, PATCH_EMBED, CONTROL = "lora", "patch_embed", "control"
+LORA, CONTROL, PATCH_EMBED = "lora", "control", "patch_embed"
 _VECTORS = "embedding"
 
 
@@ -52,17 +53,55 @@ def adapt(
     Raises:
       WeightsError: see `weights.load_lora`; two experts whose adapters are of other rules.
     """
+    if is_flextraj(source):
+        raise WeightsError(f"lora {source} steers by condition videos: give it as control")
     opened, experts = transformer.opened, ()
     if has_experts(transformer):
         added, rules, experts = _of_experts(source, opened.config, scale)
     else:
-        kind = "cogvideox" if opened.name == "cogvideox" else "wan"
-        adapters, rules = load_lora(source, kind, opened.config, scale=scale)
+        adapters, rules = load_lora(source, _kind(transformer), opened.config, scale=scale)
         added = {"lora": adapters}
     transformer.added = added
     transformer.marks[LORA] = _mark(added, rules)
     transformer.module = transformer.module.clone(lora=rules)
     return experts
+
+
+def _kind(transformer: Part) -> str:
+    return "cogvideox" if transformer.opened.name == "cogvideox" else "wan"
+
+
+def steer(transformer: Part, source: str | Path) -> int:
+    """Plugs in what reads condition videos: adapters of their stream, beside those that are there,
+    and the projection that fuses two of them.
+
+    Args:
+      transformer: of a pipeline.
+      source: any form that `weights.load_flextraj` reads.
+
+    Returns:
+      How many condition videos it reads.
+
+    Raises:
+      WeightsError: see `weights.load_flextraj`; two experts, of which none reads such videos.
+    """
+    if has_experts(transformer):
+        raise WeightsError(f"control {source}: two experts read no condition videos")
+    params, rules = load_flextraj(source, _kind(transformer), transformer.opened.config)
+    transformer.marks[CONTROL] = _mark(params, rules)
+    module, count = transformer.module, 2 if "fuse" in params else 1
+    taken = {rule.name for rule in module.lora}
+    names = {rule.name: f"{CONTROL}_{rule.name}" if rule.name in taken else rule.name
+             for rule in rules}  # fmt: skip
+    rules = (dataclasses.replace(rule, name=names[rule.name]) for rule in rules)
+    adapters = {names[name]: node for name, node in params.pop("lora").items()}
+    lora = {"lora": transformer.added.get("lora", {}) | adapters}
+    transformer.added = transformer.added | lora | params
+    transformer.module = module.clone(
+        config=dataclasses.replace(module.config, condition_videos=count),
+        lora=(*module.lora, *rules),
+    )
+    return count
 
 
 def _of_experts(
@@ -116,40 +155,6 @@ def extend(transformer: Part, source: str | Path, experts: Sequence[str] = ()) -
     transformer.marks[PATCH_EMBED] = _mark(params, experts)
     extended = dataclasses.replace(config, extra_channels=count)
     transformer.module = transformer.module.clone(config=extended)
-    return count
-
-
-def control(transformer: Part, source: str | Path) -> int:
-    """Plugs in what makes a transformer follow condition videos: FlexTraj's adapters of their
-    tokens, beside those that it has, and the projection that fuses two of them.
-
-    Args:
-      transformer: of a pipeline.
-      source: any form that `weights.load_flextraj` reads.
-
-    Returns:
-      How many condition videos it reads.
-
-    Raises:
-      WeightsError: see `weights.load_flextraj`; a model of two experts.
-    """
-    if has_experts(transformer):
-        raise WeightsError(f"control {source}: it is of models with one transformer, not of two")
-    kind = "cogvideox" if transformer.opened.name == "cogvideox" else "wan"
-    # The config of the base: the file tells how many videos it is for.
-    added, rules = load_flextraj(source, kind, transformer.opened.config)
-    own = transformer.module.lora
-    taken = {rule.name for rule in own}
-    names = {rule.name: f"{CONTROL}_{rule.name}" if rule.name in taken else rule.name
-             for rule in rules}  # fmt: skip
-    rules = tuple(dataclasses.replace(rule, name=names[rule.name]) for rule in rules)
-    adapters = {names[name]: leaves for name, leaves in added["lora"].items()}
-    transformer.marks[CONTROL] = _mark(added, rules)
-    beside = transformer.added.get("lora", {})
-    transformer.added = transformer.added | added | {"lora": beside | adapters}
-    count = 2 if "fuse" in added else 1
-    config = dataclasses.replace(transformer.module.config, condition_videos=count)
-    transformer.module = transformer.module.clone(config=config, lora=(*own, *rules))
     return count
 
 

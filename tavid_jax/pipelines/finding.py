@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tavid_jax.pipelines.bases import BASES, base_folder, resolve_checkpoint
-from tavid_jax.pipelines.card import ADAPTERS, CONTROL, VECTORS, Card, has_card, read_card
+from tavid_jax.pipelines.card import ADAPTERS, STEERING, VECTORS, Card, has_card, read_card
 from tavid_jax.pipelines.folder import PARTS
 from tavid_jax.pipelines.settings import PUBLISHED, Published
 from tavid_jax.pipelines.targets import Targets
@@ -25,8 +25,8 @@ class Found:
       source: where its parts lie, but for `parts`.
       parts: {part: path} of those that lie elsewhere.
       adapters: of the transformer.
+      control: the file of what reads condition videos: adapters of their stream, and a fusion.
       patch_embed: the file of a patch projection that was trained, with or without mask channels.
-      control: the file of what makes it follow condition videos.
       targets: what the model was taught of targets.
       embedding: the file of learned vectors of their words.
       dtype: in which it is meant to compute; None is any.
@@ -37,8 +37,8 @@ class Found:
     source: str
     parts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     adapters: str | Path | None = None
-    patch_embed: str | Path | None = None
     control: str | Path | None = None
+    patch_embed: str | Path | None = None
     targets: Targets | None = None
     embedding: Path | None = None
     dtype: str | None = None
@@ -93,15 +93,15 @@ def find_model(name: str | Path, path: str | Path | None = None) -> Found:
 def _with_card(folder: Path) -> Found:
     folder = folder.expanduser()
     card = read_card(folder)
-    known = (ADAPTERS, CONTROL, VECTORS)
-    files = {file: folder / file for file in known if (folder / file).is_file()}
+    names = (ADAPTERS, STEERING, VECTORS)
+    files = {file: folder / file for file in names if (folder / file).is_file()}
     return Found(
         card.published(),
         _rest_of(card, folder),
         parts={part: str(folder / part) for part in PARTS if (folder / part).is_dir()},
         adapters=files.get(ADAPTERS),
+        control=files.get(STEERING),
         patch_embed=find_patch_embed(folder),
-        control=files.get(CONTROL),
         targets=card.read_targets(),
         embedding=files.get(VECTORS),
         dtype=card.dtype,

@@ -40,6 +40,8 @@ class Follow:
       prefix: what the prompt of an unaligned video begins with.
       colour: what points show in the second condition video, see `COLOURS`.
       codes: which colours tell points apart, see `tracks.codes.CODES`.
+      show_segment, show_point: whether the codes tell segments, and points of a segment, apart;
+        the released weights know both.
       order: which of two points is on top, see `tracks.stamps.ORDERS`.
       stamp: half width and half height of a point in px; None is as released, by their number.
       native: draw at the video's size, instead of at 480x720 and resized, as the released code for
@@ -61,6 +63,8 @@ class Follow:
     prefix: str = PREFIX
     colour: str = "none"
     codes: str = "released"
+    show_segment: bool = True
+    show_point: bool = True
     order: str = "released"
     stamp: tuple[float | int, float | int] | None = None
     native: bool = False
@@ -131,6 +135,8 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "prefix": (lambda value: isinstance(value, str), "give a text"),
     "colour": _one_of(COLOURS),
     "codes": _one_of(CODES),
+    "show_segment": _BOOL,
+    "show_point": _BOOL,
     "order": _one_of(ORDERS),
     "stamp": (_is_stamp, "give half width and half height in px, [3, 2]"),
     "native": _BOOL,

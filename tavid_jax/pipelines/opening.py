@@ -22,8 +22,7 @@ from tavid_jax.models.vision.clip import CLIPVision
 from tavid_jax.models.wan.transformer import Wan
 from tavid_jax.parallel.mesh import make_mesh
 from tavid_jax.parallel.sharding import PathTable
-from tavid_jax.pipelines import additions
-from tavid_jax.pipelines.additions import adapt, extend, read_embedding, targets_of
+from tavid_jax.pipelines.additions import adapt, extend, read_embedding, steer, targets_of
 from tavid_jax.pipelines.autoencoders import PRESETS as AUTOENCODERS
 from tavid_jax.pipelines.autoencoders import make_autoencoder, sharding_of, tiles_of
 from tavid_jax.pipelines.backbones import (
@@ -57,8 +56,8 @@ def open_pipeline(
     *,
     parts: Mapping[str, str | Path] | None = None,
     lora: str | Path | None = None,
-    patch_embed: str | Path | None = None,
     control: str | Path | None = None,
+    patch_embed: str | Path | None = None,
     targets: Targets | None = None,
     lora_scale: float | int | str = AUTO,
     dtype: DTypeLike | None = None,
@@ -78,10 +77,10 @@ def open_pipeline(
       parts: {part: path} of parts that lie elsewhere, see `folder.PARTS`.
       lora: adapters of the transformer, any form that `weights.load_lora` reads; of two experts
         a file may hold both or one. TAViD's release is such a file and one of `patch_embed`.
+      control: what reads condition videos, any form that `weights.load_flextraj` reads: FlexTraj's
+        release, or a file of a model that was trained here.
       patch_embed: patch projection with channels for masks, any form that
         `weights.load_patch_embed` reads; of two experts, that of those that `lora` is of.
-      control: what makes the model follow condition videos, such as FlexTraj's released file: any
-        form that `weights.load_flextraj` reads. Jobs may then hold tracks.
       targets: trigger words of these channels, by default the one of TAViD's release, "target";
         of a model that was trained here, in place of those in its card.
       lora_scale: of the adapters, instead of alpha / rank; "auto" is what their file says and, as
@@ -100,8 +99,8 @@ def open_pipeline(
         targets that do not fit the channels of `patch_embed`.
       WeightsError: parts that are missing, damaged or do not fit.
     """
-    given = {"lora": lora, "patch_embed": patch_embed, "control": control}
-    found = _with_additions(find_model(name, path), name, given, lora_scale)
+    additions = dict(adapters=lora, control=control, patch_embed=patch_embed)
+    found = _with_additions(find_model(name, path), name, additions, lora_scale)
     published, strict = found.published, strict and found.is_published
     memory = Memory() if memory is None else memory
     dtype = _dtype(dtype, found)
@@ -132,19 +131,21 @@ def open_pipeline(
 def _with_additions(
     found: Found,
     name: str | Path,
-    given: Mapping[str, str | Path | None],
+    additions: Mapping[str, str | Path | None],
     scale: float | int | str,
 ) -> Found:
     """The model with what the caller adds to it, of which it must have none of its own."""
-    own = {"lora": found.adapters, "patch_embed": found.patch_embed, "control": found.control}
-    for what, file in given.items():
-        if file is not None and own[what] is not None:
-            its = "adapters of its own" if what == "lora" else "its own"
-            raise ValueError(f"{what} {file}: {name} has {its}, {own[what]}")
-    lora, patch_embed, control = (given[what] or own[what] for what in own)
-    if scale != AUTO and lora is None:
+    given = {field: source for field, source in additions.items() if source is not None}
+    for field, source in given.items():
+        own = getattr(found, field)
+        if own is not None and field == "adapters":
+            raise ValueError(f"lora {source}: {name} has adapters of its own, {own}")
+        if own is not None:
+            raise ValueError(f"{field} {source}: {name} has its own, {own}")
+    found = dataclasses.replace(found, **given)
+    if scale != AUTO and found.adapters is None:
         raise ValueError(f"lora_scale {scale}: there are no adapters to scale, give lora")
-    return dataclasses.replace(found, adapters=lora, patch_embed=patch_embed, control=control)
+    return found
 
 
 def _plug_in(
@@ -154,10 +155,10 @@ def _plug_in(
     experts, channels, embedding = (), 0, None
     if found.adapters is not None:
         experts = adapt(transformer, found.adapters, scale)
+    if found.control is not None:
+        steer(transformer, found.control)
     if found.patch_embed is not None:
         channels = extend(transformer, found.patch_embed, experts)
-    if found.control is not None:
-        additions.control(transformer, found.control)
     targets = targets_of(targets or found.targets, channels, found.patch_embed or "")
     if found.embedding is not None:
         words = (targets or Targets(sentence="")).count

@@ -174,6 +174,8 @@ class Drawing:
             drawing="resized" if self.canvas_hw != self.size_hw else "native",
             canvas_hw=self.canvas_hw,
             codes="two_way" if two_way and follow.codes == "released" else follow.codes,
+            with_segment=follow.show_segment,
+            with_point=follow.show_point,
             colour=follow.colour,
             order=follow.order,
             stamp=follow.stamp or usual,

@@ -139,7 +139,8 @@ def save_flextraj(
       params: with the subtrees `lora` (of these rules alone) and `fuse`; what else is there is
         left out. A model of `config.condition_videos` = 1 has no `fuse`.
       kind, config: see `load_flextraj`.
-      rules: that the adapters were made with, all of the stream "condition".
+      rules: that the adapters were made with, all of the stream "condition"; none where the
+        transformer was trained itself.
       style: "released", or "peft default", the spelling of training states.
       dtype: of all tensors, "bf16", "f32", ..., or "keep". The released trainers computed, and
         saved, in bf16.
@@ -186,7 +187,8 @@ def open_flextraj(source: str | Path, kind: str | None = None) -> FlexTrajFile:
         lora = open_lora(place, ignored=[re.escape(key) for key in keys])
     except WeightsError as error:
         raise WeightsError(f"{place}: {error}") from error
-    return FlexTrajFile(lora, {part: tensors[key] for key, part in keys.items()})
+    fuse = {part: tensors[key] for part in _PARTS for key, found in keys.items() if found == part}
+    return FlexTrajFile(lora, fuse)
 
 
 def is_flextraj(source: str | Path) -> bool:
@@ -285,13 +287,12 @@ def _adapter_tensors(
     cast: np.dtype | None,
 ) -> dict[str, np.ndarray]:
     """{key: tensor} of all adapters that a released file has, and of what the rules add."""
-    given = {
-        (projection.path, projection.layer): (a, b)
-        for projection, _, a, b in file_factors(adapters, rules, kind, config)
-    }
+    factors = file_factors(adapters, rules, kind, config) if rules else ()
+    given = {(one.path, one.layer): (a, b) for one, _, a, b in factors}
     released = _released_places(kind, config)
     _warn(rules, given.keys() - released)
-    dtype, rank = next(iter(given.values()))[0].dtype, rules[0].rank
+    rank = rules[0].rank if rules else 1
+    dtype = next((a.dtype for a, _ in given.values()), np.dtype(np.float32))
     tensors = {}
     for projection in known_projections(kind, config).values():
         place = projection.path, projection.layer

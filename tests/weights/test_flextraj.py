@@ -15,7 +15,6 @@ from safetensors.numpy import load_file, save_file
 from tavid_jax import weights
 from tavid_jax.models.cogvideox.config import CogVideoXConfig
 from tavid_jax.models.cogvideox.transformer import CogVideoX
-from tavid_jax.models.layers.linear import project
 from tavid_jax.models.layers.lora import LoraRule
 from tavid_jax.models.layers.ports import Ports
 from tavid_jax.models.wan.config import WanConfig
@@ -34,6 +33,7 @@ WAN = WanConfig(
     freq_dim=24, text_dim=18,
 )  # fmt: skip
 KINDS = ("cogvideox", "wan")
+AXIS = {"cogvideox": 2, "wan": 1}  # of the channels in the goldens
 LAST = {"cogvideox": "transformer.transformer_blocks.3.attn1.to_q", "wan": "blocks.1.self_attn.q"}
 FUSE = {"cogvideox": "transformer.fuse_linear", "wan": "fuse_linear"}
 IDLE = "blocks.0.cross_attn.k.lora_B.weight"
@@ -92,31 +92,25 @@ def assert_same(first, second):
 def predict(model, write, params, latents, timestep, text, videos, caches):
     """(prediction, cache of the condition)."""
     bound = model.bind({"params": params})
-    condition = None
-    if videos is not None:
-        identity, colour = (bound.embed_video(video) for video in videos)
-        condition = identity + project(params["fuse"], colour, jnp.float32)
+    condition = None if videos is None else bound.embed_condition(videos)
     ports = Ports(kv_in=caches, kv_out=("condition",) if write else ())
     out = bound.predict(latents, timestep, text, condition=condition, ports=ports)
     return out.sample, out.caches
 
 
+def last(case, name):
+    return jnp.moveaxis(jnp.asarray(case.golden[f"in/{name}"]), AXIS[case.kind], -1)
+
+
 def given(case, when):
-    """(latents, timestep, text) of a step, and the two condition videos."""
-    golden, time = case.golden, jnp.asarray(case.golden[f"in/timestep_t{when}"])
-    axis = 2 if case.kind == "cogvideox" else 1
-
-    def last(name):
-        return jnp.moveaxis(jnp.asarray(golden[f"in/{name}"]), axis, -1)
-
-    videos = last("cond_id"), last("cond_color")
+    """(latents, timestep, text) of a step."""
+    time = jnp.asarray(case.golden[f"in/timestep_t{when}"])
     if case.kind == "cogvideox":
-        videos = tuple(jnp.repeat(video, 2, axis=0) for video in videos)
-        text = golden["in/encoder_hidden_states"]
-        return (last(f"hidden_states_t{when}"), time, jnp.asarray(text)), videos
-    latents = last(f"latents_t{when}")
+        text = case.golden["in/encoder_hidden_states"]
+        return last(case, f"hidden_states_t{when}"), time, jnp.asarray(text)
+    latents = last(case, f"latents_t{when}")
     times = jnp.tile(time[:, None], (1, latents.shape[1])).at[:, 0].set(0)  # of the clean frame
-    return (latents, times, jnp.asarray(golden["in/context"])), videos
+    return latents, times, jnp.asarray(case.golden["in/context"])
 
 
 @both
@@ -126,19 +120,20 @@ def test_the_released_code_s_outputs_through_a_file(case):
     params, rules = case.load()
     base = {k[3:]: v for k, v in case.golden.items() if k.startswith("sd/")}
     params = weights.port(case.kind, base, case.config) | params
-    model = (CogVideoX if case.kind == "cogvideox" else Wan)(case.config, lora=rules)
+    config = dataclasses.replace(case.config, condition_videos=2)
+    model = (CogVideoX if case.kind == "cogvideox" else Wan)(config, lora=rules)
     first, later = {"cogvideox": (999, 318), "wan": (1000, 371)}[case.kind]
-    axis = 2 if case.kind == "cogvideox" else 1
 
     def check(got, name):
         want = case.golden[f"out/{name}"]
-        error = np.abs(np.moveaxis(got, -1, axis) - want).max() / np.sqrt(np.mean(want**2))
+        got = np.moveaxis(np.asarray(got), -1, AXIS[case.kind])
+        error = np.abs(got - want).max() / np.sqrt(np.mean(want**2))
         assert error < TOLERANCE, f"{name}: {error:.1e}"
 
-    inputs, videos = given(case, first)
-    sample, caches = predict(model, True, params, *inputs, videos, {})
+    videos = jnp.stack([last(case, name) for name in ("cond_id", "cond_color")], axis=1)
+    sample, caches = predict(model, True, params, *given(case, first), videos, {})
     check(sample, f"v_uncached_t{first}")
-    sample, _ = predict(model, False, params, *given(case, later)[0], None, caches)
+    sample, _ = predict(model, False, params, *given(case, later), None, caches)
     check(sample, f"v_read_t{later}")
     check(sample, f"v_uncached_t{later}")
 
@@ -293,6 +288,22 @@ def test_rules_of_our_own(case, tmp_path):
     assert_same(again["lora"], lora)
 
 
+@wan
+def test_one_condition_video_has_no_fusion(case, tmp_path):
+    params, rules = case.load()
+    one, two = (dataclasses.replace(WAN, condition_videos=n) for n in (1, 2))
+    with raises(r"not expected .*fuse/kernel"):
+        save_flextraj(tmp_path / "x.safetensors", params, "wan", one, rules)
+    lora = {"lora": params["lora"]}
+    file = save_flextraj(tmp_path / "x.safetensors", lora, "wan", one, rules)
+    for config in (WAN, one):
+        assert_same(load_flextraj(file, "wan", config)[0], lora)
+    with raises("it is for 1 condition video, and config.condition_videos is 2"):
+        load_flextraj(file, "wan", two)
+    with raises("it is for 2 condition videos, and config.condition_videos is 1"):
+        load_flextraj(case.file, "wan", one)
+
+
 # --- what is refused
 
 
@@ -321,7 +332,7 @@ def test_unknown_keys_and_wrong_shapes_are_listed(case):
         case.rewrite({f"{fuse}.weight": wrong})
     with raises(f"wrong shape .*lora_B .*expected .*{d}"):
         case.rewrite({f"{at}.lora_B.weight": case.tensors[f"{at}.lora_B.weight"][:-1]})
-    with raises("spelled twice .*fuse_linear.weight.*fuse_linear.default"):
+    with raises("spelled twice .*fuse_linear.modules_to_save.default.weight.*fuse_linear.weight"):
         twice = {"fuse_linear.modules_to_save.default.weight": np.zeros((d, d), np.float32)}
         case.rewrite(twice)
 
@@ -423,7 +434,6 @@ def test_commands(case, tmp_path, monkeypatch, capsys):
 
 def test_the_full_files_fit_the_models_they_were_released_for(tmp_path, capsys):
     """Names and shapes of all 338 and 482 tensors, at rank one and without their bytes."""
-    from tavid_jax.weights.flextraj import open_flextraj
     from tavid_jax.weights.flextraj_cli import describe
 
     d = 3072
@@ -444,7 +454,3 @@ def test_the_full_files_fit_the_models_they_were_released_for(tmp_path, capsys):
             {key: np.zeros(shape, ml_dtypes.float8_e4m3fn) for key, shape in shapes.items()}, file
         )
         assert f"fits        {fits[kind]}" in list(describe(str(file)))
-        found = open_flextraj(file).lora.adapters(
-            weights.peft_keys.all_namings(kind, PRESETS[fits[kind]])
-        )
-        assert len(found) == len(modules)
