@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from tavid_jax.data.clip import ClipError
 from tavid_jax.data.point_lists import Ease, format_file
-from tavid_jax.data.segments import segment_ids
+from tavid_jax.tracks.codes import segments_at
 from tavid_jax.tracks.trajectories import Trajectories
 
 _SHIFT = 4  # binary digits of a fraction of a pixel, as OpenCV draws
@@ -100,7 +100,7 @@ def drag_file(
     if masks is not None:
         held["segments"] = len(masks)
         starts = np.array([drag.places[0] for drag in drags], np.float32)
-        for point, segment in zip(points, segment_ids(starts, masks), strict=True):
+        for point, segment in zip(points, segments_at(starts, masks), strict=True):
             point["segment"] = int(segment)
     return held | {"points": points}
 

@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool
 
 from tavid_jax.data.clip import Clip, ClipError
+from tavid_jax.tracks.codes import segmented
 from tavid_jax.tracks.trajectories import Trajectories
-
-
-def segment_ids(
-    xy: Float[np.ndarray, "N 2"], masks: Bool[np.ndarray, "S H W"]
-) -> Int[np.ndarray, " N"]:
-    """The first mask that a point lies in: k + 1 for mask k, 0 for none; int32.
-
-    FlexTraj's rule: places (x, y) px are rounded to the nearest pixel (half to even) and brought
-    into the frame, so a point outside has the segment of the border nearest to it.
-    """
-    count, height, width = masks.shape
-    if not count:
-        return np.zeros(len(xy), np.int32)
-    x = np.clip(np.rint(xy[:, 0]), 0, width - 1).astype(np.int64)
-    y = np.clip(np.rint(xy[:, 1]), 0, height - 1).astype(np.int64)
-    inside = masks[:, y, x]
-    return np.where(inside.any(0), inside.argmax(0) + 1, 0).astype(np.int32)
 
 
 def with_segments(
@@ -46,8 +30,7 @@ def with_segments(
             "give masks of that size, or bring the tracks to the masks' size first (`resized`, "
             "`--size`)"
         )
-    ids = segment_ids(trajectories.tracks[:, frame], masks)
-    return trajectories.replace(segment=ids, segments=len(masks))
+    return segmented(trajectories, masks, frame)
 
 
 def trajectories_of(clip: Clip) -> Trajectories:

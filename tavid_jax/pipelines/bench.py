@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from tavid_jax.data.flexbench import FlexBenchEntry, Partner, Shift, read_flexbench
-from tavid_jax.data.rle_masks import frame_masks
+from tavid_jax.data.rle_masks import all_masks, frame_masks
 from tavid_jax.data.trajectory_files import read_trajectories
 from tavid_jax.data.video import VIDEO_SUFFIXES, read_video
 from tavid_jax.pipelines.follow import Follow
@@ -31,6 +31,8 @@ from tavid_jax.tracks.unaligned import unaligned_pair
 # Of the background of a rendered clip: the share that is kept where there are many points, how
 # many that is, and by how much rendered objects are widened, beside which none are kept.
 _SHARE, _MANY, _MARGIN = 0.01, 500, 10
+# Points of the usual grid; and the share of small segments of a rendered video that are kept.
+_GRID, _KEPT = 4900, 0.7
 
 Mask = Bool[np.ndarray, "H W"]
 
@@ -95,6 +97,8 @@ def _made(entry: FlexBenchEntry, seed: int) -> dict[str, Any]:
     *tracks, front = entry.tracks
     rendered = front.suffix.lower() in VIDEO_SUFFIXES
     fields: dict[str, Any] = {"control_videos": [front]} if rendered else {"tracks": str(front)}
+    if rendered and len(entry.segments) > 1:
+        fields["control_videos"] = [_thinned(read_video(front), entry.segments[1], seed)]
     if tracks:
         own = _objects(entry.segments[0], rendered)
         behind = _background(tracks[0], _widened(own, _MARGIN if rendered else 7), seed)
@@ -149,7 +153,23 @@ def _posed(behind: Trajectories, path: Path) -> Trajectories:
         depth=np.concatenate([known, depth]),
         segment=np.repeat([0, 1], [behind.num_points, pose.num_points]),
         segments=1,
+        # As released, a person's points are spread over the numbers that a grid would have.
+        number=np.concatenate(
+            [np.arange(behind.num_points), np.linspace(0, _GRID, pose.num_points).astype(int)]
+        ),
     )
+
+
+def _thinned(video: np.ndarray, path: Path, seed: int) -> np.ndarray:
+    """A rendered video of which only some small segments are left, each as likely as another."""
+    masks = all_masks(path)[: len(video)]
+    if len(masks) < len(video) or masks.shape[2:] != video.shape[1:3]:
+        raise ValueError(
+            f"{path}: masks of {len(masks)} frames of {masks.shape[2:]}, the rendered video has "
+            f"{len(video)} of {video.shape[1:3]}"
+        )
+    kept = np.random.default_rng([seed, 1]).random(masks.shape[1]) < _KEPT
+    return video * masks[:, kept].any(1)[..., None]
 
 
 def _widened(mask: Mask, side: int) -> Mask:

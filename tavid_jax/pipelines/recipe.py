@@ -96,15 +96,17 @@ class Recipe:
           videos: RGB, 0..255.
           keys: one per clip.
         """
-        count = videos.shape[1]
-        each = jnp.stack([_folded(keys, i) for i in range(count)], axis=1).reshape(-1)
         posterior = MODE if self.posterior == MODE else SAMPLE
         recipe = dataclasses.replace(self, posterior=posterior, image_noise=False)
-        made = recipe(params, videos.reshape(-1, *videos.shape[2:]), each)
-        pairs = {name: x.reshape(-1, count, *x.shape[1:]) for name, x in made.items()}
-        spec = self.backbone.spec()
-        named = {CONTROL: "video", CONTROL_IMAGE: "image"}
-        return {name: pairs[source] for name, source in named.items() if name in spec}
+        spec, named = self.backbone.spec(), {CONTROL: "video", CONTROL_IMAGE: "image"}
+
+        def encode(number: Array) -> Arrays:
+            made = recipe(params, videos[:, number], _folded(keys, number))
+            return {name: made[source] for name, source in named.items() if name in spec}
+
+        # One after the other: the autoencoder's activations are the largest of a step.
+        made = jax.lax.map(encode, jnp.arange(videos.shape[1]))
+        return {name: jnp.moveaxis(x, 0, 1) for name, x in made.items()}
 
     def _beside(
         self, params: Params, image: Float[Array, "B 1 H W 3"], keys: Key[Array, " B"]

@@ -13,9 +13,9 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from tavid_jax.data.segments import segment_ids
 from tavid_jax.pipelines.follow import Follow
 from tavid_jax.tracks import sparsify
+from tavid_jax.tracks.codes import segments_at
 from tavid_jax.tracks.condition_videos import (
     ConditionOptions,
     condition_videos,
@@ -104,7 +104,7 @@ def _regions(
 ) -> Bool[np.ndarray, " N"]:
     start = trajectories.tracks[:, 0]
     if masks is not None and fine is not None:
-        large, small = segment_ids(start, masks), segment_ids(start, fine)
+        large, small = segments_at(start, masks), segments_at(start, fine)
         return sparsify.region_points(large, small, share, rng)
     if masks is not None:
         return sparsify.foreground_points(start, masks, share)

@@ -62,6 +62,7 @@ def id_colours(
     codes: str = "released",
     with_segment: bool = True,
     with_point: bool = True,
+    number: Int[np.ndarray, " N"] | None = None,
 ) -> UInt8[np.ndarray, "N 3"]:
     """The colour of each point in the id video.
 
@@ -72,10 +73,11 @@ def id_colours(
       with_segment: False leaves segments out (for ablations): red is 255, and points count up
         through the clip, since the count within a segment means nothing without it.
       with_point: False leaves points out (for ablations): green and blue are 0.
+      number: of each point, in place of counting.
 
     Raises:
-      ValueError: see `segment_reds`; a segment outside 0 .. S; or more points in one count than 16
-        bits hold.
+      ValueError: see `segment_reds`; a segment outside 0 .. S; or more points in one count, or a
+        greater number, than 16 bits hold.
     """
     reds = segment_reds(segments, codes)
     if segment.size and not 0 <= segment.min() <= segment.max() <= segments:
@@ -83,7 +85,11 @@ def id_colours(
             f"segment outside 0 .. {segments}: found {segment.min()} .. {segment.max()}"
         )
     together = codes == "global" or not with_segment
-    number, total = _count(np.zeros_like(segment) if together else segment)
+    counted, total = _count(np.zeros_like(segment) if together else segment)
+    if number is None:
+        number = counted
+    else:
+        total = np.full_like(total, number.max(initial=0) + 1)
     if with_point and total.size and total.max() > MAX_POINTS:
         raise ValueError(
             f"{total.max()} points are counted together, green and blue hold {MAX_POINTS}: "

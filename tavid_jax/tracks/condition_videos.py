@@ -136,7 +136,12 @@ def id_drawing(
         "tracks": cover(trajectories.tracks, trajectories.size_hw, canvas_hw),
         "visibility": trajectories.visibility,
         "colours": id_colours(
-            segment, segments, options.codes, options.with_segment, options.with_point
+            segment,
+            segments,
+            options.codes,
+            options.with_segment,
+            options.with_point,
+            trajectories.number,
         ),
         "size_hw": canvas_hw,
         "stamp": _stamp(trajectories, options),

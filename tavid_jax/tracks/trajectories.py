@@ -24,6 +24,7 @@ class Trajectories:
       depth: float32 (N, T), smaller = nearer; None if unknown.
       segment: int32 (N,), 0 = in no segment, k = in segment k of `segments`; None if unknown.
       segments: how many there are, S (some may hold no point).
+      number: int32 (N,), which point of its segment each one is; None counts them in their order.
       colour: uint8 (N, 3), one RGB colour for each point; None if there is none.
       fps: frames per second, None if unknown.
 
@@ -37,6 +38,7 @@ class Trajectories:
     depth: Float[np.ndarray, "N T"] | None = None
     segment: Int[np.ndarray, " N"] | None = None
     segments: int = 0
+    number: Int[np.ndarray, " N"] | None = None
     colour: UInt8[np.ndarray, "N 3"] | None = None
     fps: float | int | None = None
 
@@ -60,6 +62,7 @@ class Trajectories:
         self._set("visibility", seen)
         self._check_depth(seen)
         self._check_segment(len(tracks))
+        self._check_number(len(tracks))
         if self.colour is not None and (
             self.colour.shape != (len(tracks), 3) or self.colour.dtype != np.uint8
         ):
@@ -91,6 +94,16 @@ class Trajectories:
             _fail(f"segment {wrong} does not exist: there are {self.segments}, 0 is none")
         self._set("segment", segment.astype(np.int32))
 
+    def _check_number(self, count: int) -> None:
+        if self.number is None:
+            return
+        number = np.asarray(self.number)
+        if number.shape != (count,) or number.dtype.kind not in "iu":
+            _fail(f"number must be integers (N,) = ({count},), got {number.dtype} {number.shape}")
+        if number.size and number.min() < 0:
+            _fail(f"number {number.min()} of a point must not be negative")
+        self._set("number", number.astype(np.int32))
+
     def _set(self, name: str, value: np.ndarray) -> None:
         object.__setattr__(self, name, value)
 
@@ -112,7 +125,7 @@ class Trajectories:
         """Some of the points, by index or by a mask."""
         chosen = {
             name: None if getattr(self, name) is None else getattr(self, name)[points]
-            for name in ("tracks", "visibility", "depth", "segment", "colour")
+            for name in ("tracks", "visibility", "depth", "segment", "number", "colour")
         }
         return self.replace(**chosen)
 

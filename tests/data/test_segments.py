@@ -9,7 +9,8 @@ import pytest
 from tavid_jax.data.arrays import ForbiddenContentError
 from tavid_jax.data.clip import Clip, ClipError
 from tavid_jax.data.rle_masks import all_masks, frame_masks, write_rle_masks
-from tavid_jax.data.segments import segment_ids, trajectories_of, with_segments
+from tavid_jax.data.segments import trajectories_of, with_segments
+from tavid_jax.tracks.codes import segments_at
 from tavid_jax.tracks.trajectories import Trajectories
 
 HW = (10, 12)
@@ -31,8 +32,8 @@ def moving(n=4, frames=3):
 def test_the_first_mask_that_holds_the_rounded_place_wins():
     xy = np.array([[2, 2], [1.4, 2], [6, 4], [6, 5], [2.5, 4.5], [11.9, 8], [40, 7], [-3, -3]])
     # 2.5 and 4.5 round to even; places outside count as the border's.
-    assert segment_ids(xy, boxes()).tolist() == [1, 0, 1, 2, 1, 2, 2, 0]
-    assert segment_ids(xy, boxes()[:0]).tolist() == [0] * 8
+    assert segments_at(xy, boxes()).tolist() == [1, 0, 1, 2, 1, 2, 2, 0]
+    assert segments_at(xy, boxes()[:0]).tolist() == [0] * 8
 
 
 def test_segments_by_first_or_last_frame():
@@ -52,7 +53,7 @@ def test_trajectories_of_a_clip():
     clip = Clip("a", HW, 8.0, tracks=tracks, visibility=seen, valid=valid, masks=boxes())
     made = trajectories_of(clip)
     np.testing.assert_array_equal(made.visibility, valid)
-    np.testing.assert_array_equal(made.segment, segment_ids(tracks[:, 0], boxes()))
+    np.testing.assert_array_equal(made.segment, segments_at(tracks[:, 0], boxes()))
     assert (made.segments, made.fps, made.size_hw) == (2, 8.0, HW)
     own = trajectories_of(clip.replace(segment=np.array([0, 2, 1, 2], np.int32)))
     assert own.segment.tolist() == [0, 2, 1, 2] and own.segments == 2
