@@ -133,14 +133,19 @@ def _fitted(path: str, video: str, video_hw: tuple[int, int], cut: Fit) -> Bool[
 
 
 def check_shape(
-    mask_hw: tuple[int, ...], path: str, video: str, video_hw: tuple[int, int], tolerance: float
+    mask_hw: tuple[int, ...],
+    path: str,
+    video: str,
+    video_hw: tuple[int, int],
+    tolerance: float,
+    mend: str = "draw the mask on the first frame of the video itself",
 ) -> None:
     """Raises ClipError if a mask, or another picture of a video, has another aspect ratio."""
     (height, width), ratio = mask_hw, mask_hw[1] * video_hw[0] / (mask_hw[0] * video_hw[1])
     if abs(ratio - 1) > tolerance:
         raise ClipError(
             f"{path}: is {width}x{height}, {video} is {video_hw[1]}x{video_hw[0]}: another aspect "
-            "ratio; draw it on the frames of the video itself"
+            f"ratio; {mend}"
         )
 
 

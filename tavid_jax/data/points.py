@@ -67,7 +67,8 @@ def with_files(
     found, bad = files.probe_all([path], cache_dir=cache_dir)
     if bad:
         raise ClipError(f"{path}: {bad[0][1]}")
-    check_shape(found[0].size_hw, str(path), file.path, file.info.size_hw, SHAPE_TOLERANCE)
+    mend, size_hw = "render it as the video is seen", file.info.size_hw
+    check_shape(found[0].size_hw, str(path), file.path, size_hw, SHAPE_TOLERANCE, mend)
     frames = min(file.info.num_frames, found[0].num_frames)
     info = dataclasses.replace(file.info, num_frames=frames)
     return dataclasses.replace(file, info=info, rendered=found[0])

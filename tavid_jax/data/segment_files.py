@@ -69,7 +69,8 @@ def segment_masks(
             "segments apart: leave out or merge the smallest"
         )
     for path, mask in zip(paths if len(paths) > 1 else paths * len(masks), masks, strict=True):
-        check_shape(mask.shape, path, video, video_hw, SHAPE_TOLERANCE)
+        mend = "find the masks in the frames of the video itself"
+        check_shape(mask.shape, path, video, video_hw, SHAPE_TOLERANCE, mend)
     fitted = np.stack([fitted_mask(mask, video_hw, cut) for mask in masks])
     return fitted if fitted.any() else None
 
