@@ -9,11 +9,12 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from tavid_jax.data.clip import Clip, ClipError
-from tavid_jax.data.segments import segment_ids, trajectories_of
+from tavid_jax.data.segments import trajectories_of
 from tavid_jax.methods.flextraj.curriculum import Mixture
 from tavid_jax.pipelines.follow import Follow
 from tavid_jax.pipelines.images import fit_image
 from tavid_jax.pipelines.steering import Drawing, kept_frames, layered, sparsified
+from tavid_jax.tracks.codes import segments_at
 from tavid_jax.tracks.trajectories import Trajectories
 from tavid_jax.tracks.unaligned import dilated, pair_shift, unaligned_pair
 
@@ -144,7 +145,7 @@ def _in_front(clip: Clip, follow: Follow) -> Frames | None:
 def _behind(tracks: Trajectories, mask: Bool[np.ndarray, "H W"]) -> Trajectories:
     """What is left to points beside rendered objects; without segments they are in none."""
     around = dilated(mask, _AROUND)[None]
-    seen = tracks.visibility & (segment_ids(tracks.tracks[:, 0], around) == 0)[:, None]
+    seen = tracks.visibility & (segments_at(tracks.tracks[:, 0], around) == 0)[:, None]
     tracks = tracks.replace(visibility=seen)
     if tracks.segment is None:
         tracks = tracks.replace(segment=np.zeros(tracks.num_points, np.int32), segments=1)
