@@ -125,7 +125,7 @@ def with_lengths(
             "reverse tracks must be of the same video"
         )
     frames = min([file.info.num_frames, *lengths])
-    seen = np.any([one.visibility[:, :frames].any(axis=0) for one in read], axis=0)
+    seen = read[0].visibility[:, :frames].any(axis=0)  # those of the second may be left out
     info = dataclasses.replace(file.info, num_frames=frames)
     return dataclasses.replace(file, info=info, blind=frozenset(np.flatnonzero(~seen).tolist()))
 
