@@ -205,8 +205,15 @@ def common(preset: str, backbone: str) -> ConfigDict:
             train_hop=0,
             holdout=0.0,  # of every training clip's frames, for judging
             captions="",  # CSV with columns videoid, text
-            tracks="",
+            tracks="",  # folder of track files; "" = beside the videos
+            tracks_size_hw=(),  # frame size that they refer to, if they do not say it; () = usual
+            points=False,  # whether tracks are any points, as their files have them: data/points.py
+            masks="",  # "" = none | beside (the videos) | a folder
+            selected="",  # list of the clips that are read; "" = all
+            pairs="",  # what in names tells the action, for partners, e.g. ani_(\d+): data/pairs.py
         ),
+        folders=ConfigDict(),  # name -> paths, and what differs from `clips`: sets of their own
+        mixtures=ConfigDict(),  # name -> weights of several sets, which are one then
         augment=dict(flip=0.0, reverse=0.0, crop=0.0),  # captions may name directions
         threads=2,
         workers=0,

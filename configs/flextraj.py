@@ -166,6 +166,7 @@ def with_control(config: ConfigDict) -> None:
     """The nodes that FlexTraj adds to fine-tuning's config, with the released code's values."""
     config.model.changes.condition_videos = 2
     config.follow = dataclasses.asdict(Follow())  # how tracks are drawn, see pipelines.Follow
+    config.data.clips.update(points=True, masks="beside")  # of clips; neither is needed
     config.control = dataclasses.asdict(Mixture())  # what is drawn for each example, see Mixture
     config.control.draws = 1  # noisy videos per condition, which walks the blocks once for all
     config.control.schedule = ()  # mixtures by step: dict(step=..., what differs) one after another

@@ -92,7 +92,7 @@ def flip(clip: Clip) -> Clip:
     """Mirror image: x becomes W - 1 - x; "left" and "right" change places in the words."""
     width = clip.size_hw[1]
     changes = {"partner": None}
-    for name in ("video", "segment_map", "masks"):
+    for name in ("video", "segment_map", "masks", "rendered_ids"):
         array = getattr(clip, name)
         if array is not None:
             changes[name] = np.ascontiguousarray(np.flip(array, axis=2))
@@ -127,7 +127,7 @@ def reverse_time(clip: Clip) -> Clip:
         array = getattr(clip, name)
         if array is not None:
             changes[name] = np.ascontiguousarray(array[:, ::-1])
-    for name in ("video", "segment_map"):
+    for name in ("video", "segment_map", "rendered_ids"):
         array = getattr(clip, name)
         if array is not None:
             changes[name] = np.ascontiguousarray(array[::-1])
@@ -165,7 +165,7 @@ def crop(clip: Clip, box: tuple[int, int, int, int], size_hw: tuple[int, int]) -
     changes = {"size_hw": size_hw, "partner": None}
     if clip.video is not None:
         changes["video"] = np.stack([cut.frame(frame) for frame in clip.video])
-    for name in ("segment_map", "masks"):
+    for name in ("segment_map", "masks", "rendered_ids"):
         array = getattr(clip, name)
         if array is not None:
             changes[name] = _resize_ids(array[:, y0 : y0 + height, x0 : x0 + width], size_hw)
@@ -234,7 +234,7 @@ def _loses_an_object(clip: Clip, box: tuple[int, int, int, int]) -> bool:
 
 
 def _resize_ids(array: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """Resizes (S, H, W) labels or masks, each pixel taking the nearest one."""
+    """Resizes (S, H, W, ...) labels or masks, each pixel taking the nearest one."""
     if not len(array):
         return np.zeros((0, *size_hw), array.dtype)
     nearest = cv2.INTER_NEAREST_EXACT

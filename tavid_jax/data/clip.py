@@ -41,6 +41,9 @@ class Clip:
       contact_frame: frame in which actor and target meet, -1 = none.
       source: file or generator that the clip came from.
       coord: "center" or "raster".
+      two_way: whether tracks followed backward from the last frame are among them.
+      rendered_ids: uint8 (T, H, W, 3), identities drawn elsewhere, black where there are none; they
+        lie in front of the tracks.
       partner: a clip of the same size and length in which another actor does the same; it has no
         partner itself.
     """
@@ -66,6 +69,8 @@ class Clip:
     contact_frame: int = -1
     source: str = ""
     coord: str = "center"
+    two_way: bool = False
+    rendered_ids: np.ndarray | None = None
     partner: Clip | None = None
 
     @property
@@ -115,7 +120,7 @@ class Clip:
         return self.replace(**changes)
 
 
-_FRAMES_FIRST = ("video", "segment_map")
+_FRAMES_FIRST = ("video", "segment_map", "rendered_ids")
 _FRAMES_SECOND = ("tracks", "visibility", "valid", "depth")
 
 # Field -> (kinds of dtype taken, dtype given, shape by letters); letters must agree between fields.
@@ -129,6 +134,7 @@ _ARRAYS = {
     "query_xy": ("fiu", np.float32, ("N", 2)),
     "masks": ("b", np.bool_, ("S", "H", "W")),
     "segment_map": ("u", np.uint8, ("T", "H", "W")),
+    "rendered_ids": ("u", np.uint8, ("T", "H", "W", 3)),
 }
 _NAMED_KINDS = {"u": "unsigned integer", "f": "floating", "b": "bool", "i": "integer"}
 

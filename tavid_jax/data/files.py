@@ -27,6 +27,7 @@ from tavid_jax.data.video import (
 )
 
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
+RENDERED = ".ids"  # ends the stem of a video of identities
 Skipped = list[tuple[str, str]]  # (path, reason)
 
 
@@ -41,6 +42,9 @@ class ClipFile:
       tracks: its file of tracks, None = to be tracked.
       blind: source frames in which that file shows no track: no window starts there.
       masks: pictures of objects in frame 0, None = not asked for.
+      reverse: a second file of tracks, which start in the last frame and go back, None = none.
+      segments: files of masks, see `segment_files`; () = none.
+      rendered: the video of identities drawn elsewhere, None = none.
     """
 
     info: VideoInfo
@@ -49,6 +53,9 @@ class ClipFile:
     tracks: str | None = None
     blind: frozenset[int] = frozenset()
     masks: MaskFiles | None = None
+    reverse: str | None = None
+    segments: tuple[str, ...] = ()
+    rendered: VideoInfo | None = None
 
     @property
     def path(self) -> str:
@@ -79,7 +86,8 @@ def find_videos(paths: Paths) -> list[Path]:
 
     Args:
       paths: folders (searched to the bottom), globs and single files; a list, or one string with
-        commas between. A folder with images but no video files in it is one clip.
+        commas between. A folder with images but no video files in it is one clip. Videos of
+        identities, `<stem>.ids.mp4` beside `<stem>.mp4`, are no clips.
 
     Raises:
       ClipError: a path or glob names nothing.
@@ -89,7 +97,14 @@ def find_videos(paths: Paths) -> list[Path]:
         for match in _expand(path):
             for video in _walk(match) if match.is_dir() else [match]:
                 found.setdefault(video, None)
-    return list(found)
+    known = {(path.parent, stem(path)) for path in found}
+    return [path for path in found if (path.parent, _shown_by(path)) not in known]
+
+
+def _shown_by(path: Path) -> str | None:
+    """Of a video of identities, the stem of the one that they belong to."""
+    name = stem(path)
+    return name.removesuffix(RENDERED) if name.endswith(RENDERED) else None
 
 
 def probe_all(
@@ -162,6 +177,12 @@ def find_tracks(
         if path.is_file():
             return str(path)
     return None
+
+
+def find_rendered(video: str | os.PathLike) -> Path | None:
+    """The video of identities `<video stem>.ids.mp4` (or another suffix) beside the video."""
+    paths = (Path(video).parent / f"{stem(video)}{RENDERED}{end}" for end in VIDEO_SUFFIXES)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def some(names: Sequence[str], most: int = 3) -> str:

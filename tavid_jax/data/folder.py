@@ -17,15 +17,18 @@ from jaxtyping import UInt8
 from tavid_jax.data import cache, files
 from tavid_jax.data.clip import Clip, ClipError
 from tavid_jax.data.masks import find_masks
-from tavid_jax.data.official import OFFICIAL_SIZE_HW, read_tracks
+from tavid_jax.data.official import read_tracks
 from tavid_jax.data.pairs import partners
+from tavid_jax.data.points import SUFFIXES, with_files, with_lengths
 from tavid_jax.data.tracker import DISTracker, Tracker
 from tavid_jax.data.verdicts import Verdict, read_verdicts
 from tavid_jax.data.video import Resize, image_files, resample, stated_rate
 from tavid_jax.data.window import (
     FolderConfig,
+    check_points,
     read_window,
     usable_frames,
+    window_fit,
     window_masks,
     window_name,
     window_video,
@@ -43,16 +46,22 @@ class Window:
 def cut_windows(
     index: int, file: files.ClipFile, start: int, stop: int, config: FolderConfig
 ) -> list[Window]:
-    """All windows of file number `index` inside frames [start, stop), unless they start blind.
+    """All windows of file number `index` inside frames [start, stop), unless they start blind, or
+    with `config.points` are blind throughout.
 
-    Masks are those of frame 0, so with them only the window there counts.
+    Without `config.points` masks are those of frame 0, so with them only the window there counts.
     """
     hop, length = config.hop or config.num_frames, config.num_frames
+    needed = length if config.points else 1  # frames of which one must show a track
     frames = usable_frames(file, config.fps)
     starts = range(start, stop - length + 1, hop)
     if config.masked:
         starts = [first for first in starts if first == 0]
-    return [Window(index, first) for first in starts if int(frames[first]) not in file.blind]
+    return [
+        Window(index, first)
+        for first in starts
+        if not file.blind.issuperset(frames[first : first + needed].tolist())
+    ]
 
 
 class ClipFolder:
@@ -122,13 +131,16 @@ class ClipFolder:
         """What is known of every clip before it is decoded: id, caption, where it starts, how long
         and large its file is, and the content of its masks. Equal entries are equal clips, wherever
         their files lie."""
-        return [_entry(self.files[window.file], window.start) for window in self.windows]
+        points = self.config.points
+        return [_entry(self.files[w.file], w.start, points) for w in self.windows]
 
     def facts(self) -> dict[str, Any]:
         """How videos become clips, without their tracks."""
         told = {name: getattr(self.config, name) for name in ("fps", "hop", "resize")}
         if self.config.masked:
             told = {"fps": self.config.fps, "resize": self.config.resize, "masks": "frame 0"}
+        if self.config.points:
+            told["points"] = True
         return told | ({"pairs": self.config.pairs} if self.config.pairs else {})
 
     def captioned(self) -> ClipFolder:
@@ -252,8 +264,8 @@ def open_clips(
     resize: Resize = "cover",
     tracker: Tracker | None = DISTracker(),  # noqa: B008 (frozen)
     tracks: str | os.PathLike | None = None,
-    track_suffixes: Sequence[str] = (".npz",),
-    tracks_size_hw: tuple[int, int] = OFFICIAL_SIZE_HW,
+    track_suffixes: Sequence[str] | None = None,
+    tracks_size_hw: tuple[int, int] | None = None,
     axis_order: Literal["xy", "yx"] = "xy",
     captions: str | os.PathLike | None = None,
     cache_frames_mb: float | int = 8.0,
@@ -262,6 +274,7 @@ def open_clips(
     masks: str | os.PathLike | None = None,
     selected: str | os.PathLike | None = None,
     pairs: str = "",
+    points: bool = False,
 ) -> ClipFolder:
     """Opens videos as a source of windows with tracks. Frames are decoded and tracked lazily.
 
@@ -270,7 +283,7 @@ def open_clips(
         of images is one clip.
       size_hw: (H, W) of the clips.
       num_frames: T, frames of a window.
-      stride: side of a grid cell in px of `size_hw`.
+      stride: side of a grid cell in px of `size_hw`; 0 with `points`: as FlexTraj, 70x70 points.
       origin: where in its cell a track starts; see `tracks.grid.query_points`.
       fps: rate to resample to (nearest frame); None = each video's own.
       cache_dir: keeps tracks (and small frames) under a hash of the file and all settings.
@@ -279,9 +292,10 @@ def open_clips(
       resize: "cover" keeps the aspect ratio and cuts the centre, "squash" does neither.
       tracker: follows the grid where there is no track file; None = such videos are skipped.
       tracks: folder of track files `<video stem>.npz`; None = look beside each video.
-      track_suffixes: endings after the stem that name a track file, first match wins.
+      track_suffixes: endings after the stem that name a track file, first match wins; None is
+        ".npz", with `points` those of `points.SUFFIXES`.
       tracks_size_hw: frame size of track files that do not hold `size_hw`. Their pixels span the
-        whole, uncut frame.
+        whole, uncut frame. None is 480x832, with `points` what the format means, else the video's.
       axis_order: order of coordinates in track files.
       captions: CSV with columns text, and videoid or video_path; a video that it does not name
         has the text of `<video stem>.txt` beside it.
@@ -297,6 +311,11 @@ def open_clips(
       pairs: regular expression whose group tells the action in the name of a video, such as
         r"ani_(\\d+)"; a clip then has another one of the same action as its `partner`, see
         `pairs.partners`.
+      points: tracks are those of the files as they are, any number of points in any format that
+        `trajectory_files` reads, with depth, cut in time and place as the frames are; see `points`.
+        `masks` then names where segments lie, see `segment_files`: none is needed, and every window
+        has those of its first frame. `<video stem>.ids.mp4` beside a video holds identities drawn
+        elsewhere. `axis_order` means nothing.
 
     Raises:
       ClipError: a path names nothing, or no video is usable (lists the reasons).
@@ -316,20 +335,24 @@ def open_clips(
         cache_frames_mb=cache_frames_mb,
         keep_mb=keep_mb,
         track=track,
-        masked=masks is not None,
+        masked=masks is not None and not points,
+        points=points,
         pairs=pairs,
     )
     verdicts = None if selected is None else read_verdicts(selected)
+    suffixes = track_suffixes or (SUFFIXES if points else (".npz",))
     words = files.read_captions(captions) if captions else {}
     found = files.find_videos(paths)
     infos, skipped = files.probe_all(found, cache_dir=cache_dir)
     usable = []
     for info, name in zip(infos, files.names([info.path for info in infos]), strict=True):
-        track_file = files.find_tracks(info.path, tracks, track_suffixes) if track else None
+        track_file = files.find_tracks(info.path, tracks, suffixes) if track else None
         caption = words.get(files.stem(info.path)) or files.find_caption(info.path)
         file = files.ClipFile(info, name, caption, track_file)
         try:
             _check_selected(name, verdicts, selected)
+            if points:
+                file = with_files(file, tracks, masks, cache_dir)
             usable.append(_masked(_limit(file, config), config, masks))
         except ClipError as error:
             reason = str(error).removeprefix(f"{info.path}: ")
@@ -371,7 +394,7 @@ def _masked(
     file: files.ClipFile, config: FolderConfig, masks: str | os.PathLike | None
 ) -> files.ClipFile:
     """The file with its masks, which are read once to see that they can be used."""
-    if masks is None:
+    if not config.masked:
         return file
     folder = masks or Path(file.path).parent
     file = dataclasses.replace(file, masks=find_masks(files.stem(file.path), folder))
@@ -379,7 +402,7 @@ def _masked(
     return file
 
 
-def _entry(file: files.ClipFile, start: int) -> dict[str, Any]:
+def _entry(file: files.ClipFile, start: int, points: bool) -> dict[str, Any]:
     entry = {
         "id": window_name(file, start),
         "caption": file.caption,
@@ -392,11 +415,15 @@ def _entry(file: files.ClipFile, start: int) -> dict[str, Any]:
     if file.masks:
         entry["targets"] = [cache.content_hash(path) for path in file.masks.targets]
         entry["actor"] = cache.content_hash(file.masks.actor) if file.masks.actor else ""
+    if points:
+        rendered = file.rendered.path if file.rendered else None
+        paths = (file.tracks, file.reverse, *file.segments, rendered)
+        entry["points"] = [cache.content_hash(path) for path in paths if path]
     return entry
 
 
 def _nbytes(clip: Clip) -> int:
-    arrays = (clip.video, clip.tracks, clip.visibility, clip.masks)
+    arrays = (clip.video, clip.tracks, clip.visibility, clip.masks, clip.depth, clip.rendered_ids)
     return sum(array.nbytes for array in arrays if array is not None)
 
 
@@ -408,7 +435,10 @@ def _file_bytes(path: str) -> int:
 def _limit(file: files.ClipFile, config: FolderConfig) -> files.ClipFile:
     """Checks that a video (and its track file) can give at least one window."""
     info = file.info
-    if file.tracks:
+    if file.tracks and config.points:
+        file = with_lengths(file, window_fit(file, config), config.tracks_size_hw)
+        info = file.info
+    elif file.tracks:
         stored = read_tracks(file.tracks, axis_order=config.axis_order)
         frames = min(info.num_frames, stored.tracks.shape[1])
         info = dataclasses.replace(info, num_frames=frames)
@@ -424,6 +454,9 @@ def _limit(file: files.ClipFile, config: FolderConfig) -> files.ClipFile:
             f"{info.path}: too short: {count} frames{rate}, a window needs {config.num_frames}"
         )
     file = dataclasses.replace(file, info=info)
-    if not cut_windows(0, file, 0, count, config):
+    windows = cut_windows(0, file, 0, count, config)
+    if not windows:
         raise ClipError(f"{file.tracks}: no track is visible in any frame that a window starts at")
+    if config.points:  # so that what cannot be used is said now
+        check_points(file, windows[0].start, config)
     return file

@@ -31,7 +31,9 @@ from tavid_jax.data.synthetic import (
 )
 
 # Of `data.clips`, and of each of `data.folders` where it differs; see `folder.open_clips`.
-FOLDER_OPTIONS = ("fps", "hop", "captions", "tracks", "masks", "selected", "pairs")
+FOLDER_OPTIONS = (
+    "fps", "hop", "captions", "tracks", "tracks_size_hw", "masks", "selected", "pairs", "points",
+)  # fmt: skip
 
 
 class ConfiguredInputs:
@@ -229,7 +231,8 @@ class ConfiguredInputs:
     def open_clips(self, paths: str, hop: int = 0) -> ClipFolder:
         """Videos as windows of this config's size, tracked where no track file is there.
 
-        A config without a stride has no grid to track. `config.data.clips.masks` is "" (none),
+        A config without a stride has no grid to track, unless `config.data.clips.points` asks for
+        the points of files, or else FlexTraj's. `config.data.clips.masks` is "" (none),
         "beside" (beside the videos) or a folder.
         """
         return self._open_clips(paths, {"hop": hop})
@@ -249,10 +252,12 @@ class ConfiguredInputs:
             captions=clips["captions"] or None,
             tracks=clips["tracks"] or None,
             cache_dir=self._data_dir / "tracks",
-            track="stride" in data,
+            tracks_size_hw=tuple(clips["tracks_size_hw"] or ()) or None,
+            track="stride" in data or bool(clips["points"]),
             masks=option(clips["masks"]),
             selected=clips["selected"] or None,
             pairs=clips["pairs"] or "",
+            points=bool(clips["points"]),
         )
 
 

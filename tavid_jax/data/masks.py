@@ -61,17 +61,26 @@ def find_masks(stem: str, folder: str | os.PathLike) -> MaskFiles:
     Raises:
       ClipError: no target, or both ways of naming targets.
     """
-    folder = Path(folder)
-    one, actor = folder / f"{stem}.target.png", folder / f"{stem}.actor.png"
-    pattern = re.compile(re.escape(stem) + r"\.target_(\d+)\.png")
+    actor, targets = Path(folder) / f"{stem}.actor.png", pictures(stem, folder, "target")
+    if not targets:
+        one = Path(folder) / f"{stem}.target.png"
+        raise ClipError(f"no target mask: {one} (or {stem}.target_1.png, ...) is not there")
+    return MaskFiles(targets, str(actor) if actor.is_file() else None)
+
+
+def pictures(stem: str, folder: str | os.PathLike, word: str) -> tuple[str, ...]:
+    """`<stem>.<word>.png`, or the numbered ones in the order of their numbers, of a folder.
+
+    Raises:
+      ClipError: both ways of naming them.
+    """
+    folder, one = Path(folder), Path(folder) / f"{stem}.{word}.png"
+    pattern = re.compile(rf"{re.escape(stem)}\.{word}_(\d+)\.png")
     names = os.listdir(folder) if folder.is_dir() else []
     numbered = sorted((int(m[1]), m[0]) for m in map(pattern.fullmatch, names) if m)
     if one.is_file() and numbered:
-        raise ClipError(f"{one}: there is {numbered[0][1]} too; keep one target or numbered ones")
-    targets = [one] if one.is_file() else [folder / name for _, name in numbered]
-    if not targets:
-        raise ClipError(f"no target mask: {one} (or {stem}.target_1.png, ...) is not there")
-    return MaskFiles(tuple(map(str, targets)), str(actor) if actor.is_file() else None)
+        raise ClipError(f"{one}: there is {numbered[0][1]} too; keep one {word} or numbered ones")
+    return (str(one),) if one.is_file() else tuple(str(folder / name) for _, name in numbered)
 
 
 def read_mask(path: str | os.PathLike) -> Bool[np.ndarray, "h w"]:
@@ -115,19 +124,36 @@ def fitted_masks(
 
 def _fitted(path: str, video: str, video_hw: tuple[int, int], cut: Fit) -> Bool[np.ndarray, "H W"]:
     mask = read_mask(path)
-    ratio = mask.shape[1] * video_hw[0] / (mask.shape[0] * video_hw[1])
-    if abs(ratio - 1) > _SHAPE_TOLERANCE:
-        raise ClipError(
-            f"{path}: is {mask.shape[1]}x{mask.shape[0]}, {video} is {video_hw[1]}x{video_hw[0]}: "
-            "another aspect ratio; draw the mask on the first frame of the video itself"
-        )
+    check_shape(mask.shape, path, video, video_hw, _SHAPE_TOLERANCE)
     _check_area(mask, path, "")
-    x0, y0, width, height = cut.box
-    whole = resize_mask(mask, video_hw)
-    mask = resize_mask(whole[y0 : y0 + height, x0 : x0 + width], cut.size_hw)
+    mask = fitted_mask(mask, video_hw, cut)
     height, width = cut.size_hw
     _check_area(mask, path, f" after cutting {video} to {width}x{height}")
     return mask
+
+
+def check_shape(
+    mask_hw: tuple[int, ...],
+    path: str,
+    video: str,
+    video_hw: tuple[int, int],
+    tolerance: float,
+    mend: str = "draw the mask on the first frame of the video itself",
+) -> None:
+    """Raises ClipError if a mask, or another picture of a video, has another aspect ratio."""
+    (height, width), ratio = mask_hw, mask_hw[1] * video_hw[0] / (mask_hw[0] * video_hw[1])
+    if abs(ratio - 1) > tolerance:
+        raise ClipError(
+            f"{path}: is {width}x{height}, {video} is {video_hw[1]}x{video_hw[0]}: another aspect "
+            f"ratio; {mend}"
+        )
+
+
+def fitted_mask(
+    mask: Bool[np.ndarray, "h w"], video_hw: tuple[int, int], cut: Fit
+) -> Bool[np.ndarray, "H W"]:
+    """A mask as the frames of its video are seen."""
+    return cut.labels(resize_mask(mask, video_hw).astype(np.uint8)).astype(bool)
 
 
 def resize_mask(mask: Bool[np.ndarray, "h w"], size_hw: tuple[int, int]) -> Bool[np.ndarray, "H W"]:

@@ -36,6 +36,16 @@ def frame_masks(path: str | os.PathLike, frame: int = 0) -> Bool[np.ndarray, "S 
     return _decoded(path, wanted, frames[wanted])
 
 
+def masks_if_any(path: str | os.PathLike, frame: int) -> Bool[np.ndarray, "S H W"] | None:
+    """The masks of one frame; None if the file has none of it.
+
+    Raises:
+      ClipError: as `frame_masks`, for a file that is no such file.
+    """
+    rles = _read(path).get(frame)
+    return _decoded(path, frame, rles) if rles else None
+
+
 def all_masks(path: str | os.PathLike) -> Bool[np.ndarray, "T S H W"]:
     """The masks of frames 0 to T - 1; a segment that a frame does not list is nowhere in it.
 

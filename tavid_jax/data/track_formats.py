@@ -139,7 +139,9 @@ def _dict_kind(path: str | os.PathLike, held: Mapping) -> str | None:
         return "flextraj" if own else "spatialtracker"
     if tracks.ndim == 4 or "pred_tracks" in held:
         return "cotracker"
-    return "arrays" if "tracks" in held and "size_hw" in held else "trajloom"
+    # Both say a size; where points were asked for is only TrajLoom's.
+    own = "tracks" in held and "size_hw" in held and "query_xy" not in held
+    return "arrays" if own else "trajloom"
 
 
 def _first(held: Mapping, keys: tuple[str, ...]) -> Any:

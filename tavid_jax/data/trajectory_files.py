@@ -31,7 +31,9 @@ without running what they hold (`arrays`).
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,18 +74,33 @@ def read_trajectories(
         format, fewer frames, another size, places that are not finite, content that could run.
     """
     held, found = opened(path, kind)
-    try:
-        usual = stored_hw or USUAL_HW.get(found) or size_hw
-        trajectories = READERS[found](path, held, usual, frames)
-        if stored_hw and tuple(trajectories.size_hw) != tuple(stored_hw):
-            raise TrackFileError(f"says that it is in pixels of {_wh(trajectories.size_hw)}")
+    with _told(path, found):
+        trajectories = _stored(path, held, found, stored_hw, size_hw, frames)
         trajectories = _brought(trajectories, size_hw, rescale)
         if frames is not None and frames != trajectories.num_frames:
             trajectories = trajectories.window(0, frames)
-    except (ClipError, TrajectoryError) as error:
-        words = str(error).removeprefix(f"{path}: ")
-        raise TrackFileError(f"{path} (format {found!r}): {words}") from error
-    return trajectories
+        return trajectories
+
+
+def read_stored(
+    path: str | os.PathLike,
+    video_hw: tuple[int, int],
+    video_frames: int,
+    stored_hw: tuple[int, int] | None = None,
+) -> Trajectories:
+    """Reads the file of a whole video's trajectories, in its own pixels and with all its frames.
+
+    Args:
+      path: of the file.
+      video_hw, video_frames: (H, W) and T where neither the file nor its format says them.
+      stored_hw: see `read_trajectories`.
+
+    Raises:
+      ClipError: see `read_trajectories`.
+    """
+    held, found = opened(path, None)
+    with _told(path, found):
+        return _stored(path, held, found, stored_hw, video_hw, video_frames)
 
 
 def read_pair(paths: str | os.PathLike, **options: Any) -> tuple[Trajectories, Trajectories | None]:
@@ -170,6 +187,32 @@ def resized(trajectories: Trajectories, size_hw: tuple[int, int]) -> Trajectorie
     """Trajectories of the same frames resized; pixel centres move as image resizing moves them."""
     tracks = resize(trajectories.tracks, trajectories.size_hw, size_hw)
     return trajectories.replace(tracks=tracks, size_hw=tuple(size_hw))
+
+
+@contextlib.contextmanager
+def _told(path: str | os.PathLike, found: str) -> Iterator[None]:
+    """Errors name the file and its format."""
+    try:
+        yield
+    except (ClipError, TrajectoryError) as error:
+        words = str(error).removeprefix(f"{path}: ")
+        raise TrackFileError(f"{path} (format {found!r}): {words}") from error
+
+
+def _stored(
+    path: str | os.PathLike,
+    held: Any,
+    found: str,
+    stored_hw: tuple[int, int] | None,
+    size_hw: tuple[int, int] | None,
+    frames: int | None,
+) -> Trajectories:
+    """As the file has them; sizes and frames count where it says none."""
+    usual = stored_hw or USUAL_HW.get(found) or size_hw
+    trajectories = READERS[found](path, held, usual, frames)
+    if stored_hw and tuple(trajectories.size_hw) != tuple(stored_hw):
+        raise TrackFileError(f"says that it is in pixels of {_wh(trajectories.size_hw)}")
+    return trajectories
 
 
 def _kind_to_write(path: Path) -> str:

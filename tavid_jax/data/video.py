@@ -13,13 +13,13 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".webm", ".mkv", ".mov", ".m4v", ".gif")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 DEFAULT_FPS = 24.0  # of image folders, and of files that do not say
 RATE_FILE = "fps.txt"  # in a folder of images: their rate, one number
-_MASK = re.compile(r"\.(target(_\d+)?|actor)\.png", re.IGNORECASE)  # see `masks`
+_MASK = re.compile(r"\.((target|mask)(_\d+)?|actor)\.png", re.IGNORECASE)  # see `masks`
 
 Resize = Literal["cover", "squash"]
 
@@ -59,6 +59,12 @@ class Fit:
         """Cuts and resizes one frame: area average when shrinking, bilinear when enlarging."""
         x0, y0, width, height = self.box
         return resize_image(frame[y0 : y0 + height, x0 : x0 + width], self.size_hw)
+
+    def labels(self, frame: Shaped[np.ndarray, "h w *c"]) -> Shaped[np.ndarray, "H W *c"]:
+        """Cuts and resizes labels, uint8: each pixel takes the nearest one."""
+        x0, y0, width, height = self.box
+        part = np.ascontiguousarray(frame[y0 : y0 + height, x0 : x0 + width])
+        return cv2.resize(part, self.size_hw[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
 
     def points(self, xy: Float[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 2"]:
         """Moves (x, y) points of the whole source frame with it; float32 px of `size_hw`."""

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from tavid_jax.data import cache
+from tavid_jax.data import cache, points
 from tavid_jax.data.clip import Clip, ClipError, check_clip, sanitize
 from tavid_jax.data.files import ClipFile
 from tavid_jax.data.masks import fitted_masks
 from tavid_jax.data.official import OFFICIAL_SIZE_HW, read_tracks
 from tavid_jax.data.regrid import ask_at
+from tavid_jax.data.tracked import FLEXTRAJ_GRID_HW, even_points
 from tavid_jax.data.tracker import DISTracker, Tracker
 from tavid_jax.data.video import Fit, Resize, fit, iter_frames, resample, scale_points
 from tavid_jax.tracks.grid import grid_shape, query_points
+from tavid_jax.tracks.trajectories import Trajectories
 
 _CACHE_VERSION = 1
 
@@ -26,6 +28,7 @@ class FolderConfig:
     """How videos become clips; the fields are the arguments of `folder.open_clips`.
 
     `masked`: clips have masks, so each video gives the one clip that starts at its frame 0.
+    `points`: clips have the points of their files, any number; `masked` is False then.
     `pairs`: what in a name tells the action, "" = clips have no partners.
     """
 
@@ -37,13 +40,14 @@ class FolderConfig:
     hop: int | None = None
     resize: Resize = "cover"
     tracker: Tracker | None = DISTracker()
-    tracks_size_hw: tuple[int, int] = OFFICIAL_SIZE_HW
+    tracks_size_hw: tuple[int, int] | None = None
     axis_order: Literal["xy", "yx"] = "xy"
     cache_dir: str | None = None
     cache_frames_mb: float | int = 8.0
     keep_mb: float | int = 256.0
     track: bool = True
     masked: bool = False
+    points: bool = False
     pairs: str = ""
 
     def __post_init__(self):
@@ -57,7 +61,16 @@ class FolderConfig:
                 f"{self.cache_frames_mb}"
             )
         if self.track:  # raises if the stride does not fit
-            query_points(self.size_hw, self.stride, self.origin)
+            self.queries()
+
+    def queries(self) -> Float[np.ndarray, "N 2"]:
+        """Where the tracker starts: a point in each cell; or, with `points` and no stride, as
+        FlexTraj asks it: 70x70, or one every 4 px of smaller frames."""
+        if self.points and not self.stride:
+            rows, columns = (max(1, side // 4) for side in self.size_hw)
+            most_rows, most_columns = FLEXTRAJ_GRID_HW
+            return even_points(self.size_hw, (min(rows, most_rows), min(columns, most_columns)))
+        return query_points(self.size_hw, self.stride, self.origin)
 
 
 def usable_frames(file: ClipFile, fps: float | int | None) -> Int[np.ndarray, " T"]:
@@ -69,7 +82,8 @@ def read_window(file: ClipFile, start: int, config: FolderConfig) -> Clip:
     """The clip of `config.num_frames` frames from `start` on, counted at the output rate.
 
     Tracks (and small frames) come from the cache if it has them. Without `config.track` there are
-    frames alone. Masks are objects 1..S: the targets, then the actor if there is one.
+    frames alone. Masks are objects 1..S: the targets, then the actor if there is one. With
+    `config.points` they are segments, and points have the segment that they start in.
 
     Raises:
       VideoError, ClipError: the file has changed or its tracks cannot be used.
@@ -77,17 +91,65 @@ def read_window(file: ClipFile, start: int, config: FolderConfig) -> Clip:
     frames = usable_frames(file, config.fps)[start : start + config.num_frames]
     if not config.track:
         return check_clip(_untracked(file, start, window_video(file, frames, config), config))
+    if config.points and file.tracks:
+        clip = _untracked(file, start, window_video(file, frames, config), config)
+        return check_clip(clip.replace(**point_fields(file, frames, config)))
     arrays = cache.cached(
         config.cache_dir, _key(file, frames, config), lambda: _make(file, frames, config)
     )
     video = arrays["video"] if "video" in arrays else window_video(file, frames, config)
     clip = _untracked(file, start, video, config).replace(
-        tracks=arrays["tracks"],
-        visibility=arrays["visibility"],
+        tracks=arrays["tracks"], visibility=arrays["visibility"]
+    )
+    if config.points:
+        followed = Trajectories(clip.tracks, clip.visibility, config.size_hw)
+        return check_clip(clip.replace(**point_fields(file, frames, config, followed)))
+    clip = clip.replace(
         grid_hw=grid_shape(config.size_hw, config.stride),
         query_xy=query_points(config.size_hw, config.stride, config.origin),
     )
     return check_clip(clip)
+
+
+def point_fields(
+    file: ClipFile,
+    frames: Int[np.ndarray, " T"],
+    config: FolderConfig,
+    followed: Trajectories | None = None,
+) -> dict[str, Any]:
+    """What clips with `config.points` have besides frames: points, masks, rendered identities.
+
+    Args:
+      file, frames, config: of the window.
+      followed: its points where there is no file of them.
+
+    Raises:
+      VideoError, ClipError: see `points` and `segment_files`; too short a video of identities.
+    """
+    if followed is None:
+        fields = points.stored_fields(file, frames, window_fit(file, config), config.tracks_size_hw)
+    else:
+        masks = points.masks_at(file, int(frames[0]), window_fit(file, config))
+        fields = points.fields_of(followed, masks)
+    if file.rendered is None:
+        return fields
+    cut = fit(file.rendered.size_hw, config.size_hw, config.resize)
+    shown = iter_frames(file.rendered.path, frames)
+    return fields | {"rendered_ids": np.stack([cut.labels(frame) for frame in shown])}
+
+
+def check_points(file: ClipFile, start: int, config: FolderConfig) -> None:
+    """Reads what belongs to a window's points, but for what the tracker follows.
+
+    Raises:
+      ClipError: see `points` and `segment_files`.
+    """
+    frames = usable_frames(file, config.fps)[start : start + config.num_frames]
+    cut = window_fit(file, config)
+    if file.tracks:
+        points.stored_fields(file, frames, cut, config.tracks_size_hw)
+    else:
+        points.masks_at(file, int(frames[0]), cut)
 
 
 def window_name(file: ClipFile, start: int) -> str:
@@ -118,7 +180,7 @@ def window_masks(file: ClipFile, config: FolderConfig) -> Bool[np.ndarray, "S H 
     Raises:
       ClipError: see `masks.fitted_masks`.
     """
-    return fitted_masks(file.masks, file.path, file.info.size_hw, _fit(file, config))
+    return fitted_masks(file.masks, file.path, file.info.size_hw, window_fit(file, config))
 
 
 def window_video(
@@ -128,12 +190,13 @@ def window_video(
     size_hw: tuple[int, int] | None = None,
 ) -> UInt8[np.ndarray, "T H W 3"]:
     """Decodes, cuts and resizes source frames; `size_hw` instead of the config's if given."""
-    cut = _fit(file, config)
+    cut = window_fit(file, config)
     cut = dataclasses.replace(cut, size_hw=size_hw or cut.size_hw)
     return np.stack([cut.frame(frame) for frame in iter_frames(file.path, frames)])
 
 
-def _fit(file: ClipFile, config: FolderConfig) -> Fit:
+def window_fit(file: ClipFile, config: FolderConfig) -> Fit:
+    """How the frames of a file become those of clips."""
     return fit(file.info.size_hw, config.size_hw, config.resize)
 
 
@@ -145,9 +208,12 @@ def _key(file: ClipFile, frames: Int[np.ndarray, " T"], config: FolderConfig) ->
     key["frames"] = frames.tolist()
     for field in ("size_hw", "stride", "origin", "resize", "cache_frames_mb"):
         key[field] = getattr(config, field)
+    if config.points:
+        key["points"] = True
     if file.tracks:
         key["tracks"] = cache.content_hash(file.tracks)
-        return key | {"tracks_size_hw": config.tracks_size_hw, "axis_order": config.axis_order}
+        size_hw = config.tracks_size_hw or OFFICIAL_SIZE_HW
+        return key | {"tracks_size_hw": size_hw, "axis_order": config.axis_order}
     return key | {"tracker": config.tracker.fingerprint}
 
 
@@ -168,8 +234,8 @@ def _track(
     file: ClipFile, frames: Int[np.ndarray, " T"], config: FolderConfig
 ) -> tuple[Float[np.ndarray, "N T 2"], Bool[np.ndarray, "N T"], UInt8[np.ndarray, "T H W 3"]]:
     """Follows the grid at the tracker's resolution, not at that of the clip."""
-    cut, tracker = _fit(file, config), config.tracker
-    query_xy = query_points(config.size_hw, config.stride, config.origin)
+    cut, tracker = window_fit(file, config), config.tracker
+    query_xy = config.queries()
     work_hw = tracker.working_hw((cut.box[3], cut.box[2]))
     work = dataclasses.replace(cut, size_hw=work_hw)
     large, small = [], []
@@ -199,9 +265,9 @@ def _stored_tracks(
         source=file.tracks,
     )
     clip = check_clip(sanitize(clip))
-    stored_hw = stored.size_hw or config.tracks_size_hw
+    stored_hw = stored.size_hw or config.tracks_size_hw or OFFICIAL_SIZE_HW
     tracks = scale_points(clip.tracks, stored_hw, file.info.size_hw)
-    tracks = _fit(file, config).points(tracks)
+    tracks = window_fit(file, config).points(tracks)
     limit = np.array(config.size_hw[::-1]) - 0.5
     visibility = clip.visibility & ((tracks >= -0.5) & (tracks < limit)).all(axis=-1)
     query_xy = query_points(config.size_hw, config.stride, config.origin)

@@ -18,12 +18,18 @@ from tavid_jax.data.video import file_hash, iter_frames, probe, read_video
 from tavid_jax.pipelines.images import fit_image
 from tavid_jax.pipelines.jobs import Job, VideoSource
 from tavid_jax.pipelines.settings import Sampling
-from tavid_jax.pipelines.steering import Drawing, Frames, Masks, kept_frames, sparsified
+from tavid_jax.pipelines.steering import (
+    Drawing,
+    Frames,
+    Masks,
+    Pair,
+    kept_frames,
+    layered,
+    sparsified,
+)
 from tavid_jax.tracks.merging import merge_two_way
 from tavid_jax.tracks.trajectories import Trajectories
 
-# Condition videos at the video's size: identities and colours.
-Pair = tuple[Frames, Frames]
 # What seeds of choices are joined with.
 _CHOICES = 7
 
@@ -68,7 +74,7 @@ def guide_of(job: Job, sampling: Sampling, images: Sequence[UInt8[np.ndarray, "h
         layers.append(_ready_made(job, sampling, source, facts))
 
     def videos() -> Pair:
-        return _layered([draw() for draw in layers], follow.threshold)
+        return layered([draw() for draw in layers], follow.threshold)
 
     shown = videos()
     facts |= {"videos": [_hash(video) for video in shown], "follow": dataclasses.asdict(follow)}
@@ -110,15 +116,6 @@ class _Video:
     def hash(self) -> str:
         is_array = isinstance(self.source, np.ndarray)
         return _hash(self.source) if is_array else file_hash(self.source)[:12]
-
-
-def _layered(pairs: Sequence[Pair], threshold: int) -> Pair:
-    """Ready-made videos over those of tracks."""
-    (ids, colours), *front = pairs
-    for over in front:
-        where = over[0][..., :1] > threshold
-        ids, colours = (np.where(where, a, b) for a, b in zip(over, (ids, colours), strict=True))
-    return ids, colours
 
 
 def _ready_made(

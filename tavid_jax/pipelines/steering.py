@@ -9,6 +9,7 @@ are resized, as the released code for Wan does it (CogVideoX has that size); els
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -28,6 +29,8 @@ from tavid_jax.tracks.trajectories import Trajectories
 from tavid_jax.tracks.unaligned import unalign
 
 Frames = UInt8[np.ndarray, "T H W 3"]
+# Condition videos: identities and colours.
+Pair = tuple[Frames, Frames]
 Masks = Bool[np.ndarray, "S H W"]
 # How far the ratio of a frame may be from that of the released size.
 _RATIO = 0.01
@@ -60,6 +63,7 @@ def sparsified(
     rng: np.random.Generator,
     masks: Masks | None = None,
     fine: Masks | None = None,
+    frames: Bool[np.ndarray, " T"] | None = None,
 ) -> Trajectories:
     """What is left of trajectories to steer by: moved if unaligned, the rest made invisible.
 
@@ -69,11 +73,13 @@ def sparsified(
       rng: of all that is random.
       masks: objects in the first frame, in the trajectories' pixels.
       fine: smaller regions of it: then regions are chosen among them, a share of each of `masks`.
+      frames: in which points steer; None = see `kept_frames`.
 
     Raises:
       ValueError: regions without masks or segments; masks of another size; see `kept_frames`.
     """
-    frames = kept_frames(follow, trajectories.num_frames, rng)
+    if frames is None:
+        frames = kept_frames(follow, trajectories.num_frames, rng)
     if follow.unaligned in _MODES:
         mode = _MODES[follow.unaligned]
         trajectories = unalign(trajectories, masks, follow.scale, rng, mode)
@@ -112,6 +118,15 @@ def _regions(
         raise ValueError("follow: choose 'region' needs regions: give segments, or choose 'random'")
     everything = np.zeros_like(trajectories.segment)
     return sparsify.region_points(everything, trajectories.segment, share, rng)
+
+
+def layered(pairs: Sequence[Pair], threshold: int) -> Pair:
+    """Ready-made videos over those of tracks, where their identities' red exceeds a threshold."""
+    (ids, colours), *front = pairs
+    for over in front:
+        where = over[0][..., :1] > threshold
+        ids, colours = (np.where(where, a, b) for a, b in zip(over, (ids, colours), strict=True))
+    return ids, colours
 
 
 @dataclasses.dataclass(frozen=True)

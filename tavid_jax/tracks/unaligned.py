@@ -6,7 +6,7 @@ the same motion, made by another actor.
 
 import cv2
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from tavid_jax.tracks.codes import segments_at
 from tavid_jax.tracks.sparsify import mask_scores
@@ -50,7 +50,7 @@ def unalign(
     if mode == "released" and masks is not None and len(masks):
         best = masks[int(np.argmax(mask_scores(masks)))]
         if best.mean() > _LARGE:
-            members = _inside(trajectories, _dilate(best, margin))
+            members = _inside(trajectories, dilated(best, margin))
     if not members.any():
         return _shifted(trajectories, rng)
     centre = _path_of_one(trajectories.take(members), rng)
@@ -97,12 +97,12 @@ def unaligned_pair(
                 f"{name}: own tracks have {getattr(own, name)}, the partner's "
                 f"{getattr(partner, name)}"
             )
-    shift = _box_centre(own_mask, "own") - _box_centre(partner_mask, "partner")
+    shift = pair_shift(own_mask, partner_mask)
     front = partner.take(_inside(partner, partner_mask))
     if front.segment is None:
         front = front.replace(segment=np.ones(front.num_points, np.int32), segments=1)
     front = front.replace(tracks=front.tracks + shift.astype(np.float32))
-    both = _dilate(own_mask, margin) | _dilate(_moved(partner_mask, shift), margin)
+    both = dilated(own_mask, margin) | dilated(_moved(partner_mask, shift), margin)
     back = own.take(_some(~_inside(own, both), background, rng))
     back = back.replace(segment=np.zeros(back.num_points, np.int32), segments=front.segments)
     changes = {}
@@ -111,6 +111,17 @@ def unaligned_pair(
         # What only one of them has cannot be said of both.
         changes[name] = None if any(p is None for p in parts) else np.concatenate(parts)
     return front.replace(**changes)
+
+
+def pair_shift(
+    own_mask: Bool[np.ndarray, "H W"], partner_mask: Bool[np.ndarray, "H W"]
+) -> Int[np.ndarray, " 2"]:
+    """(x, y) px that bring the box of the partner's object to the centre of one's own.
+
+    Raises:
+      TrajectoryError: an empty mask.
+    """
+    return _box_centre(own_mask, "own") - _box_centre(partner_mask, "partner")
 
 
 def _shifted(trajectories, rng):
@@ -146,7 +157,8 @@ def _inside(trajectories, mask):
     return segments_at(trajectories.tracks[:, 0], mask[None]) > 0
 
 
-def _dilate(mask, side):
+def dilated(mask: Bool[np.ndarray, "H W"], side: int) -> Bool[np.ndarray, "H W"]:
+    """A mask widened by a square of `side` px."""
     return cv2.dilate(mask.astype(np.uint8), np.ones((side, side), np.uint8)) > 0
 
 

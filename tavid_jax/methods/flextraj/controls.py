@@ -13,10 +13,13 @@ from tavid_jax.data.segments import trajectories_of
 from tavid_jax.methods.flextraj.curriculum import Mixture
 from tavid_jax.pipelines.follow import Follow
 from tavid_jax.pipelines.images import fit_image
-from tavid_jax.pipelines.steering import Drawing, sparsified
+from tavid_jax.pipelines.steering import Drawing, kept_frames, layered, sparsified
+from tavid_jax.tracks.codes import segments_at
 from tavid_jax.tracks.trajectories import Trajectories
-from tavid_jax.tracks.unaligned import unaligned_pair
+from tavid_jax.tracks.unaligned import dilated, pair_shift, unaligned_pair
 
+# Points so near to rendered objects, px, are theirs.
+_AROUND = 10
 Frames = UInt8[np.ndarray, "T H W 3"]
 
 
@@ -53,7 +56,7 @@ class Controls:
         Raises:
           ClipError: a clip without tracks or frames.
         """
-        drawn = mixture.draw(rng, self.follow, clip.masks is not None)
+        drawn = mixture.draw(rng, self.follow, _has_object(clip))
         tracks, follow = steering_tracks(clip, drawn.follow, rng)
         ids, colours = self.videos(clip, tracks, follow, rng)
         if drawn.dropped:
@@ -66,16 +69,28 @@ class Controls:
     ) -> tuple[Frames, Frames]:
         """The condition videos of a clip's size that trajectories become.
 
+        Identities that were rendered elsewhere lie in front; there the points that start behind
+        them are left out.
+
         Args:
           clip: gives masks and colours.
           tracks: from `steering_tracks`.
           follow: how they are followed.
           rng: of all that is random.
         """
-        steering = sparsified(tracks, follow, rng, clip.masks)
+        kept = kept_frames(follow, tracks.num_frames, rng)
+        front = _in_front(clip, follow)
+        if front is not None:
+            tracks = _behind(tracks, front[0, ..., 0] > follow.threshold)
+        steering = sparsified(tracks, follow, rng, clip.masks, frames=kept)
         draw = Drawing(follow, tracks.size_hw, clip.size_hw)
         video = None if follow.colour == "none" else _at_size(clip, draw.canvas_hw)
-        return draw(steering, video)
+        drawn = draw(steering, video, clip.two_way and follow.unaligned != "given")
+        if front is None:
+            return drawn
+        front = front * kept[:, None, None, None]
+        shown = np.zeros_like(front) if follow.colour == "none" else _at_size(clip, clip.size_hw)
+        return layered([drawn, (front, shown)], follow.threshold)
 
 
 def steering_tracks(
@@ -84,7 +99,8 @@ def steering_tracks(
     """The trajectories that steer a clip: its own, or its partner's for unaligned control.
 
     A partner is another actor in the same motion, see `Clip.partner`; its points are brought to
-    where the clip's object is. Without one, the clip's own points are moved.
+    where the clip's object is. Without one, or where masks (or rendered identities) do not show the
+    objects of both, the clip's own points are moved.
 
     Raises:
       ClipError: a clip without tracks.
@@ -92,16 +108,48 @@ def steering_tracks(
     own = trajectories_of(clip)
     if not follow.unaligned or clip.partner is None:
         return own, follow
-    partner = trajectories_of(clip.partner)
-    masks = _foreground(clip), _foreground(clip.partner)
-    tracks = unaligned_pair(own, partner, *masks, rng)
+    masks = [_foreground(one, follow) for one in (clip, clip.partner)]
+    if not all(mask.any() for mask in masks):
+        return own, follow
+    tracks = unaligned_pair(own, trajectories_of(clip.partner), *masks, rng)
     return tracks, dataclasses.replace(follow, unaligned="given")
 
 
-def _foreground(clip: Clip) -> Bool[np.ndarray, "H W"]:
-    if clip.masks is None or not len(clip.masks):
-        raise ClipError(f"clip {clip.id!r}: a pair needs masks of both actors, it has none")
-    return clip.masks.any(0)
+def _has_object(clip: Clip) -> bool:
+    return clip.masks is not None and bool(clip.masks.any())
+
+
+def _foreground(clip: Clip, follow: Follow) -> Bool[np.ndarray, "H W"]:
+    """The objects in frame 0; empty where nothing tells them."""
+    if clip.rendered_ids is not None:
+        return clip.rendered_ids[0, ..., 0] > follow.threshold
+    return np.zeros(clip.size_hw, bool) if clip.masks is None else clip.masks.any(0)
+
+
+def _in_front(clip: Clip, follow: Follow) -> Frames | None:
+    """Rendered identities: the clip's, or its partner's at the place of the clip's object; none
+    where the clip's own points are moved away from it."""
+    if not follow.unaligned:
+        return clip.rendered_ids
+    if follow.unaligned != "given" or clip.partner is None or clip.partner.rendered_ids is None:
+        return None
+    shift = pair_shift(*(_foreground(one, follow) for one in (clip, clip.partner)))
+    (x, y), (height, width) = shift.tolist(), clip.size_hw
+    video = clip.partner.rendered_ids
+    seen = video[:, max(0, -y) : height - max(0, y), max(0, -x) : width - max(0, x)]
+    moved = np.zeros_like(video)
+    moved[:, max(0, y) :, max(0, x) :][:, : seen.shape[1], : seen.shape[2]] = seen
+    return moved
+
+
+def _behind(tracks: Trajectories, mask: Bool[np.ndarray, "H W"]) -> Trajectories:
+    """What is left to points beside rendered objects; without segments they are in none."""
+    around = dilated(mask, _AROUND)[None]
+    seen = tracks.visibility & (segments_at(tracks.tracks[:, 0], around) == 0)[:, None]
+    tracks = tracks.replace(visibility=seen)
+    if tracks.segment is None:
+        tracks = tracks.replace(segment=np.zeros(tracks.num_points, np.int32), segments=1)
+    return tracks
 
 
 def _at_size(clip: Clip, size_hw: tuple[int, int]) -> Frames:
