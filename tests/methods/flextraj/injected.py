@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tavid_jax.engine.placement import initialise
 from tavid_jax.methods.finetune.objectives import FlowMatching, objective_of
@@ -58,10 +59,9 @@ def begun(made: Flextraj) -> Any:
 
 def stirred(params: Any, seed: int = 0) -> Any:
     """All parameters of a side network moved a little."""
-    key = jax.random.key(seed)
+    rng = np.random.default_rng(seed)
     return jax.tree.map(
-        lambda x: x + 0.1 * jax.random.normal(jax.random.fold_in(key, x.size), x.shape),
-        params | {},
+        lambda x: np.float32(np.asarray(x) + 0.1 * rng.normal(size=x.shape)), params
     )
 
 
