@@ -105,7 +105,8 @@ class Flextraj(Finetune):
         return {**leaves, **copied(leaves, BACKBONE, self.backbone.controlnet.blocks)}
 
     def drawings(self, batch: Arrays, rng: jax.Array) -> tuple[Arrays, jax.Array]:
-        """Every example as often as noise is drawn for it, neighbours; its condition once."""
+        """Every example as often as noise is drawn for it, neighbours; its condition once, but for
+        a side network, which sees it with every noise."""
         if self.draws == 1:
             return batch, rng
         once = () if self.is_injected else (CONTROL, CONTROL_IMAGE)
