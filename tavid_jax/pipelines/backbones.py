@@ -6,7 +6,7 @@ Training and sampling read the same batches, so that what is trained is what is 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from tavid_jax.models.cogvideox.config import PRESETS as COGVIDEOX
 from tavid_jax.models.cogvideox.sharding import SHARDING as COGVIDEOX_SHARDING
 from tavid_jax.models.cogvideox.transformer import CogVideoX
 from tavid_jax.models.layers.kv_cache import KVCache
-from tavid_jax.models.layers.ports import AttentionBias, Ports, Prediction, Probe
+from tavid_jax.models.layers.ports import AttentionBias, Ports, Prediction, Probe, Residuals
 from tavid_jax.models.layers.streams import CONDITION, IMAGE, TEXT
 from tavid_jax.models.wan.config import PRESETS as WAN
 from tavid_jax.models.wan.sharding import SHARDING as WAN_SHARDING
@@ -41,6 +41,9 @@ CACHES = "caches"
 MASK, BIAS = "mask", "bias"
 # A batch, or one that `precompute` returned.
 Conditions = dict[str, Any]
+# A side network: (latents with all channels, timestep, extra channels), as the transformer reads
+# them, -> what it adds to the transformer's tokens.
+Side = Callable[[Array, Array, Array | None], Residuals]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,8 +193,10 @@ class CogVideoXBackbone:
         timestep: Array,
         batch: Conditions,
         probe: Probe | None = None,
+        side: Side | None = None,
     ) -> Prediction:
-        """The network's output, and what a probe of its attention saw."""
+        """The network's output with a side network's residuals, and what a probe of its
+        attention saw."""
         extra = _mask_channels(batch, state, self.model.config.extra_channels)
         if self.has_image:
             image = _in_first_frame(batch["image"], state)
@@ -207,6 +212,7 @@ class CogVideoXBackbone:
                 kv_in=batch.get(CACHES, {}),
                 probe=probe,
                 attention_bias=_bias(batch, self.model.config.num_layers),
+                residuals=None if side is None else side(state, timestep, extra),
             ),
             method=CogVideoX.predict,
         )
@@ -330,8 +336,10 @@ class WanBackbone:
         timestep: Array,
         batch: Conditions,
         probe: Probe | None = None,
+        side: Side | None = None,
     ) -> Prediction:
-        """The network's output, and what a probe of its cross-attention saw."""
+        """The network's output with a side network's residuals, and what a probe of its
+        cross-attention saw."""
         extra = _mask_channels(batch, state, self.model.config.extra_channels)
         if self.has_image:
             mask = batch["given"][:, :, None, None].astype(state.dtype)
@@ -353,6 +361,7 @@ class WanBackbone:
                 kv_in=batch.get(CACHES, {}),
                 probe=probe,
                 attention_bias=_bias(batch, self.model.config.num_layers),
+                residuals=None if side is None else side(state, timestep, extra),
             ),
             method=Wan.predict,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -59,6 +59,8 @@ class Pipeline:
       targets: what the model knows of targets; None, of one that was not trained with any, is
         one target that `Job.modulation` alone can lead attention to.
       embedding: vectors (K, D) that are added to the features of the targets' trigger words.
+      inject: puts something around every backbone, such as a side network whose parameters are
+        among the transformer's `Part.added`.
     """
 
     published: Published
@@ -69,6 +71,7 @@ class Pipeline:
     negative_prompt: str = ""
     targets: Targets | None = None
     embedding: Float[np.ndarray, "K D"] | None = None
+    inject: Callable[[Backbone], Backbone] | None = None
 
     def __post_init__(self):
         self._autoencoding = Autoencoding(self.parts[VAE], self.memory)
@@ -280,7 +283,7 @@ class Pipeline:
         if has_image and isinstance(backbone, WanBackbone) and not backbone.has_image:
             backbone = dataclasses.replace(backbone, given_frames=1)
         backbone.spec()  # sizes that do not fit are told now
-        return backbone
+        return backbone if self.inject is None else self.inject(backbone)
 
     def _check_noise(self, job: Job, backbone: Backbone) -> None:
         shape = backbone.spec()["video"].shape

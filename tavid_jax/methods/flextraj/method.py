@@ -1,7 +1,9 @@
-"""FlexTraj as a method: adapters of the condition stream, and the fusion of its two videos."""
+"""FlexTraj as a method: adapters of the condition stream, and the fusion of its two videos; or,
+to compare with, a side network in their place."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,10 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from tavid_jax.data.clip import Clip
-from tavid_jax.engine.method import Arrays, Params, Spec
+from tavid_jax.engine.method import Arrays, Params, Spec, Stored
 from tavid_jax.methods.finetune.method import BACKBONE, Finetune, folded
+from tavid_jax.methods.flextraj.controlnet import NODE, copied, with_controlnet
 from tavid_jax.methods.flextraj.controls import Controls
 from tavid_jax.methods.flextraj.curriculum import Schedule
+from tavid_jax.methods.flextraj.injection import Injected
+from tavid_jax.models.layers.lora import LoraRule
+from tavid_jax.models.layers.streams import CONDITION
 from tavid_jax.pipelines.control import CONTROL, CONTROL_IMAGE
 
 # Condition videos of an example, bytes.
@@ -22,12 +28,14 @@ CONTROL_LATENTS, DRAWS = 7, 8
 
 
 class Flextraj(Finetune):
-    """Trains what acts on condition tokens alone; the published model stays as it is.
+    """Trains what acts on condition tokens alone, or the side network of an `Injected` backbone;
+    the published model stays as it is.
 
     Args:
       controls: how tracks become condition videos.
       schedule: which control examples get.
-      draws: noisy videos for each condition: it walks the blocks once for all of them.
+      draws: noisy videos for each condition: it walks the blocks once for all of them (a side
+        network, once for each).
       options: of `Finetune`; the backbone has two condition videos.
 
     Raises:
@@ -42,13 +50,13 @@ class Flextraj(Finetune):
             raise ValueError(f"control.draws {draws} must be at least 1")
         if model.config.condition_videos != 2:
             raise ValueError("FlexTraj reads two condition videos: set model.condition_videos to 2")
-        others = [rule.name for rule in model.lora if rule.stream != "condition"]
-        if others or not model.lora:
-            raise ValueError(
-                "FlexTraj's adapters act on condition tokens: set stream='condition' in "
-                f"{', '.join(others) or 'at least one rule of model.lora'}"
-            )
-        self.trainable_paths += (f"{BACKBONE}/fuse/.*",)
+        self.is_injected = isinstance(self.backbone, Injected)
+        if self.is_injected:  # instead of all weights
+            own = f"{BACKBONE}/{NODE}/.*"
+            self.trainable_paths, self.frozen_paths = (own, *self.trainable_paths[1:]), ()
+        else:
+            _check_rules(model.lora)
+            self.trainable_paths += (f"{BACKBONE}/fuse/.*",)
         self.scheduled = schedule.changes
 
     # ---- examples ----------------------------------------------------------------------------
@@ -79,18 +87,30 @@ class Flextraj(Finetune):
     # ---- training ----------------------------------------------------------------------------
 
     def init(self, rng: jax.Array) -> Params:
-        """The backbone, its fusion in float32, and the encoders that the step runs."""
+        """The backbone, its fusion in float32 or its side network, and the encoders that the step
+        runs."""
         params = super().init(rng)
         base = dict(params[BACKBONE])
-        base["fuse"] = jax.tree.map(lambda x: x.astype(jnp.float32), base["fuse"])
+        if self.is_injected:
+            base = with_controlnet(base, self.backbone.controlnet.blocks)
+        else:
+            base["fuse"] = jax.tree.map(lambda x: x.astype(jnp.float32), base["fuse"])
         return params | {BACKBONE: base}
 
+    def pretrained(self) -> Mapping[str, Stored]:
+        """Weights of the checkpoint; a side network is a copy of its blocks."""
+        leaves = super().pretrained()
+        if not self.is_injected:
+            return leaves
+        return {**leaves, **copied(leaves, BACKBONE, self.backbone.controlnet.blocks)}
+
     def drawings(self, batch: Arrays, rng: jax.Array) -> tuple[Arrays, jax.Array]:
-        """Every example as often as noise is drawn for it, neighbours; its condition once."""
+        """Every example as often as noise is drawn for it, neighbours; its condition once, but for
+        a side network, which sees it with every noise."""
         if self.draws == 1:
             return batch, rng
-        once = (CONTROL, CONTROL_IMAGE)
-        if not self.backbone.shares_control:  # condition tokens that look at the text
+        once = () if self.is_injected else (CONTROL, CONTROL_IMAGE)
+        if once and not self.backbone.shares_control:  # condition tokens that look at the text
             once += ("text", "clip")
         batch = {
             name: x if name in once else jnp.repeat(x, self.draws, axis=0)
@@ -98,3 +118,12 @@ class Flextraj(Finetune):
         }
         keys = jnp.stack([folded(rng, DRAWS + i) for i in range(self.draws)], axis=1)
         return batch, keys.reshape(-1)
+
+
+def _check_rules(rules: Sequence[LoraRule]) -> None:
+    others = [rule.name for rule in rules if rule.stream != CONDITION]
+    if others or not rules:
+        raise ValueError(
+            "FlexTraj's adapters act on condition tokens: set stream='condition' in "
+            f"{', '.join(others) or 'at least one rule of model.lora'}"
+        )

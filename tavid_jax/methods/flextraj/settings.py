@@ -5,9 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from tavid_jax.methods.finetune.settings import build
+from tavid_jax.methods.flextraj.controlnet import ControlNet
 from tavid_jax.methods.flextraj.controls import Controls
 from tavid_jax.methods.flextraj.curriculum import Mixture, Schedule
 from tavid_jax.pipelines.follow import Follow
+
+# How conditions reach the video: tokens of their own beside it, or residuals of a side network.
+STREAM, RESIDUALS = INJECTIONS = ("stream", "residuals")
+# Fields of `config.control` that no mixture has.
+_OTHERS = ("draws", "injection", "blocks", "spread")
 
 
 def read_controls(config: Any, stage: Any) -> Controls:
@@ -26,10 +32,8 @@ def read_schedule(config: Any, stage: Any) -> Schedule:
     Raises:
       ValueError: an unknown field, or see `Mixture` and `Schedule`.
     """
-    fields = {**_plain(config.control), **_plain(stage.options.get("control", {}))}
+    fields = {k: v for k, v in _control(config, stage).items() if k not in _OTHERS}
     points = fields.pop("schedule", ()) or ({},)
-    for name in ("draws", "injection", "blocks"):  # of the method, not of a mixture
-        fields.pop(name, None)
     mixtures, steps = [], []
     for number, point in enumerate(points):
         point = dict(point)
@@ -42,7 +46,28 @@ def read_schedule(config: Any, stage: Any) -> Schedule:
 
 def read_draws(config: Any, stage: Any) -> int:
     """How many noisy videos share a condition, `config.control.draws`."""
-    return int({**config.control, **stage.options.get("control", {})}["draws"])
+    return int(_control(config, stage)["draws"])
+
+
+def read_controlnet(config: Any, stage: Any) -> ControlNet | None:
+    """The side network where `config.control.injection` is "residuals", None where conditions are
+    a stream; its `blocks` and `spread` stand beside it.
+
+    Raises:
+      ValueError: another injection, or see `ControlNet`.
+    """
+    fields = _control(config, stage)
+    injection = fields.get("injection", STREAM)
+    if injection not in INJECTIONS:
+        known = ", ".join(INJECTIONS)
+        raise ValueError(f"control.injection {injection!r} is none of {known}")
+    if injection == STREAM:
+        return None
+    return ControlNet(**{name: fields[name] for name in ("blocks", "spread") if name in fields})
+
+
+def _control(config: Any, stage: Any) -> dict[str, Any]:
+    return {**_plain(config.control), **_plain(stage.options.get("control", {}))}
 
 
 def _plain(node: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from tavid_jax.methods.finetune.system import FinetuneSystem
 from tavid_jax.methods.flextraj import settings
+from tavid_jax.methods.flextraj.injection import inject
 from tavid_jax.methods.flextraj.method import Flextraj
 from tavid_jax.pipelines.backbones import Backbone
 
@@ -25,8 +26,26 @@ class FlextrajSystem(FinetuneSystem):
             draws=settings.read_draws(self.config, stage),
         )
 
+    def _core(self, stage: Any) -> dict[str, Any]:
+        """With a side network around the backbone, where `config.control` asks for it."""
+        core = super()._core(stage)
+        controlnet = settings.read_controlnet(self.config, stage)
+        if controlnet is not None:
+            core["backbone"] = inject(core["backbone"], controlnet)
+        return core
+
     def evaluate(self, results, inputs, report):
         return {"seconds": {}}
 
     def export(self, results, folder):
+        self._check_kept(self.main_stage)
         return folder
+
+    def _check_kept(self, stage: str) -> None:
+        """Raises ValueError for a stage whose model is for comparisons alone."""
+        if settings.read_controlnet(self.config, self.config.stages[stage]) is not None:
+            raise ValueError(
+                f"stages.{stage} has control.injection 'residuals', which is for comparisons "
+                "within a run: no folder holds such a model. Export a run whose last stage has "
+                "'stream'"
+            )
