@@ -1,9 +1,15 @@
-"""Command line of everything that is done to a folder of clips before it is trained on.
+"""Command line of what is done to a folder of clips before it is trained on:
 
 python -m tavid_jax.data check FOLDER             what is there, and what is broken
 python -m tavid_jax.data select FOLDER            which clips show an interaction
 python -m tavid_jax.data import-behave ROOT OUT   BEHAVE as such a folder
 python -m tavid_jax.data import-egoexo ROOT OUT   Ego-Exo4D as such a folder
+
+and to tracks that steer a video:
+
+python -m tavid_jax.data drag IMAGE OUT --drag x,y:x,y   tracks that a person draws
+python -m tavid_jax.data track VIDEO OUT                 tracks of a video's points
+python -m tavid_jax.data tracks IN [OUT]                 what a file of tracks holds; convert it
 """
 
 from __future__ import annotations
@@ -14,7 +20,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tavid_jax.data import masks
+from tavid_jax.data import masks, track_commands
+from tavid_jax.data.arguments import positive, size
 from tavid_jax.data.behave import import_behave
 from tavid_jax.data.check import check_folder, contact_sheet, write_sheet
 from tavid_jax.data.clip import ClipError
@@ -24,6 +31,8 @@ from tavid_jax.data.imported import Imported
 from tavid_jax.data.selecting import select_folder
 from tavid_jax.data.selection import Rule
 from tavid_jax.data.verdicts import write_verdicts
+from tavid_jax.data.video import VideoError
+from tavid_jax.tracks.trajectories import TrajectoryError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return args.run(args)
-    except (ClipError, OSError) as error:
+    except (ClipError, OSError, TrajectoryError, VideoError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
@@ -105,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_select(commands)
     _add_imports(commands)
+    track_commands.add(commands)
     return parser
 
 
@@ -169,7 +179,7 @@ def _add_select(commands) -> None:
     _add_window(select, 49, "frames of a clip")
     select.add_argument(
         "--size",
-        type=_size,
+        type=size,
         default=(480, 720),
         metavar="HxW",
         help="size that clips are judged at, in px (default: 480x720)",
@@ -180,13 +190,13 @@ def _add_select(commands) -> None:
     rule = Rule()
     select.add_argument(
         "--hold",
-        type=_positive(int),
+        type=positive(int),
         default=rule.hold,
         help="frames in a row that a contact lasts (default: %(default)s)",
     )
     select.add_argument(
         "--reach",
-        type=_positive(float),
+        type=positive(float),
         default=rule.reach,
         help="distance that counts as touching, as a share of the shorter side "
         "(default: %(default)s)",
@@ -206,7 +216,7 @@ def _add_imports(commands) -> None:
     _add_places(behave, "folder that holds sequences/")
     behave.add_argument(
         "--hop",
-        type=_positive(int),
+        type=positive(int),
         help="start another clip every so many frames (default: one clip a sequence)",
     )
     behave.add_argument(
@@ -225,13 +235,13 @@ def _add_imports(commands) -> None:
     _add_places(egoexo, "folder that holds takes.json, takes/ and annotations/")
     egoexo.add_argument(
         "--seconds",
-        type=_positive(float),
+        type=positive(float),
         default=6.0,
         help="length of a clip (default: %(default)s)",
     )
     egoexo.add_argument(
         "--short-side",
-        type=_positive(int),
+        type=positive(int),
         default=720,
         help="frames are shrunk to this shorter side, in px (default: %(default)s)",
     )
@@ -253,28 +263,11 @@ def _add_places(parser: argparse.ArgumentParser, root: str) -> None:
 
 def _add_window(parser: argparse.ArgumentParser, frames: int, words: str) -> None:
     parser.add_argument(
-        "--frames", type=_positive(int), default=frames, help=f"{words} (default: %(default)s)"
+        "--frames", type=positive(int), default=frames, help=f"{words} (default: %(default)s)"
     )
     parser.add_argument(
-        "--fps", type=_positive(float), help="rate to resample to (default: each video's own)"
+        "--fps", type=positive(float), help="rate to resample to (default: each video's own)"
     )
-
-
-def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.lower().partition("x")
-    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
-        raise argparse.ArgumentTypeError(f"give height and width as 480x720, got {text!r}")
-    return int(height), int(width)
-
-
-def _positive(kind: type):
-    def parse(text: str):
-        value = kind(text)
-        if not value > 0:
-            raise argparse.ArgumentTypeError(f"must be positive, got {text}")
-        return value
-
-    return parse
 
 
 if __name__ == "__main__":

@@ -57,8 +57,8 @@ def _plain_name(scene: Scene, number: int) -> str:
 def _short_phrase(scene: Scene, number: int) -> str:
     """ "a red disc moves left"; without a motion on a free path or in an interaction."""
     kind = scene.kinds[number - 1]
-    words = "" if kind == "drift" or scene.actor > 0 else f" {motions.WORDS[kind]}"
-    return _plain_name(scene, number) + words
+    silent = kind in motions.UNSAID_KINDS or scene.actor > 0
+    return _plain_name(scene, number) + ("" if silent else f" {motions.WORDS[kind]}")
 
 
 def short_caption(scene: Scene) -> str:

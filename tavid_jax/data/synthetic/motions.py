@@ -4,8 +4,8 @@ Each kind is a plain function of dice (one row per sprite), of time and of the s
 numbers are pixels of a 64-pixel frame and frames.  All kinds but `enter` and `leave` are
 determined by their past: a forecaster that has seen half of the clip can know the rest.
 
-`left`, `right`, `up`, `down`, `still` and `drift` are the simple ones, for models that learn what
-words mean: they take the whole clip, however long it is, and never leave the frame.
+`left`, `right`, `up`, `down`, `still`, `drift` and `roam` are the simple ones, for small models:
+they take the whole clip, however long it is, and never leave the frame.
 """
 
 from typing import NamedTuple
@@ -226,10 +226,35 @@ def drift(dice: Dice, t: Float[np.ndarray, " T"], stage: Stage) -> Poses:
     along, side = way * p, bend * 4.0 * p * (1.0 - p)
     cos, sin = np.cos(heading), np.sin(heading)
     path = np.stack([cos * along - sin * side, sin * along + cos * side], axis=-1)
+    return _inside(dice, _squeezed(path, stage), stage)
+
+
+def roam(dice: Dice, t: Float[np.ndarray, " T"], stage: Stage) -> Poses:
+    """A winding path of 16-37 px over the whole clip, ever faster or slower; one of ten stands.
+
+    The heading turns by up to 3 rad at an even rate, and sways by 0.3-1.4 rad about that.
+    """
+    share = dice.uniform()[:, None]
+    way = np.where(share < 0.1, 0.0, 16.0 + 21.0 * (share - 0.1) / 0.9) * stage.unit
+    heading = dice.uniform(0.0, 2.0 * np.pi)[:, None]
+    turn, sway = dice.uniform(-3.0, 3.0)[:, None], dice.uniform(0.3, 1.4)[:, None]
+    phase = dice.uniform(0.0, 2.0 * np.pi)[:, None]
+    haste = dice.uniform(-0.7, 0.7)[:, None]
+    p = _progress(t)
+    middle = 0.5 * (p[1:] + p[:-1])
+    pace = 1.0 + haste * np.cos(np.pi * middle)
+    step = way * pace / pace.sum(1, keepdims=True)
+    angle = heading + turn * middle + sway * np.sin(2.0 * np.pi * middle + phase)
+    steps = step[..., None] * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    path = np.concatenate([np.zeros_like(steps[:, :1]), np.cumsum(steps, axis=1)], axis=1)
+    return _inside(dice, _squeezed(path, stage), stage)
+
+
+def _squeezed(path: Float[np.ndarray, "n T 2"], stage: Stage) -> Float[np.ndarray, "n T 2"]:
+    """Paths made narrower where the frame has no room for them."""
     free = np.array([stage.width, stage.height]) - 2.0 * stage.room
     extent = np.maximum(np.ptp(path, axis=1), 1e-9)
-    path = path * np.clip(free / extent, 0.0, 1.0)[:, None]
-    return _inside(dice, path, stage)
+    return path * np.clip(free / extent, 0.0, 1.0)[:, None]
 
 
 KINDS = {
@@ -247,13 +272,15 @@ KINDS = {
     "down": down,
     "still": still,
     "drift": drift,
+    "roam": roam,
 }
 
 # Kinds of the demo: every one is determined by the first half of the clip.
 FORECAST_KINDS = ("orbit", "pendulum", "bounce", "billiard", "accelerate", "spin")
 
-# Kinds that short captions name; `drift` is what they are silent about.
+# Kinds that short captions name, and those that they are silent about.
 SAID_KINDS = ("left", "right", "up", "down", "still")
+UNSAID_KINDS = ("drift", "roam")
 
 # What a caption says about each kind.
 WORDS = {
@@ -271,6 +298,7 @@ WORDS = {
     "down": "moves down",
     "still": "stands still",
     "drift": "drifts about",
+    "roam": "drifts about",
 }
 
 

@@ -83,3 +83,26 @@ def reaching(**fields) -> SceneConfig:
         says_target=0.5,
     )
     return SceneConfig(**{**_PLAIN, **defaults, **fields})
+
+
+def steered(**fields) -> SceneConfig:
+    """One or two objects, a disc or a box each, that roam on paths which only their tracks tell.
+
+    The looks are those of `reaching`, the captions say no more than "a red disc and a pink box",
+    and tracks lie on a grid of every second pixel. One object of about seven stands still.
+
+    Args:
+      **fields: of `SceneConfig`, to change.
+    """
+    defaults = dict(
+        stride=2,
+        max_objects=2,
+        counts=(0.4, 0.6),
+        radius=_px(2.4, 3.4),
+        stretch=(1.0, 1.0),
+        placings=12,
+        kinds=("roam",),
+        shapes=("disc", "box"),
+        colours=COLOURS,
+    )
+    return SceneConfig(**{**_PLAIN, **defaults, **fields})

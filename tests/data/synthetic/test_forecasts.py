@@ -77,7 +77,8 @@ def test_motions_are_smooth_or_bounce(kind):
     assert step.max() < 9.0 and np.isfinite(poses.centre).all()
     moved = np.ptp(poses.centre, axis=1).max(-1)
     turned = np.ptp(poses.angle, axis=1)
-    assert kind == "still" or (np.maximum(moved, 10 * turned) > 1.5).all()
+    restless = (np.maximum(moved, 10 * turned) > 1.5).mean()
+    assert kind == "still" or restless > (0.8 if kind == "roam" else 0.999)
     assert (0.75 < poses.size).all() and (poses.size < 1.25).all()
     outside = (np.abs(poses.centre - 31.5) > 40).any(-1)
     if kind == "enter":

@@ -248,6 +248,27 @@ def test_reaching_scenes_touch_late_and_rest():
     assert 0.35 < targets[0] / 150 < 0.65 and 0.35 < said / 150 < 0.65
 
 
+def test_steered_objects_roam_silently_within_the_frame():
+    scenes = sample_scenes(toy.steered(), range(200))
+    ways, turns = [], []
+    for scene in scenes:
+        for shape, place in zip(scene.shapes, scene.place, strict=True):
+            half = shapes.half_sides()[shapes.SHAPES.index(shape)] * place[0, 0, 0]
+            assert (np.abs(place[:, :, 2] - 11.5) + half <= 12.0 + 1e-5).all()
+            steps = np.diff(place[:, :, 2], axis=0)
+            ways.append(np.linalg.norm(steps, axis=-1).sum())
+            across = steps[:-1, 0] * steps[1:, 1] - steps[:-1, 1] * steps[1:, 0]
+            turns.append(np.abs(np.arctan2(across, (steps[:-1] * steps[1:]).sum(-1))).sum())
+    ways = np.array(ways)
+    moving = ways > 1e-6
+    assert 0.05 < 1.0 - moving.mean() < 0.25
+    assert ways[moving].min() > 6.0 - 1e-3 and ways[moving].max() < 14.0
+    assert np.median(np.array(turns)[moving]) > 1.0  # radian: bends
+    clip = scene_clip(scenes[0])
+    assert check_clip(clip).caption == "a red box and a teal disc"
+    assert clip.grid_hw == (12, 12) and set(clip.segment) == {0, 1, 2}
+
+
 def test_fields_of_the_caller_win():
     config = toy.moving_objects(colours=("green",), counts=(1.0,), unsaid=0.0, num_frames=5)
     (scene,) = sample_scenes(config, [1])

@@ -67,7 +67,11 @@ def test_every_caption_is_written_in_words(kind: str):
 
 @pytest.mark.parametrize(
     "config, count, longest",
-    [(toy.moving_objects("all", colours=tuple(looks.PALETTE)), 400, 12), (toy.reaching(), FEW, 9)],
+    [
+        (toy.moving_objects("all", colours=tuple(looks.PALETTE)), 400, 12),
+        (toy.reaching(), FEW, 9),
+        (toy.steered(), FEW, 8),
+    ],
 )
 def test_every_word_of_a_short_caption_is_one_piece(config, count, longest):
     scenes = sample_scenes(config, range(10_000, 10_000 + count))
