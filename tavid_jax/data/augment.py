@@ -6,6 +6,9 @@ an even stride s: x = s/2 - 1 instead of s/2 with origin "center", s - 1 instead
 "topleft"); `query_xy` and the tracks say where, nothing is moved. Reversed and cropped tracks start
 anywhere in frame 0 and are no grid (`grid_hw` None) until `reanchor` asks them at a grid again,
 which is exact only as far as `regrid.ask_at` says.
+
+`flip`, `reverse_time` and `crop` change one clip and leave out its partner; `Augmentation` changes
+both alike, or neither.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ class Augmentation:
         nearest track: leave at 0 where tracks must be exact.
       crop: probability of a crop, enlarged to the old size. Tracks on the grid are interpolated.
         A crop that would leave out most of the actor or target is not made, nor is a reversal
-        after which the target's mask is not known.
+        after which the target's mask is not known. All this holds for the clip's partner too.
       crop_side: least side of a crop, as a part of the frame's.
     """
 
@@ -60,31 +63,35 @@ class Augmentation:
     def __call__(self, clip: Clip, rng: np.random.Generator) -> Clip:
         """The changed clip; the generator is always drawn from equally often."""
         chances, side, place = rng.random(3), rng.random(), rng.random(2)
+        clips = [clip] if clip.partner is None else [clip.replace(partner=None), clip.partner]
         if chances[2] < self.crop:
-            clip = self._crop(clip, self.crop_side + side * (1 - self.crop_side), place)
-        if chances[1] < self.reverse and _seen_at_end(clip) and _masked_at_end(clip):
-            grid = clip.grid_hw, clip.query_xy
-            clip = reverse_time(clip)
-            clip = reanchor(clip, *grid) if grid[0] else clip
-        return flip(clip) if chances[0] < self.flip else clip
+            side = self.crop_side + side * (1 - self.crop_side)
+            cut = [self._crop(one, side, place) for one in clips]
+            clips = clips if None in cut else cut
+        if chances[1] < self.reverse and all(map(_reversible, clips)):
+            clips = list(map(_reversed, clips))
+        if chances[0] < self.flip:
+            clips = list(map(flip, clips))
+        return clips[0] if len(clips) == 1 else clips[0].replace(partner=clips[1])
 
-    def _crop(self, clip: Clip, side: float, place: Float[np.ndarray, " 2"]) -> Clip:
+    def _crop(self, clip: Clip, side: float, place: Float[np.ndarray, " 2"]) -> Clip | None:
+        """The cut clip; None if too much of it were lost."""
         height, width = clip.size_hw
         box_h, box_w = max(1, round(height * side)), max(1, round(width * side))
         x0, y0 = int(place[0] * (width - box_w + 1)), int(place[1] * (height - box_h + 1))
         if _loses_an_object(clip, (x0, y0, box_w, box_h)):
-            return clip
+            return None
         cut = crop(clip, (x0, y0, box_w, box_h), clip.size_hw)
         if clip.grid_hw is None:
             return cut
         cut = reanchor(cut, clip.grid_hw, clip.query_xy)
-        return clip if cut.visibility is not None and not cut.visibility.any() else cut
+        return None if cut.visibility is not None and not cut.visibility.any() else cut
 
 
 def flip(clip: Clip) -> Clip:
     """Mirror image: x becomes W - 1 - x; "left" and "right" change places in the words."""
     width = clip.size_hw[1]
-    changes = {}
+    changes = {"partner": None}
     for name in ("video", "segment_map", "masks"):
         array = getattr(clip, name)
         if array is not None:
@@ -115,7 +122,7 @@ def reverse_time(clip: Clip) -> Clip:
     `segment_map`; dropped without it). Directions of the camera change sides in the caption; other
     words are left alone.
     """
-    changes = {}
+    changes = {"partner": None}
     for name in ("tracks", "visibility", "valid", "depth"):
         array = getattr(clip, name)
         if array is not None:
@@ -155,7 +162,7 @@ def crop(clip: Clip, box: tuple[int, int, int, int], size_hw: tuple[int, int]) -
     if x0 + width > clip.size_hw[1] or y0 + height > clip.size_hw[0]:
         raise ClipError(f"clip {clip.id!r}: box {box} leaves the frame {clip.size_hw} (HxW)")
     cut = Fit(box, size_hw)
-    changes = {"size_hw": size_hw}
+    changes = {"size_hw": size_hw, "partner": None}
     if clip.video is not None:
         changes["video"] = np.stack([cut.frame(frame) for frame in clip.video])
     for name in ("segment_map", "masks"):
@@ -194,6 +201,17 @@ def reanchor(clip: Clip, grid_hw: tuple[int, int], query_xy: Float[np.ndarray, "
         depth=None,
         segment=None,
     )
+
+
+def _reversible(clip: Clip) -> bool:
+    """Whether a clip can be played backwards without the loss of what must be known."""
+    return _seen_at_end(clip) and _masked_at_end(clip)
+
+
+def _reversed(clip: Clip) -> Clip:
+    """`reverse_time`, with tracks on the same grid as before."""
+    backwards = reverse_time(clip)
+    return reanchor(backwards, clip.grid_hw, clip.query_xy) if clip.grid_hw else backwards
 
 
 def _seen_at_end(clip: Clip) -> bool:

@@ -41,6 +41,8 @@ class Clip:
       contact_frame: frame in which actor and target meet, -1 = none.
       source: file or generator that the clip came from.
       coord: "center" or "raster".
+      partner: a clip of the same size and length in which another actor does the same; it has no
+        partner itself.
     """
 
     id: str
@@ -64,6 +66,7 @@ class Clip:
     contact_frame: int = -1
     source: str = ""
     coord: str = "center"
+    partner: Clip | None = None
 
     @property
     def num_frames(self) -> int:
@@ -82,7 +85,8 @@ class Clip:
         """The clip of frames [start, start + length).
 
         Tracks keep their order, `grid_hw` and `query_xy`: row n stays the track of cell n. Masks
-        belong to the window's first frame: read from `segment_map` if there, dropped if not.
+        belong to the window's first frame: read from `segment_map` if there, dropped if not. A
+        partner is cut alike.
 
         Raises:
           ClipError: the window does not lie inside the clip.
@@ -106,6 +110,8 @@ class Clip:
                 changes["masks"] = self.segment_map[start][None] == ids[:, None, None]
         contact = self.contact_frame - start
         changes["contact_frame"] = contact if 0 <= contact < length else -1
+        if self.partner is not None:
+            changes["partner"] = self.partner.window(start, length)
         return self.replace(**changes)
 
 
@@ -154,12 +160,16 @@ def check_clip(clip: Clip) -> Clip:
             if name in changes:
                 changes[name] = changes[name] - np.float32(0.5)
         changes["coord"] = "center"
+    if clip.partner is not None:
+        changes["partner"] = _check_partner(clip)
     changes = {k: v for k, v in changes.items() if v is not getattr(clip, k)}
     return clip.replace(**changes) if changes else clip
 
 
 def sanitize(clip: Clip) -> Clip:
     """Replaces NaN and infinite coordinates by 0 and marks them invisible and invalid."""
+    if clip.partner is not None:
+        clip = clip.replace(partner=sanitize(clip.partner))
     if clip.tracks is None:
         return clip
     good = np.isfinite(clip.tracks).all(axis=-1)
@@ -194,6 +204,17 @@ def _check_head(clip: Clip) -> None:
         _fail(clip, "coord", f"must be 'center' or 'raster', got {clip.coord!r}")
     if clip.video is None and clip.tracks is None:
         _fail(clip, "video", "and field 'tracks' are both missing: nothing to learn from")
+
+
+def _check_partner(clip: Clip) -> Clip:
+    partner = check_clip(clip.partner)
+    if partner.partner is not None:
+        _fail(clip, "partner", f"{partner.id!r} has a partner too: pairs are two clips")
+    for what in ("size_hw", "num_frames"):
+        own, other = getattr(clip, what), getattr(partner, what)
+        if own != other:
+            _fail(clip, "partner", f"{partner.id!r} has {what} {other}, the clip itself has {own}")
+    return partner
 
 
 def _check_array(clip: Clip, name: str, array, kinds: str, dtype) -> np.ndarray:

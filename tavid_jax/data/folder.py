@@ -18,6 +18,7 @@ from tavid_jax.data import cache, files
 from tavid_jax.data.clip import Clip, ClipError
 from tavid_jax.data.masks import find_masks
 from tavid_jax.data.official import OFFICIAL_SIZE_HW, read_tracks
+from tavid_jax.data.pairs import partners
 from tavid_jax.data.tracker import DISTracker, Tracker
 from tavid_jax.data.verdicts import Verdict, read_verdicts
 from tavid_jax.data.video import Resize, image_files, resample, stated_rate
@@ -64,6 +65,7 @@ class ClipFolder:
       windows: which frames of which file item i is.
       skipped: (path, reason) of every video left out.
       unused: captions of no video, by the name that they were given for.
+      partners: index of every item's partner, None where there is none; see `pairs.partners`.
     """
 
     name = "clips"
@@ -81,18 +83,28 @@ class ClipFolder:
         self.windows = tuple(windows)
         self.skipped = list(skipped)
         self.unused = tuple(unused)
+        self.partners: list[int | None] = [None] * len(self.windows)
+        if config.pairs:
+            named = [(self.files[window.file].name, window.start) for window in self.windows]
+            self.partners = partners(named, config.pairs)
         self._start_memory()
 
     def __len__(self) -> int:
         return len(self.windows)
 
     def __getitem__(self, index: int) -> Clip:
-        """Clip of window `index`: video, tracks on the stride grid, visibility, caption, masks.
+        """Clip of window `index`: video, tracks on the stride grid, visibility, caption, masks,
+        and with `config.pairs` its partner, if it has one.
 
         Raises:
           VideoError, ClipError: the file has changed or its tracks cannot be used.
         """
         index = range(len(self.windows))[index]
+        clip, partner = self._read(index), self.partners[index]
+        return clip if partner is None else clip.replace(partner=self._read(partner))
+
+    def _read(self, index: int) -> Clip:
+        """The clip of a window without its partner, from memory if it is there."""
         with self._lock:
             if index in self._memory:
                 self._memory.move_to_end(index)
@@ -114,9 +126,10 @@ class ClipFolder:
 
     def facts(self) -> dict[str, Any]:
         """How videos become clips, without their tracks."""
+        told = {name: getattr(self.config, name) for name in ("fps", "hop", "resize")}
         if self.config.masked:
-            return {"fps": self.config.fps, "resize": self.config.resize, "masks": "frame 0"}
-        return {name: getattr(self.config, name) for name in ("fps", "hop", "resize")}
+            told = {"fps": self.config.fps, "resize": self.config.resize, "masks": "frame 0"}
+        return told | ({"pairs": self.config.pairs} if self.config.pairs else {})
 
     def captioned(self) -> ClipFolder:
         """The clips that have a caption.
@@ -248,6 +261,7 @@ def open_clips(
     track: bool = True,
     masks: str | os.PathLike | None = None,
     selected: str | os.PathLike | None = None,
+    pairs: str = "",
 ) -> ClipFolder:
     """Opens videos as a source of windows with tracks. Frames are decoded and tracked lazily.
 
@@ -280,6 +294,9 @@ def open_clips(
         there; a video without a target mask is skipped. Target number 1 is the clip's `target`.
       selected: list of clips that `python -m tavid_jax.data select` wrote; only the kept ones are
         read.
+      pairs: regular expression whose group tells the action in the name of a video, such as
+        r"ani_(\\d+)"; a clip then has another one of the same action as its `partner`, see
+        `pairs.partners`.
 
     Raises:
       ClipError: a path names nothing, or no video is usable (lists the reasons).
@@ -300,6 +317,7 @@ def open_clips(
         keep_mb=keep_mb,
         track=track,
         masked=masks is not None,
+        pairs=pairs,
     )
     verdicts = None if selected is None else read_verdicts(selected)
     words = files.read_captions(captions) if captions else {}
@@ -325,9 +343,15 @@ def open_clips(
         windows += cut_windows(index, file, 0, len(usable_frames(file, config.fps)), config)
     logging.info("%d windows of %d videos, %d skipped", len(windows), len(usable), len(skipped))
     stems = {files.stem(path) for path in found}
-    return ClipFolder(
+    folder = ClipFolder(
         config, usable, windows, skipped, [name for name in words if name not in stems]
     )
+    if pairs and folder.partners.count(None) == len(folder):
+        raise ClipError(
+            f"pairs={pairs!r} finds no two of {len(folder)} clips ({folder.files[0].name}, ...) "
+            "that show the same action by different actors, from the same frame on"
+        )
+    return folder
 
 
 def _check_selected(

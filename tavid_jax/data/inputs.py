@@ -13,13 +13,16 @@ from jaxtyping import UInt8
 
 from tavid_jax.data.augment import Augmentation
 from tavid_jax.data.clip import Clip
+from tavid_jax.data.files import Paths
 from tavid_jax.data.folder import ClipFolder, open_clips
 from tavid_jax.data.masks import option
+from tavid_jax.data.mixture import Mixture, check_weights
 from tavid_jax.data.pipeline import Batch, batches
 from tavid_jax.data.plan import Plan
 from tavid_jax.data.records import RecordSource, RecordWriter
 from tavid_jax.data.shards import ShardedRecords, write_shards
 from tavid_jax.data.synthetic import (
+    SYNTHETIC,
     SceneConfig,
     open_synthetic,
     sample_scene,
@@ -27,14 +30,20 @@ from tavid_jax.data.synthetic import (
     split_seeds,
 )
 
+# Of `data.clips`, and of each of `data.folders` where it differs; see `folder.open_clips`.
+FOLDER_OPTIONS = ("fps", "hop", "captions", "tracks", "masks", "selected", "pairs")
+
 
 class ConfiguredInputs:
     """Opens what `config.data`, `config.clips` and `config.train_clips` name.
 
     Names: "train" (synthetic scenes, or the user's training clips), "test" (unseen synthetic
     scenes), further sets of scenes in `data.splits`, "held_out" (the last part of the training
-    clips), "clips" (videos to forecast), and the name of any compute stage (the examples that it
-    cached).
+    clips), "clips" (videos to forecast), further clips of the user in `data.folders`, mixtures of
+    all these in `data.mixtures`, and the name of any compute stage (the examples that it cached).
+
+    A folder is a mapping with `paths` and, where they differ from those of `data.clips`, the
+    options of `FOLDER_OPTIONS`. A mixture maps names of sets to their weights.
 
     `progress(done, total)` is called while scenes are drawn.
     """
@@ -44,6 +53,7 @@ class ConfiguredInputs:
     ):
         self.config, self.workdir, self._progress = config, Path(workdir), progress
         self._data_dir = Path(config.data_dir).expanduser()
+        self._folders: dict[str, ClipFolder] = {}  # opened once, as below
 
     @property
     def window(self) -> int:
@@ -54,20 +64,60 @@ class ConfiguredInputs:
         """The source of that name. Raises ValueError listing the names there are."""
         if name in self.config.stages:
             return self._made(name)
-        known = {
+        sets = self._sets()
+        mixtures = self.config.data.get("mixtures", {})
+        if name in mixtures:
+            return self._mixture(name, mixtures[name], sets)
+        if name not in sets:
+            known = ", ".join([*sets, *mixtures])
+            raise ValueError(f"no data set {name!r}; there are {known} and the compute stages")
+        return sets[name]()
+
+    def _sets(self) -> dict[str, Callable[[], Any]]:
+        """What opens each set that is no mixture. Raises ValueError for a name given twice."""
+        data = self.config.data
+        sets = {
             "train": self._train,
             "test": functools.partial(self._synthetic_split, "test"),
             "held_out": lambda: self._training_clips[1],
             "clips": lambda: self._forecast_clips,
         }
         # Further sets of scenes, beside "train" and "test": each has its own fields.
-        for other in set(self.config.data.get("splits", {})) - {"train", "test"}:
-            known[other] = functools.partial(self._synthetic_split, other)
-        if name not in known:
+        for other in sorted(set(data.get("splits", {})) - {"train", "test"}):
+            sets[other] = functools.partial(self._synthetic_split, other)
+        for kind in ("folders", "mixtures"):
+            for name in data.get(kind, {}):
+                if name in sets or name in self.config.stages:
+                    raise ValueError(f"data.{kind}.{name}: there is another {name!r}; rename one")
+                if kind == "folders":
+                    sets[name] = functools.partial(self._folder, name)
+        return sets
+
+    def _mixture(self, name: str, weights: Any, sets: dict[str, Callable[[], Any]]) -> Mixture:
+        weights = dict(weights)
+        unknown = [part for part in weights if part not in sets]
+        if unknown:
             raise ValueError(
-                f"no data set {name!r}; there are {', '.join(known)} and the compute stages"
+                f"data.mixtures.{name}: no data set {unknown[0]!r}; there are {', '.join(sets)}"
             )
-        return known[name]()
+        check_weights(name, weights)  # before anything is drawn
+        return Mixture(name, {part: sets[part]() for part in weights}, weights)
+
+    def _folder(self, name: str) -> ClipFolder:
+        """Clips of the user under a name of their own."""
+        if name not in self._folders:
+            fields = dict(self.config.data.folders[name])
+            unknown = sorted(set(fields) - {"paths", *FOLDER_OPTIONS})
+            if unknown or not fields.get("paths"):
+                wrong = f"has no field {unknown[0]!r}" if unknown else "names no `paths`"
+                raise ValueError(
+                    f"data.folders.{name} {wrong}; its fields are paths, "
+                    f"{', '.join(FOLDER_OPTIONS)}"
+                )
+            folder = self._open_clips(fields.pop("paths"), fields)
+            folder.name = name
+            self._folders[name] = folder
+        return self._folders[name]
 
     def open_scenes(self, changes: Any, count: int) -> Any:
         """The first `count` test scenes of `config.data.scene` with some fields changed.
@@ -77,9 +127,12 @@ class ConfiguredInputs:
         return self._synthetic("test", changes, count)
 
     def batches(self, source: Any, prepare: Any, **options: Any) -> Iterator[Batch]:
-        """See `pipeline.batches`; training clips of the user are augmented on the way."""
+        """See `pipeline.batches`; training clips of the user are augmented on the way.
+
+        Those are "train", and what is shuffled of further folders and of mixtures.
+        """
         data = self.config.data
-        if isinstance(source, ClipFolder) and source.name == "train":
+        if self._has_training_clips(source, options.get("shuffle", True)):
             prepare = _Augmented(prepare, Augmentation(**data.augment.to_dict()))
         return batches(
             source,
@@ -90,6 +143,14 @@ class ConfiguredInputs:
             workers=data.workers,
             **options,
         )
+
+    def _has_training_clips(self, source: Any, shuffled: bool) -> bool:
+        if isinstance(source, Mixture):
+            parts = source.sets.values()
+            return shuffled and any(isinstance(part, ClipFolder) for part in parts)
+        if not isinstance(source, ClipFolder):
+            return False
+        return source.name == "train" or (shuffled and source.name in self._folders)
 
     def cache(self, folder: Path, meta: dict[str, Any]) -> RecordWriter:
         return RecordWriter(folder, meta)
@@ -103,6 +164,11 @@ class ConfiguredInputs:
             return
         stage = self.config.stages[name]
         source = self.open(stage.data)
+        if isinstance(source, Mixture):
+            raise ValueError(
+                f"stages.{name}.data {stage.data!r} is a mixture, which shows clips more than "
+                f"once: encode its sets, {', '.join(source.sets)}, each in a stage of its own"
+            )
         if isinstance(source, ClipFolder):
             source.check_captions()
         plan = Plan.of(source, method.facts(), stage.shard_size)
@@ -118,6 +184,8 @@ class ConfiguredInputs:
 
     def frames(self, source: Any, index: int, height: int) -> UInt8[np.ndarray, "T H W 3"]:
         """The frames of a clip again, `height` pixels high, for pictures that people look at."""
+        if isinstance(source, Mixture):
+            source, index = source.place(index)
         h, w = self.config.data.size_hw
         if isinstance(source, ClipFolder):
             return source.clip_frames(index, (height, round(w * height / h)))
@@ -164,29 +232,40 @@ class ConfiguredInputs:
         A config without a stride has no grid to track. `config.data.clips.masks` is "" (none),
         "beside" (beside the videos) or a folder.
         """
+        return self._open_clips(paths, {"hop": hop})
+
+    def _open_clips(self, paths: Paths, changes: dict[str, Any]) -> ClipFolder:
+        """Videos by the options of `data.clips`, some of them changed."""
         data = self.config.data
+        clips = {name: data.clips.get(name) for name in FOLDER_OPTIONS} | changes
         return open_clips(
             paths,
             size_hw=tuple(data.size_hw),
             num_frames=self.window,
             stride=data.get("stride", 0),
             origin=data.get("origin", "topleft"),
-            fps=data.clips.fps or None,
-            hop=hop or None,
-            captions=data.clips.captions or None,
-            tracks=data.clips.tracks or None,
+            fps=clips["fps"] or None,
+            hop=clips["hop"] or None,
+            captions=clips["captions"] or None,
+            tracks=clips["tracks"] or None,
             cache_dir=self._data_dir / "tracks",
             track="stride" in data,
-            masks=option(data.clips.get("masks")),
-            selected=data.clips.get("selected") or None,
+            masks=option(clips["masks"]),
+            selected=clips["selected"] or None,
+            pairs=clips["pairs"] or "",
         )
 
 
 class _Augmented:
-    """`prepare` after a random augmentation; a class, so that worker processes can have it."""
+    """`prepare` after a random augmentation of the user's clips; worker processes can have it.
+
+    Scenes are drawn as they shall be.
+    """
 
     def __init__(self, prepare: Any, augmentation: Augmentation):
         self._prepare, self._augmentation = prepare, augmentation
 
-    def __call__(self, clip: Clip, rng: np.random.Generator) -> dict[str, Any]:
-        return self._prepare(self._augmentation(clip, rng), rng)
+    def __call__(self, clip: Clip, rng: np.random.Generator, *step: int) -> dict[str, Any]:
+        if clip.source != SYNTHETIC:
+            clip = self._augmentation(clip, rng)
+        return self._prepare(clip, rng, *step)

@@ -19,7 +19,8 @@ import grain
 import numpy as np
 from absl import flags
 
-Prepare = Callable[[Any, np.random.Generator], dict[str, Any]]
+# (item, rng), and the step where it is scheduled
+Prepare = Callable[..., dict[str, Any]]
 
 
 @runtime_checkable
@@ -63,6 +64,7 @@ def batches(
     threads: int = 2,
     workers: int = 0,
     num_epochs: int | None = None,
+    scheduled: bool = False,
     timeout_s: float | int = 600.0,
 ) -> Iterator[Batch]:
     """Iterates over this host's part of the global batches, from `start_step` on.
@@ -72,7 +74,7 @@ def batches(
     Args:
       source: random access; picklable if workers > 0.
       prepare: (item, rng) -> dict of arrays of one shape for all items; "id" names the example
-        (default: the item's own id). Picklable if workers > 0.
+        (default: the item's own id). Picklable if workers > 0. See `scheduled`.
       batch_size: of the global batch.
       seed: decides order and every example's generator.
       start_step: resumes a run exactly where it would have been.
@@ -82,6 +84,8 @@ def batches(
       threads: batches prepared at once in each process; 0 = in the caller's thread (if no workers).
       workers: processes that prepare batches; 0 = none.
       num_epochs: passes over the source; None = without end.
+      scheduled: whether examples change over the run: `prepare` is then called with (item, rng,
+        step), where step is that of the batch, `start_step` and more.
       timeout_s: longest wait for one batch before a thread or worker counts as hung.
 
     Raises:
@@ -106,7 +110,15 @@ def batches(
     order = global_order(len(source), seed, shuffle=shuffle, num_epochs=num_epochs)
     total = None if num_epochs is None else len(order)
     make = _MakeBatch(
-        source, prepare, order, total, batch_size, seed, process_index, batch_size // process_count
+        source,
+        prepare,
+        order,
+        total,
+        batch_size,
+        seed,
+        process_index,
+        batch_size // process_count,
+        scheduled,
     )
     steps = sys.maxsize // batch_size if total is None else -(-total // batch_size)
     return _iterate(make, range(start_step, max(start_step, steps)), threads, workers, timeout_s)
@@ -140,6 +152,7 @@ class _MakeBatch:
     seed: int
     process_index: int
     rows: int
+    scheduled: bool
 
     def positions(self, step: int) -> range:
         """Places in the run of this host's rows."""
@@ -167,7 +180,8 @@ class _MakeBatch:
         try:
             item = self.source[index]
             name = _id(item, name)
-            example = dict(self.prepare(item, example_rng(self.seed, position)))
+            now = (step,) if self.scheduled else ()
+            example = dict(self.prepare(item, example_rng(self.seed, position), *now))
         except Exception as error:
             raise PipelineError(
                 f"example {name!r} (item {index} of source {_name(self.source)!r}, step {step}) "

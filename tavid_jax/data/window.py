@@ -26,6 +26,7 @@ class FolderConfig:
     """How videos become clips; the fields are the arguments of `folder.open_clips`.
 
     `masked`: clips have masks, so each video gives the one clip that starts at its frame 0.
+    `pairs`: what in a name tells the action, "" = clips have no partners.
     """
 
     size_hw: tuple[int, int]
@@ -43,6 +44,7 @@ class FolderConfig:
     keep_mb: float | int = 256.0
     track: bool = True
     masked: bool = False
+    pairs: str = ""
 
     def __post_init__(self):
         if self.num_frames < 1 or (self.hop is not None and self.hop < 1):

@@ -36,7 +36,7 @@ class Computation(StageJob):
         examine = jax.jit(self.method.examine)
         batches = self.inputs.batches(
             source,
-            self.method.prepare,
+            self.method.prepare_at(0),
             batch_size=self.stage.batch_size,
             seed=self.seed,
             shuffle=False,

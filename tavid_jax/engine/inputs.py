@@ -44,7 +44,10 @@ class Inputs(Protocol):
         start_step: int = 0,
         shuffle: bool = True,
         num_epochs: int | None = None,
-    ) -> Iterator[Batch]: ...
+        scheduled: bool = False,
+    ) -> Iterator[Batch]:
+        """Batches of examples; `scheduled`: `prepare` is told the step of its batch, too."""
+        ...
 
     def cache(self, folder: Path, meta: dict[str, Any]) -> AbstractContextManager[RecordSink]: ...
 

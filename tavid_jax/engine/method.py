@@ -7,6 +7,7 @@ knows how to judge, sample and draw the result. The engine sees nothing else of 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -68,13 +69,24 @@ class Method:
     frozen_paths: tuple[str, ...] = ()
     #: where parameters (and their optimizer moments) lie on the mesh, by path
     sharding: PathTable = PathTable()
+    #: whether examples change over the run: `prepare` is then told the step, see there
+    scheduled: bool = False
 
     def prepare(self, clip: Any, rng: np.random.Generator) -> dict[str, Any]:
         """Host side: one clip -> one example, a dict of numpy arrays of static shapes.
 
         Strings (such as "id") may be in it; they travel beside the batch, never to the device.
+
+        A `scheduled` method has `prepare(clip, rng, step)`. In training, step is the one that the
+        example is for (0 is the first), in a resumed run too. What validates a stage is prepared
+        as for its last step, since the final weights are judged by what they are trained for in
+        the end. A compute stage, which makes one pass without steps, has step 0.
         """
         raise TypeError(f"{type(self).__name__} does not read clips: give its stage cached data")
+
+    def prepare_at(self, step: int) -> Callable[..., dict[str, Any]]:
+        """(clip, rng) -> `prepare` of them as at one step, whether it is scheduled or not."""
+        return functools.partial(self.prepare, step=step) if self.scheduled else self.prepare
 
     def raw_spec(self) -> dict[str, Spec]:
         """What `prepare` returns (without strings)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -88,15 +88,14 @@ class Training(StageJob):
         everything = trees.merge(frozen, self._weights(state))
         return trees.to_host(result_of(self.method, everything))
 
-    def _batches(self, data: str, **options: Any) -> Iterator[Any]:
-        def as_is(example: dict[str, Any], rng: Any) -> dict[str, Any]:
-            del rng
+    def _batches(self, data: str, prepare: Callable[..., Any], **options: Any) -> Iterator[Any]:
+        def as_is(example: dict[str, Any], *_: Any) -> dict[str, Any]:
             return example
 
         return iter(
             self.inputs.batches(
                 self.inputs.open(data),
-                as_is if self.program.is_cache(data) else self.method.prepare,
+                as_is if self.program.is_cache(data) else prepare,
                 batch_size=self.stage.batch_size,
                 seed=self.seed,
                 **options,
@@ -110,7 +109,12 @@ class Training(StageJob):
         return Validation(
             self.method,
             self.mesh,
-            self._batches(options.data, shuffle=False, num_epochs=1),
+            self._batches(
+                options.data,
+                self.method.prepare_at(self.stage.steps - 1),
+                shuffle=False,
+                num_epochs=1,
+            ),
             every=options.every,
             count=options.batches,
             batch_size=self.stage.batch_size,
@@ -122,7 +126,12 @@ class Training(StageJob):
         self, state: TrainState, frozen: Params, checkpoints: Checkpoints, clock: telemetry.Clock
     ) -> TrainState:
         step_fn, start = self.program.jitted_step(state), int(state.step)
-        batches = self._batches(self.stage.data, start_step=start)
+        batches = self._batches(
+            self.stage.data,
+            self.method.prepare,
+            start_step=start,
+            scheduled=self.method.scheduled,
+        )
         validation = self._validation()
         monitor = Monitor(self.name, self.stage, self.folder, start, clock)
         profile = profile_window(self.folder, tuple(self.stage.get("profile", ())))

@@ -9,6 +9,7 @@ from tavid_jax.engine.method import System
 
 SYSTEMS = {
     "finetune": ("tavid_jax.methods.finetune.system", "FinetuneSystem"),
+    "flextraj": ("tavid_jax.methods.flextraj.system", "FlextrajSystem"),
     "tavid": ("tavid_jax.methods.tavid.system", "TavidSystem"),
     "trajloom": ("tavid_jax.methods.trajloom.system", "TrajLoom"),
 }

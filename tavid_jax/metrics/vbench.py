@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from tavid_jax.metrics.consistency import frame_cosines
+
 
 def consistency(features: Float[np.ndarray, "T D"]) -> Float[np.ndarray, "T_minus_1"]:
     """Subject (DINO) or background (CLIP) consistency of frames 1 ... T - 1, in [0, 1].
@@ -22,13 +24,8 @@ def consistency(features: Float[np.ndarray, "T D"]) -> Float[np.ndarray, "T_minu
     Raises:
       ValueError: fewer than two frames.
     """
-    if len(features) < 2:
-        raise ValueError(f"consistency compares frames: the video has {len(features)}")
-    unit = features.astype(np.float64)
-    unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
-    before = (unit[1:] * unit[:-1]).sum(axis=1)
-    first = unit[1:] @ unit[0]
-    return (np.maximum(before, 0) + np.maximum(first, 0)) / 2
+    cosines = frame_cosines(features)
+    return (np.maximum(cosines.before, 0) + np.maximum(cosines.first, 0)) / 2
 
 
 class DynamicDegree(NamedTuple):

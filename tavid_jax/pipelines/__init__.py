@@ -9,7 +9,7 @@ from tavid_jax.pipelines.jobs import Job, read_jobs
 from tavid_jax.pipelines.memory import SMALLEST, Memory
 from tavid_jax.pipelines.opening import open_encoders, open_pipeline
 from tavid_jax.pipelines.pipeline import Pipeline
-from tavid_jax.pipelines.saving import Adapters, Model, save_pipeline
+from tavid_jax.pipelines.saving import Adapters, Control, Model, save_pipeline
 from tavid_jax.pipelines.settings import PUBLISHED, Published, Sampling
 from tavid_jax.pipelines.targets import Targets
 from tavid_jax.pipelines.video import Video
@@ -20,6 +20,7 @@ __all__ = [
     "SMALLEST",
     "Adapters",
     "Card",
+    "Control",
     "Encoders",
     "Geometry",
     "Job",

@@ -1,4 +1,5 @@
-"""What is plugged into a transformer: adapters, and a patch projection with mask channels."""
+"""What is plugged into a transformer: adapters, the reading of condition videos, and a patch
+projection with mask channels."""
 
 from __future__ import annotations
 
@@ -17,8 +18,9 @@ from tavid_jax.models.wan.experts import HIGH_NOISE, LOW_NOISE
 from tavid_jax.pipelines.folder import TRANSFORMER
 from tavid_jax.pipelines.part import Part
 from tavid_jax.pipelines.targets import Targets
-from tavid_jax.weights import WeightsError, load_lora, load_patch_embed
+from tavid_jax.weights import WeightsError, load_flextraj, load_lora, load_patch_embed
 from tavid_jax.weights.files import read_file
+from tavid_jax.weights.flextraj import is_flextraj
 from tavid_jax.weights.peft import AUTO, components
 from tavid_jax.weights.safetensors import write_safetensors
 from tavid_jax.weights.table import walk
@@ -26,7 +28,7 @@ from tavid_jax.weights.table import walk
 # What the adapters of two experts are called in a pipeline's file.
 EXPERT_COMPONENTS = {HIGH_NOISE: TRANSFORMER, LOW_NOISE: f"{TRANSFORMER}_2"}
 # Names of the marks of what was added, see `Part.marks`.
-LORA, PATCH_EMBED = "lora", "patch_embed"
+LORA, CONTROL, PATCH_EMBED = "lora", "control", "patch_embed"
 _VECTORS = "embedding"
 
 
@@ -51,17 +53,55 @@ def adapt(
     Raises:
       WeightsError: see `weights.load_lora`; two experts whose adapters are of other rules.
     """
+    if is_flextraj(source):
+        raise WeightsError(f"lora {source} steers by condition videos: give it as control")
     opened, experts = transformer.opened, ()
     if has_experts(transformer):
         added, rules, experts = _of_experts(source, opened.config, scale)
     else:
-        kind = "cogvideox" if opened.name == "cogvideox" else "wan"
-        adapters, rules = load_lora(source, kind, opened.config, scale=scale)
+        adapters, rules = load_lora(source, _kind(transformer), opened.config, scale=scale)
         added = {"lora": adapters}
     transformer.added = added
     transformer.marks[LORA] = _mark(added, rules)
     transformer.module = transformer.module.clone(lora=rules)
     return experts
+
+
+def _kind(transformer: Part) -> str:
+    return "cogvideox" if transformer.opened.name == "cogvideox" else "wan"
+
+
+def steer(transformer: Part, source: str | Path) -> int:
+    """Plugs in what reads condition videos: adapters of their stream, beside those that are there,
+    and the projection that fuses two of them.
+
+    Args:
+      transformer: of a pipeline.
+      source: any form that `weights.load_flextraj` reads.
+
+    Returns:
+      How many condition videos it reads.
+
+    Raises:
+      WeightsError: see `weights.load_flextraj`; two experts, of which none reads such videos.
+    """
+    if has_experts(transformer):
+        raise WeightsError(f"control {source}: two experts read no condition videos")
+    params, rules = load_flextraj(source, _kind(transformer), transformer.opened.config)
+    transformer.marks[CONTROL] = _mark(params, rules)
+    module, count = transformer.module, 2 if "fuse" in params else 1
+    taken = {rule.name for rule in module.lora}
+    names = {rule.name: f"{CONTROL}_{rule.name}" if rule.name in taken else rule.name
+             for rule in rules}  # fmt: skip
+    rules = (dataclasses.replace(rule, name=names[rule.name]) for rule in rules)
+    adapters = {names[name]: node for name, node in params.pop("lora").items()}
+    lora = {"lora": transformer.added.get("lora", {}) | adapters}
+    transformer.added = transformer.added | lora | params
+    transformer.module = module.clone(
+        config=dataclasses.replace(module.config, condition_videos=count),
+        lora=(*module.lora, *rules),
+    )
+    return count
 
 
 def _of_experts(

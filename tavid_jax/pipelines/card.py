@@ -18,6 +18,8 @@ from tavid_jax.weights.source import read_json
 CARD = "base.json"
 # Adapters of the transformer, where they were trained instead of it.
 ADAPTERS = DIFFUSERS_FILE
+# Adapters of its condition stream, and the projection that fuses two condition videos.
+STEERING = "control.safetensors"
 # Learned vectors of its trigger words.
 VECTORS = "target_embedding.safetensors"
 _AGAIN = "copy or train it again"

@@ -13,14 +13,28 @@ TAViD marks an object of the image by a mask, and in the prompt by the word "tar
         --image kitchen.jpg --mask mug.png --prompt "A woman picks up the mug." --noun mug \\
         --sampler dpm --steps 50 --guidance 6 --dynamic timestep
 
+FlexTraj makes a model follow tracks of points: of a drag over the image, of another video, of a
+moving camera. Its release is one file upon CogVideoX-5B-I2V, and one upon Wan2.2-TI2V-5B:
+
+    python -m tavid_jax.data drag cat.jpg drag.json --drag 200,300:420,260 --still 600,100
+    python -m tavid_jax.pipelines cogvideox-5b-i2v CogVideoX-5b-I2V \\
+        --control flextraj_cogvideox.safetensors --image cat.jpg --prompt "A cat walks." \\
+        --tracks drag.json --sampler dpm --dynamic timestep
+    python -m tavid_jax.data track dance.mp4 dance.npz
+    ... --image robot.jpg --tracks dance.npz --unaligned given            the action of another
+    ... --source dance.mp4 --tracks dance.npz --colour frame              the same video again
+    ... --image town.jpg --camera orbit:3,20,0 --depth town_depth.npy     another view
+    ... --image first.jpg --tracks dance.npz --keep-frames 0,24,48        what lies between
+    ... --flexbench flexbench.json --root FlexBench                       FlexBench's videos
+
 Longer stories: each step of --chain steps.jsonl goes on from the last frame of the one before, the
 mask is carried along. {"prompt": "She walks to the target mug."}, {"prompt": "She lifts the target
 mug.", "seed": 1}
 
 A line of a file of jobs: {"prompt": "...", "image": "a.jpg", "seed": 3, "size_hw": [480, 832],
 "frames": 81, "steps": 30, "guidance": 5, "name": "first"}; only the prompt is needed. There may be
-"mask": "mug.png" (or a list, one for each trigger word) and "modulation": 4. Images and masks are
-relative to the file. Every video's file holds what made it; a model is read once for all jobs.
+"mask": "mug.png" (or a list, one for each trigger word), "modulation": 4, "tracks": "drag.json",
+"source": "dance.mp4", "follow": {"colour": "frame", "keep_points": 0.1}. Files are relative to it. Every video's file holds what made it; a model is read once for all jobs.
 """  # noqa: E501
 
 from __future__ import annotations
@@ -37,8 +51,11 @@ from PIL import Image
 
 from tavid_jax.pipelines import options
 from tavid_jax.pipelines.bases import BASES
+from tavid_jax.pipelines.bench import bench_jobs
 from tavid_jax.pipelines.chain import TargetLost, chain, read_steps
 from tavid_jax.pipelines.finding import find_model
+from tavid_jax.pipelines.follow import Follow
+from tavid_jax.pipelines.follow_options import add_follow, given_tracks, job_fields
 from tavid_jax.pipelines.jobs import Job, read_jobs
 from tavid_jax.pipelines.memory import SMALLEST, Memory
 from tavid_jax.pipelines.opening import open_pipeline
@@ -58,11 +75,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    known = find_model(args.model, args.checkpoint).targets
+    found = find_model(args.model, args.checkpoint)
+    known = found.targets
     targets = options.targets(args, known)
     check_mp4()
     steps = _steps(args)
-    jobs = [] if steps else _jobs(args, (targets or known or Targets(sentence="")).words)
+    words = (targets or known or Targets(sentence="")).words
+    jobs = [] if steps else _jobs(args, words, found.published.sampling.frames)
     out = Path(args.out)
     options.check_folder(out)
     names = [job.name for job in jobs] or [args.name]
@@ -88,6 +107,9 @@ def _run(args: argparse.Namespace) -> int:
     for video in made:
         path = video.save(out / f"{video.name}.mp4")
         logging.info("%s after %.0f s", path, time.perf_counter() - started)
+        if args.draw and video.guide is not None:
+            drawn = video.save_beside_condition(out / f"{video.name}_condition.mp4")
+            logging.info("%s: what it follows", drawn)
     return 0
 
 
@@ -106,8 +128,13 @@ def _steps(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Those of --chain, none without it."""
     if args.chain is None:
         return []
-    other = {"--prompt": args.prompt, "--jobs": args.jobs, "--noun": args.noun}
-    given = [name for name, value in other.items() if value is not None]
+    other = {
+        "--prompt": args.prompt,
+        "--jobs": args.jobs,
+        "--noun": args.noun,
+        "--flexbench": args.flexbench,
+    }
+    given = [name for name, value in other.items() if value is not None] + given_tracks(args)
     if given:
         raise ValueError(f"give either {given[0]} or --chain, whose prompts stand in its lines")
     if args.image is None or args.last_image is not None:
@@ -115,16 +142,25 @@ def _steps(args: argparse.Namespace) -> list[dict[str, Any]]:
     return read_steps(args.chain)
 
 
-def _jobs(args: argparse.Namespace, words: Sequence[str]) -> list[Job]:
-    """Those of --jobs, or the one that the command line describes; `words` are the triggers."""
-    if (args.jobs is None) == (args.prompt is None):
-        raise ValueError("give either --prompt or --jobs, or steps by --chain")
+def _jobs(args: argparse.Namespace, words: Sequence[str], frames: int) -> list[Job]:
+    """Those of --jobs, or the one that the command line describes; `words` are the triggers,
+    `frames` how many a video has."""
+    if [args.prompt, args.jobs, args.flexbench].count(None) != 2:
+        raise ValueError("give either --prompt or --jobs (or --flexbench), or steps by --chain")
     given = {name: getattr(args, name) for name in _SAMPLING if getattr(args, name) is not None}
-    if args.jobs is not None:
-        own = (args.image, args.last_image, args.seed, args.mask, args.noun, args.modulation)
-        if any(value is not None for value in own):
-            raise ValueError("images, masks, seeds and modulations of --jobs stand in its lines")
-        jobs = read_jobs(args.jobs)
+    followed = job_fields(args, args.frames or frames)
+    if args.prompt is None:
+        own = (args.image, args.last_image, args.mask, args.noun, args.modulation)
+        if any(value is not None for value in own) or given_tracks(args):
+            which = "--jobs" if args.flexbench is None else "--flexbench"
+            raise ValueError(f"images, masks and tracks of {which} stand in its lines")
+        if args.flexbench is not None:
+            ways = followed.get("follow", Follow())
+            jobs = bench_jobs(args.flexbench, args.root, ways, args.seed or 0)
+        elif args.seed is not None or followed:
+            raise ValueError("seeds of --jobs, and how tracks are followed, stand in its lines")
+        else:
+            jobs = read_jobs(args.jobs)
         # What the command line says holds for lines that do not say otherwise.
         return [dataclasses.replace(j, options=given | dict(j.options)) for j in jobs]
     prompt = args.prompt
@@ -139,6 +175,7 @@ def _jobs(args: argparse.Namespace, words: Sequence[str]) -> list[Job]:
         "modulation": args.modulation or 0.0,
         "seed": args.seed or 0,
         "name": args.name,
+        **followed,
     }
     return [dataclasses.replace(Job.of(fields), options=given)]
 
@@ -185,6 +222,7 @@ _SAMPLING: dict[str, tuple[Any, str]] = {
     "guidance": (_guidance, "scale of guidance; HIGH,LOW for two experts"),
     "dynamic": (str, f"CogVideoX's varying guidance: {', '.join(DYNAMIC)}"),
     "shift": (float, "of Wan's noise levels"),
+    "control_guidance": (float, "how much stronger tracks act, by one more branch (default: 1)"),
     "fit": (str, f"how an image becomes the video's size: {', '.join(FITS)}"),
 }
 
@@ -223,6 +261,7 @@ def _parser() -> argparse.ArgumentParser:
     sampling = parser.add_argument_group("how (default: as published)")
     for name, (kind, text) in _SAMPLING.items():
         sampling.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
+    add_follow(parser)
     _add_targets(parser)
     _add_running(parser)
     return parser

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from tavid_jax.models.layers.autoencoder import VideoAutoencoder
 from tavid_jax.models.layers.posterior import Posterior
@@ -22,7 +22,8 @@ from tavid_jax.models.text.lengths import cut, zero_padded
 from tavid_jax.models.text.tokenizer import Tokenizer
 from tavid_jax.models.vision.images import wan_preprocess
 from tavid_jax.pipelines.autoencoders import tiles_of
-from tavid_jax.pipelines.backbones import MASK_CHANNELS
+from tavid_jax.pipelines.backbones import MASK_CHANNELS, Backbone
+from tavid_jax.pipelines.control import CONTROL, CONTROL_IMAGE
 from tavid_jax.pipelines.images import to_pixels
 from tavid_jax.pipelines.memory import Memory
 from tavid_jax.pipelines.part import Part
@@ -142,7 +143,7 @@ class Autoencoding:
         return _on_host(self.part.module.normalise(posterior.mode()))[0]
 
     def beside(
-        self, params: Any, image: Image, key: jax.Array, posterior: str
+        self, params: Any, image: Image, key: jax.Array | None, posterior: str
     ) -> Float[np.ndarray, "h w C"]:
         """A picture as the latent that stands beside the noisy one: CogVideoX."""
         found = self.encode(params, to_pixels(image)[None])
@@ -168,6 +169,35 @@ class Autoencoding:
         first = np.repeat(shown[:1], MASK_CHANNELS)
         mask = np.concatenate([first, shown[1:]]).reshape(-1, MASK_CHANNELS)
         return {"condition": _on_host(latent)[0], "given": mask}
+
+    def control(
+        self,
+        params: Any,
+        videos: Sequence[UInt8[np.ndarray, "T H W 3"]],
+        backbone: Backbone,
+        key: jax.Array | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Condition videos as entries of a batch, see `control`.
+
+        Args:
+          params: of the autoencoder.
+          videos: as many as the model reads.
+          backbone: whose units and entries they are.
+          key: latents are drawn by it; None takes the mode.
+        """
+        frames, latents, firsts = backbone.spec()[CONTROL].shape[1], [], []
+        for number, video in enumerate(videos):
+            own = None if key is None else jax.random.fold_in(key, number)
+            posterior = self.encode(params, to_pixels(video))
+            latent = posterior.mode() if own is None else posterior.draw(own)
+            latent = _on_host(self.part.module.normalise(latent))[0]
+            # Frames that fill the last patch in time are copies of the first one, and before it.
+            latents.append(np.concatenate([latent[:1]] * (frames - len(latent)) + [latent]))
+            if CONTROL_IMAGE in backbone.spec():
+                how = (key, "mode") if own is None else (jax.random.fold_in(own, 0), "sample")
+                firsts.append(self.beside(params, video[0], *how))
+        found = {CONTROL: np.stack(latents)}
+        return found | ({CONTROL_IMAGE: np.stack(firsts)} if firsts else {})
 
 
 def _on_host(x: jax.Array) -> np.ndarray:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tavid_jax.pipelines.bases import BASES, base_folder, resolve_checkpoint
-from tavid_jax.pipelines.card import ADAPTERS, VECTORS, Card, has_card, read_card
+from tavid_jax.pipelines.card import ADAPTERS, STEERING, VECTORS, Card, has_card, read_card
 from tavid_jax.pipelines.folder import PARTS
 from tavid_jax.pipelines.settings import PUBLISHED, Published
 from tavid_jax.pipelines.targets import Targets
@@ -25,6 +25,7 @@ class Found:
       source: where its parts lie, but for `parts`.
       parts: {part: path} of those that lie elsewhere.
       adapters: of the transformer.
+      control: the file of what reads condition videos: adapters of their stream, and a fusion.
       patch_embed: the file of a patch projection that was trained, with or without mask channels.
       targets: what the model was taught of targets.
       embedding: the file of learned vectors of their words.
@@ -36,6 +37,7 @@ class Found:
     source: str
     parts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     adapters: str | Path | None = None
+    control: str | Path | None = None
     patch_embed: str | Path | None = None
     targets: Targets | None = None
     embedding: Path | None = None
@@ -91,12 +93,14 @@ def find_model(name: str | Path, path: str | Path | None = None) -> Found:
 def _with_card(folder: Path) -> Found:
     folder = folder.expanduser()
     card = read_card(folder)
-    files = {file: folder / file for file in (ADAPTERS, VECTORS) if (folder / file).is_file()}
+    names = (ADAPTERS, STEERING, VECTORS)
+    files = {file: folder / file for file in names if (folder / file).is_file()}
     return Found(
         card.published(),
         _rest_of(card, folder),
         parts={part: str(folder / part) for part in PARTS if (folder / part).is_dir()},
         adapters=files.get(ADAPTERS),
+        control=files.get(STEERING),
         patch_embed=find_patch_embed(folder),
         targets=card.read_targets(),
         embedding=files.get(VECTORS),

@@ -51,24 +51,34 @@ def read_image(source: ImageSource) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def fit_image(
-    image: UInt8[np.ndarray, "h w 3"], size_hw: tuple[int, int], how: str = "cover"
+    image: UInt8[np.ndarray, "h w 3"],
+    size_hw: tuple[int, int],
+    how: str = "cover",
+    filter: Image.Resampling = Image.Resampling.LANCZOS,
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """An image of another size, resampled by Lanczos.
+    """An image of another size.
 
     Args:
       image: RGB, 0..255.
       size_hw: to fit.
       how: "cover" keeps the aspect ratio and cuts off what stands out, evenly on both sides;
         "stretch" resizes each axis on its own.
+      filter: how pixels are resampled.
     """
     height, width = size_hw
     if how == "stretch":
-        return _resized(image, (height, width))
-    scale = max(height / image.shape[0], width / image.shape[1])
-    rows, columns = (max(s, round(n * scale)) for n, s in zip(image.shape, size_hw, strict=False))
-    resized = _resized(image, (rows, columns))
+        return _resized(image, (height, width), filter)
+    rows, columns = cover_hw(image.shape[:2], size_hw)
+    resized = _resized(image, (rows, columns), filter)
     top, left = (rows - height) // 2, (columns - width) // 2
     return resized[top : top + height, left : left + width]
+
+
+def cover_hw(image_hw: tuple[int, int], size_hw: tuple[int, int]) -> tuple[int, int]:
+    """The size of an image that covers another one, before what stands out is cut off."""
+    scale = max(size_hw[0] / image_hw[0], size_hw[1] / image_hw[1])
+    rows, columns = (max(s, round(n * scale)) for n, s in zip(image_hw, size_hw, strict=True))
+    return rows, columns
 
 
 def to_pixels(image: UInt8[np.ndarray, "*B H W 3"]) -> Float[np.ndarray, "*B H W 3"]:
@@ -104,7 +114,7 @@ def size_of_area(
     return height, width
 
 
-def _resized(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+def _resized(image: np.ndarray, size_hw: tuple[int, int], filter: Image.Resampling) -> np.ndarray:
     if tuple(image.shape[:2]) == tuple(size_hw):
         return image
-    return np.asarray(Image.fromarray(image).resize(size_hw[::-1], Image.Resampling.LANCZOS))
+    return np.asarray(Image.fromarray(image).resize(size_hw[::-1], filter))

@@ -13,10 +13,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tavid_jax.pipelines.follow import Follow
 from tavid_jax.pipelines.settings import Sampling
+from tavid_jax.tracks.trajectories import Trajectories
 
 # A file, RGB pixels (H, W, 3) of 0..255, or a picture of Pillow's.
 ImageSource = str | os.PathLike | np.ndarray | Image.Image
+# A file or a folder of images, or RGB pixels (T, H, W, 3) of 0..255.
+VideoSource = str | os.PathLike | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,13 +36,25 @@ class Job:
         the model's trigger words; any resolution with the image's aspect ratio, see `masks`.
       modulation: logits that are added between the masked tokens of the first frame and the
         trigger's tokens, in all blocks: attention modulation, which needs no training. 0 is none.
+      tracks: of points that the video follows, for models that follow condition videos: a file
+        that `data.trajectory_files` reads, or two ("forward.npy,reverse.npy"); or trajectories in
+        memory.
+      segments: masks of the tracked video's segments: a file of run lengths, or masks of the first
+        frame (S, H, W); points take the segment that they start in.
+      control_videos: condition videos that were made elsewhere, such as rendered meshes: of
+        identities, and of colours (else black). Files or RGB pixels, of any size, a frame for each
+        of the video's whatever their rate. Tracks are drawn behind them.
+      source: video whose colours the points show, see `Follow.colour`; its first frame is the
+        image where none is given.
+      follow: how tracks are followed: `Follow`, or its fields.
       seed: of all randomness; equal jobs of equal seeds give equal videos, alone or in a batch.
       name: of the file that is written, without ending; None is the job's number.
       options: fields of `Sampling` to replace.
       noise: the initial noise (F, h, w, C) of N(0, 1) to use instead of the seed's.
 
     Raises:
-      ValueError: a value of another kind, by name; a last image without a first.
+      ValueError: a value of another kind, by name; a last image without a first; what belongs
+        to tracks without them.
     """
 
     prompt: str
@@ -47,6 +63,11 @@ class Job:
     last_image: ImageSource | None = None
     mask: ImageSource | Sequence[ImageSource] | None = None
     modulation: float | int = 0.0
+    tracks: str | os.PathLike | Trajectories | None = None
+    segments: str | os.PathLike | np.ndarray | None = None
+    control_videos: Sequence[VideoSource] | VideoSource | None = None
+    source: VideoSource | None = None
+    follow: Follow | Mapping[str, Any] = dataclasses.field(default_factory=Follow)
     seed: int = 0
     name: str | None = None
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -60,6 +81,26 @@ class Job:
             raise ValueError("mask without image: give the first frame that it marks")
         if self.modulation and self.mask is None:
             raise ValueError("modulation leads attention to a mask: give one")
+        self._check_guided()
+
+    def _check_guided(self) -> None:
+        if self.segments is not None and self.tracks is None:
+            raise ValueError("segments without tracks: give the points that lie in them")
+        follow = self.follow if isinstance(self.follow, Follow) else Follow.of(self.follow)
+        object.__setattr__(self, "follow", follow)
+        if follow != Follow() and not self.is_guided:
+            raise ValueError("follow without tracks or control_videos: give what is to be followed")
+        if self.source is not None and self.image is not None:
+            if not self.is_guided or follow.colour == "none":
+                raise ValueError(
+                    "source is not read beside an image, unless points show its colours: "
+                    "follow colour 'frame', or leave one of them out"
+                )
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether there are tracks or condition videos."""
+        return self.tracks is not None or self.control_videos is not None
 
     @property
     def masks(self) -> tuple[ImageSource, ...]:
@@ -126,7 +167,7 @@ def read_jobs(path: str | os.PathLike) -> list[Job]:
 def read_fields(path: str | os.PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
     """(number, JSON object) of the lines of a file that are not empty.
 
-    Images and masks in them are relative to the file.
+    Images, masks, tracks and videos in them are relative to the file.
 
     Raises:
       ValueError: a file that cannot be read; naming the line, one that is no JSON object.
@@ -141,12 +182,19 @@ def read_fields(path: str | os.PathLike) -> Iterator[tuple[int, dict[str, Any]]]
                 raise ValueError("not a JSON object")
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}") from error
-        for image in ("image", "last_image", "mask"):
-            if isinstance(fields.get(image), str):
-                fields[image] = path.parent / fields[image]
-            elif isinstance(fields.get(image), list):  # of masks
-                fields[image] = [path.parent / str(one) for one in fields[image]]
+        for name in _FILES:
+            if isinstance(fields.get(name), str):
+                fields[name] = _below(path.parent, fields[name])
+            elif isinstance(fields.get(name), list):  # of masks, or a pair of videos
+                fields[name] = [_below(path.parent, str(one)) for one in fields[name]]
         yield number, fields
+
+
+def _below(folder: Path, text: str) -> Path:
+    """A file, or two with a comma between, of the folder."""
+    if (folder / text).exists() or "," not in text:
+        return folder / text
+    return Path(",".join(str(folder / part.strip()) for part in text.split(",")))
 
 
 def _check_values(fields: Mapping[str, Any]) -> None:
@@ -175,11 +223,29 @@ def _is_mask(value: Any) -> bool:
     return all(map(_is_image, value)) if isinstance(value, list | tuple) else _is_image(value)
 
 
+def _is_file(value: Any) -> bool:
+    return isinstance(value, str | os.PathLike)
+
+
+def _is_video(value: Any) -> bool:
+    return _is_file(value) or (
+        isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.shape[3:] == (3,)
+    )
+
+
+def _is_control(value: Any) -> bool:
+    many = value if isinstance(value, list | tuple) else [value]
+    return value is None or (1 <= len(many) <= 2 and all(map(_is_video, many)))
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and bool(np.isfinite(value))
 
 
+# Fields that may be files, which lie beside the file of jobs.
+_FILES = ("image", "last_image", "mask", "tracks", "segments", "control_videos", "source")
 _IMAGE = "give a file, a numpy array of RGB pixels (H, W, 3), or a picture of Pillow's"
+_VIDEO = "a file, or RGB pixels (T, H, W, 3) of uint8"
 # Field -> (whether a value is good, how to mend one that is not).
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "prompt": (lambda value: isinstance(value, str), "give a text"),
@@ -188,6 +254,16 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "last_image": (_is_image, _IMAGE),
     "mask": (_is_mask, "give a file, an array (H, W) or a picture, or a list of these"),
     "modulation": (_is_number, "give a number of logits"),
+    "tracks": (
+        lambda value: value is None or _is_file(value) or isinstance(value, Trajectories),
+        "give a file, or Trajectories",
+    ),
+    "segments": (
+        lambda v: v is None or _is_file(v) or (isinstance(v, np.ndarray) and v.ndim == 3),
+        "give a file, or masks (S, H, W)",
+    ),
+    "control_videos": (_is_control, f"give {_VIDEO}, or two: identities and colours"),
+    "source": (lambda value: value is None or _is_video(value), f"give {_VIDEO}"),
     "seed": (_is_seed, "give a whole number from 0 to 2^32 - 1"),
     "name": (_is_file_name, "give a file name without folders"),
 }

@@ -22,7 +22,7 @@ from tavid_jax.models.vision.clip import CLIPVision
 from tavid_jax.models.wan.transformer import Wan
 from tavid_jax.parallel.mesh import make_mesh
 from tavid_jax.parallel.sharding import PathTable
-from tavid_jax.pipelines.additions import adapt, extend, read_embedding, targets_of
+from tavid_jax.pipelines.additions import adapt, extend, read_embedding, steer, targets_of
 from tavid_jax.pipelines.autoencoders import PRESETS as AUTOENCODERS
 from tavid_jax.pipelines.autoencoders import make_autoencoder, sharding_of, tiles_of
 from tavid_jax.pipelines.backbones import (
@@ -56,6 +56,7 @@ def open_pipeline(
     *,
     parts: Mapping[str, str | Path] | None = None,
     lora: str | Path | None = None,
+    control: str | Path | None = None,
     patch_embed: str | Path | None = None,
     targets: Targets | None = None,
     lora_scale: float | int | str = AUTO,
@@ -76,6 +77,8 @@ def open_pipeline(
       parts: {part: path} of parts that lie elsewhere, see `folder.PARTS`.
       lora: adapters of the transformer, any form that `weights.load_lora` reads; of two experts
         a file may hold both or one. TAViD's release is such a file and one of `patch_embed`.
+      control: what reads condition videos, any form that `weights.load_flextraj` reads: FlexTraj's
+        release, or a file of a model that was trained here.
       patch_embed: patch projection with channels for masks, any form that
         `weights.load_patch_embed` reads; of two experts, that of those that `lora` is of.
       targets: trigger words of these channels, by default the one of TAViD's release, "target";
@@ -96,7 +99,8 @@ def open_pipeline(
         targets that do not fit the channels of `patch_embed`.
       WeightsError: parts that are missing, damaged or do not fit.
     """
-    found = _with_additions(find_model(name, path), name, lora, patch_embed, lora_scale)
+    additions = dict(adapters=lora, control=control, patch_embed=patch_embed)
+    found = _with_additions(find_model(name, path), name, additions, lora_scale)
     published, strict = found.published, strict and found.is_published
     memory = Memory() if memory is None else memory
     dtype = _dtype(dtype, found)
@@ -127,19 +131,21 @@ def open_pipeline(
 def _with_additions(
     found: Found,
     name: str | Path,
-    lora: str | Path | None,
-    patch_embed: str | Path | None,
+    additions: Mapping[str, str | Path | None],
     scale: float | int | str,
 ) -> Found:
     """The model with what the caller adds to it, of which it must have none of its own."""
-    if lora is not None and found.adapters is not None:
-        raise ValueError(f"lora {lora}: {name} has adapters of its own, {found.adapters}")
-    if patch_embed is not None and found.patch_embed is not None:
-        raise ValueError(f"patch_embed {patch_embed}: {name} has its own, {found.patch_embed}")
-    lora, patch_embed = lora or found.adapters, patch_embed or found.patch_embed
-    if scale != AUTO and lora is None:
+    given = {field: source for field, source in additions.items() if source is not None}
+    for field, source in given.items():
+        own = getattr(found, field)
+        if own is not None and field == "adapters":
+            raise ValueError(f"lora {source}: {name} has adapters of its own, {own}")
+        if own is not None:
+            raise ValueError(f"{field} {source}: {name} has its own, {own}")
+    found = dataclasses.replace(found, **given)
+    if scale != AUTO and found.adapters is None:
         raise ValueError(f"lora_scale {scale}: there are no adapters to scale, give lora")
-    return dataclasses.replace(found, adapters=lora, patch_embed=patch_embed)
+    return found
 
 
 def _plug_in(
@@ -149,6 +155,8 @@ def _plug_in(
     experts, channels, embedding = (), 0, None
     if found.adapters is not None:
         experts = adapt(transformer, found.adapters, scale)
+    if found.control is not None:
+        steer(transformer, found.control)
     if found.patch_embed is not None:
         channels = extend(transformer, found.patch_embed, experts)
     targets = targets_of(targets or found.targets, channels, found.patch_embed or "")

@@ -76,11 +76,15 @@ def add_additions(group: Any) -> None:
         "--patch-embed", metavar="FILE",
         help="patch projection with channels for masks (patch_embed_conv2d.pth), or its folder",
     )  # fmt: skip
+    group.add_argument(
+        "--control", metavar="FILE",
+        help="what makes the model follow tracks: FlexTraj's released file, or one trained here",
+    )  # fmt: skip
 
 
 def additions(args: argparse.Namespace) -> dict[str, Any]:
     """Arguments of `open_pipeline` from the options of `add_additions`."""
-    return {name: getattr(args, name) for name in ("lora", "lora_scale", "patch_embed")}
+    return {name: getattr(args, name) for name in ("lora", "lora_scale", "patch_embed", "control")}
 
 
 def _lora_scale(text: str) -> float | str:

@@ -27,10 +27,11 @@ from tavid_jax.pipelines.backbones import (
     Geometry,
     WanBackbone,
 )
-from tavid_jax.pipelines.denoising import Denoiser, Segment, sampler_of, scales_of, segments_of
+from tavid_jax.pipelines.denoising import Denoiser, sampler_of, scales_of, segments_of
 from tavid_jax.pipelines.encoding import Autoencoding, encode_clip, encode_prompts
 from tavid_jax.pipelines.folder import IMAGE, TEXT, TRANSFORMER, VAE
-from tavid_jax.pipelines.images import fit_image, read_image, size_of_area, to_bytes
+from tavid_jax.pipelines.following import Guide, first_frame, guide_of
+from tavid_jax.pipelines.images import read_image, size_of_area, to_bytes
 from tavid_jax.pipelines.jobs import Job
 from tavid_jax.pipelines.masks import fit_mask, latent_masks, read_mask
 from tavid_jax.pipelines.memory import Memory
@@ -38,52 +39,9 @@ from tavid_jax.pipelines.part import Part
 from tavid_jax.pipelines.provenance import provenance
 from tavid_jax.pipelines.settings import Published, Sampling
 from tavid_jax.pipelines.targets import TargetReader, Targets
+from tavid_jax.pipelines.task import CONDITION, NOISE, POSTERIOR, SAMPLER, Batch, Task, stacked
 from tavid_jax.pipelines.video import Video
 from tavid_jax.pipelines.watching import Watch
-
-# What a job's key is folded with, for each use of randomness.
-NOISE, POSTERIOR, SAMPLER = range(3)
-
-
-@dataclasses.dataclass(eq=False)
-class _Task:
-    """A job that was checked, and what the phases made of it so far."""
-
-    job: Job
-    name: str
-    sampling: Sampling
-    backbone: Backbone
-    images: tuple[np.ndarray, ...]  # as they were given
-    masks: tuple[np.ndarray, ...] = ()  # of the targets, fitted to the frames
-    conditions: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    given: np.ndarray | None = None
-    latents: np.ndarray | None = None
-
-    def key(self, use: int) -> jax.Array:
-        return jax.random.fold_in(jax.random.key(self.job.seed), use)
-
-    def fitted(self) -> list[np.ndarray]:
-        """The images at the video's size."""
-        s = self.sampling
-        return [fit_image(image, s.size_hw, s.fit or "cover") for image in self.images]
-
-    @property
-    def program(self) -> tuple[Any, ...]:
-        """Tasks of equal values share one compiled program."""
-        # What only encoding or the file reads does not count.
-        read = dataclasses.replace(self.sampling, fps=1, fit=None, posterior="sample")
-        return read, self.backbone.given_frames, len(self.images), bool(self.job.modulation)
-
-
-@dataclasses.dataclass(eq=False)
-class _Batch:
-    """Tasks that are denoised together."""
-
-    tasks: list[_Task]
-    denoiser: Denoiser
-    segments: list[Segment]
-    state: Any = None
-    watch: Watch | None = None
 
 
 @dataclasses.dataclass(eq=False)
@@ -115,6 +73,7 @@ class Pipeline:
     def __post_init__(self):
         self._autoencoding = Autoencoding(self.parts[VAE], self.memory)
         self._denoisers: dict[Any, Denoiser] = {}
+        self._black: dict[tuple[int, ...], dict[str, np.ndarray]] = {}
         self._told: Progress | None = None
         self._done = 0
 
@@ -171,7 +130,7 @@ class Pipeline:
         task = self._task(job, job.name or "video")
         return task.sampling, task.backbone
 
-    def _phases(self, tasks: list[_Task], batches: list[_Batch]) -> Iterator[Video]:
+    def _phases(self, tasks: list[Task], batches: list[Batch]) -> Iterator[Video]:
         with self._on_mesh():
             self._encode(tasks)
             self._denoise(batches)
@@ -185,7 +144,8 @@ class Pipeline:
                 if is_told(number, len(tasks)):
                     logging.info("decode %d/%d: %s", number, len(tasks), task.name)
                 made_by, fps = provenance(self, task), task.sampling.fps
-                yield Video(frames, fps, task.name, made_by, task.latents, task.masks)
+                guide = task.guide if task.is_guided else None
+                yield Video(frames, fps, task.name, made_by, task.latents, task.masks, guide)
                 task.latents = None
 
     def size_of(self, job: Job) -> tuple[int, int]:
@@ -206,10 +166,13 @@ class Pipeline:
 
     # ---- before anything is read -------------------------------------------------------------
 
-    def _task(self, job: Job, name: str) -> _Task:
+    def _task(self, job: Job, name: str) -> Task:
         published, sampling = self.published, self.published.sampling.changed(job.options)
         published.check(sampling)
-        images = [image for image in (job.image, job.last_image) if image is not None]
+        image = job.image
+        if image is None and job.source is not None and published.images:
+            image = first_frame(job.source)
+        images = [image for image in (image, job.last_image) if image is not None]
         if len(images) > published.images:
             most = ("no image", "one image", "a first and a last image")[published.images]
             raise ValueError(f"{published.backbone} reads {most}, {len(images)} given")
@@ -226,8 +189,32 @@ class Pipeline:
         backbone = self.backbone(sampling, bool(images))
         self._check_noise(job, backbone)
         sampler_of(backbone, published, sampling)  # an unknown solver is told now
+        guide = self._guide(job, name, sampling, read)
+        if guide is not None:
+            job = dataclasses.replace(job, prompt=guide.prefix + job.prompt)
         masks = self._masks(job, sampling, backbone, read)
-        return _Task(job, name, sampling, backbone, read, masks)
+        return Task(job, name, sampling, backbone, read, masks, guide)
+
+    def _guide(
+        self, job: Job, name: str, sampling: Sampling, images: Sequence[np.ndarray]
+    ) -> Guide | None:
+        """What draws the condition videos of a job; None makes it the plain model's."""
+        count, model = self.parts[TRANSFORMER].config.condition_videos, self.published.backbone
+        if job.is_guided and not count:
+            raise ValueError(
+                f"{model} follows no tracks: it was not trained to. Give the file of what was "
+                "(control=..., --control), such as flextraj_cogvideox.safetensors"
+            )
+        if not job.is_guided:
+            if count:
+                logging.info("%s: no tracks are given; the plain %s makes it", name, model)
+            return None
+        guide = guide_of(job, sampling, images)
+        if guide.is_empty:
+            logging.warning(
+                "%s: no point is visible in any frame; the plain %s makes it", name, model
+            )
+        return guide
 
     def _masks(
         self, job: Job, sampling: Sampling, backbone: Backbone, images: Sequence[np.ndarray]
@@ -300,8 +287,8 @@ class Pipeline:
         if job.noise is not None and tuple(np.shape(job.noise)) != shape:
             raise ValueError(f"noise of shape {np.shape(job.noise)}: this video takes {shape}")
 
-    def _batches(self, tasks: list[_Task], size: int) -> list[_Batch]:
-        groups: dict[Any, list[_Task]] = {}
+    def _batches(self, tasks: list[Task], size: int) -> list[Batch]:
+        groups: dict[Any, list[Task]] = {}
         for task in tasks:
             groups.setdefault(task.program, []).append(task)
         batches = []
@@ -310,38 +297,44 @@ class Pipeline:
             self._denoisers[key] = denoiser
             segments = segments_of(denoiser.sampler, self.published, denoiser.scales)
             for i in range(0, len(group), size):
-                batches.append(_Batch(group[i : i + size], denoiser, segments))
+                batches.append(Batch(group[i : i + size], denoiser, segments))
         return batches
 
-    def _denoiser(self, task: _Task) -> Denoiser:
+    def _denoiser(self, task: Task) -> Denoiser:
         sampler: Sampler = sampler_of(task.backbone, self.published, task.sampling)
         return Denoiser(
             task.backbone,
             sampler,
             scales_of(sampler, self.published, task.sampling),
-            self.memory.sequential_guidance,
-            self._tick,
+            control_guidance=task.control_guidance,
+            sequential=self.memory.sequential_guidance,
+            report=self._tick,
         )
 
     # ---- encode ------------------------------------------------------------------------------
 
-    def _encode(self, tasks: list[_Task]) -> None:
+    def _encode(self, tasks: list[Task]) -> None:
         self._encode_texts(tasks)
         with_images = [task for task in tasks if task.images]
-        if not with_images:
-            return
-        if IMAGE in self.parts:
+        if with_images and IMAGE in self.parts:
             groups = [task.images for task in with_images]
             tokens = encode_clip(self.parts[IMAGE], groups, self.mesh)
             for task, rows in zip(with_images, tokens, strict=True):
                 task.conditions["clip"] = rows
+        shown = [task for task in tasks if task.images or task.is_guided]
+        if not shown:
+            return
         with self.parts[VAE].hold(self.mesh) as params:
-            for number, task in enumerate(with_images, 1):
-                self._encode_image(params, task)
-                if is_told(number, len(with_images)):
-                    logging.info("encode image %d/%d: %s", number, len(with_images), task.name)
+            for number, task in enumerate(shown, 1):
+                if task.images:
+                    self._encode_image(params, task)
+                if task.is_guided:
+                    self._encode_control(params, task)
+                if is_told(number, len(shown)):
+                    what = "image" if task.images else "condition videos"
+                    logging.info("encode %s %d/%d: %s", what, number, len(shown), task.name)
 
-    def _encode_texts(self, tasks: list[_Task]) -> None:
+    def _encode_texts(self, tasks: list[Task]) -> None:
         wanted = [(task.job.prompt, self.negative(task)) for task in tasks]
         config = self.parts[TRANSFORMER].config
         features = encode_prompts(
@@ -357,7 +350,7 @@ class Pipeline:
             if task.masks or self.embedding is not None:
                 self._add_targets(task)
 
-    def _add_targets(self, task: _Task) -> None:
+    def _add_targets(self, task: Task) -> None:
         """Mask channels, learned vectors of the trigger words, and a bias that leads attention."""
         reader, c = self.reader(task.backbone), task.conditions
         columns = reader.columns(task.job.prompt)
@@ -368,12 +361,12 @@ class Pipeline:
         if task.job.modulation:
             c[BIAS] = task.job.modulation * reader.bias(task.masks, columns)
 
-    def negative(self, task: _Task) -> str:
+    def negative(self, task: Task) -> str:
         """What guidance leads away from."""
         own = task.job.negative_prompt
         return self.negative_prompt if own is None else own
 
-    def _encode_image(self, params: Any, task: _Task) -> None:
+    def _encode_image(self, params: Any, task: Task) -> None:
         coder, (image, *last) = self._autoencoding, task.fitted()
         if isinstance(task.backbone, CogVideoXBackbone):
             key = task.key(POSTERIOR)
@@ -384,9 +377,24 @@ class Pipeline:
             frames = task.sampling.frames
             task.conditions |= coder.given(params, image, last[0] if last else None, frames)
 
+    def _encode_control(self, params: Any, task: Task) -> None:
+        """Condition videos, and black ones where guidance reads them: once for a size."""
+        coder, sampling = self._autoencoding, task.sampling
+        key = None
+        if isinstance(task.backbone, CogVideoXBackbone) and sampling.posterior == "sample":
+            key = task.key(CONDITION)
+        videos = task.guide.videos()[: task.backbone.model.config.condition_videos]
+        task.conditions |= coder.control(params, videos, task.backbone, key)
+        if task.control_guidance != 1:
+            size = sampling.frames, *sampling.size_hw
+            if size not in self._black:
+                black = [np.zeros_like(video) for video in videos]
+                self._black[size] = coder.control(params, black, task.backbone)
+            task.black = self._black[size]
+
     # ---- denoise -----------------------------------------------------------------------------
 
-    def _denoise(self, batches: list[_Batch]) -> None:
+    def _denoise(self, batches: list[Batch]) -> None:
         steps = sum(batch.denoiser.sampler.steps for batch in batches)
         self._told, self._done = Progress("denoise", steps), 0
         experts = ("",) if self.published.boundary is None else (HIGH_NOISE, LOW_NOISE)
@@ -402,26 +410,27 @@ class Pipeline:
             batch.state = None
         self._told.show(self._done, last=True)
 
-    def _serve(self, batches: list[_Batch], expert: str) -> None:
+    def _serve(self, batches: list[Batch], expert: str) -> None:
         """One expert's steps; on return nothing refers to its weights, so the next one has room."""
         with self.parts[TRANSFORMER].hold(self.mesh, expert) as params:
             for batch in batches:
                 self._walk(params, batch, expert)
 
-    def _walk(self, params: Any, batch: _Batch, expert: str) -> None:
+    def _walk(self, params: Any, batch: Batch, expert: str) -> None:
         """The segments of one expert."""
         made: dict[bool, Any] = {}
+        dtype = self.parts[TRANSFORMER].dtype
         keys = jnp.stack([task.key(SAMPLER) for task in batch.tasks])
-        given = _stacked(batch.tasks, lambda task: task.given)
+        given = stacked(batch.tasks, lambda task: task.given)
         for segment in batch.segments:
             if segment.expert != expert:
                 continue
             if segment.guided not in made:
-                branches = self._branches(batch, segment.guided)
+                branches = batch.branches(segment.guided, dtype)
                 made = {segment.guided: batch.denoiser.precompute(params, branches)}
             for piece in segment.cut(batch.watch.steps if batch.watch else ()):
                 if batch.watch and piece.start in batch.watch.steps:
-                    (branch,) = self._branches(batch, guided=False)
+                    *_, branch = batch.branches(False, dtype)
                     now = (params, batch.state, piece.start, branch, given)
                     batch.watch.show(batch.denoiser, *now)
                 batch.state = batch.denoiser.run(
@@ -430,36 +439,17 @@ class Pipeline:
                 jax.block_until_ready(batch.state)
         jax.effects_barrier()
 
-    def _branches(self, batch: _Batch, guided: bool) -> list[dict[str, jax.Array]]:
-        """Conditions of each branch of guidance, the unconditional one first."""
-        dtype = self.parts[TRANSFORMER].dtype
-        names = [name for name in batch.tasks[0].conditions if name != "negative"]
-        shared = {
-            name: _stacked(batch.tasks, lambda task, name=name: task.conditions[name])
-            for name in names
-        }
-        shared = {
-            name: x.astype(dtype) if name in ("text", "clip") else x for name, x in shared.items()
-        }
-        if not guided:
-            return [shared]
-        negative = _stacked(batch.tasks, lambda task: task.conditions["negative"])
-        without = {"text": negative.astype(dtype)}
-        if BIAS in shared:  # the negative prompt names no target
-            without[BIAS] = jnp.zeros_like(shared[BIAS])
-        return [shared | without, shared]
-
-    def _noise(self, batch: _Batch) -> jax.Array:
+    def _noise(self, batch: Batch) -> jax.Array:
         shape = batch.tasks[0].backbone.spec()["video"].shape
 
-        def of(task: _Task) -> Any:
+        def of(task: Task) -> Any:
             if task.job.noise is not None:
                 return task.job.noise
             return jax.random.normal(task.key(NOISE), shape, jnp.float32)
 
         return jnp.stack([jnp.asarray(of(task), jnp.float32) for task in batch.tasks])
 
-    def _decoded_frames(self, task: _Task) -> int:
+    def _decoded_frames(self, task: Task) -> int:
         """Latent frames of the video: what was added in front to fill patches falls away."""
         return (task.sampling.frames - 1) // self.parts[VAE].config.stride_t + 1
 
@@ -467,8 +457,3 @@ class Pipeline:
         del index
         self._done += 1
         self._told.show(self._done)
-
-
-def _stacked(tasks: list[_Task], of: Any) -> jax.Array:
-    values = [of(task) for task in tasks]
-    return jnp.zeros((len(tasks), 0)) if values[0] is None else jnp.asarray(np.stack(values))

@@ -39,10 +39,15 @@ def locate(source: str | Path, parts: Sequence[str]) -> dict[str, str]:
         raise WeightsError(f"{source} is not there: give the folder of a model, or hf:owner/name")
     if is_folder and has_card(source):
         found = find_model(source)
-        if found.adapters is not None:
+        if found.adapters is not None or found.control is not None:
             raise ValueError(
                 f"{source} holds adapters of {found.source}: name that model; a stage goes on with "
                 "the adapters of an earlier one of its run (init_from)"
+            )
+        if found.control is not None and TRANSFORMER in parts:
+            raise ValueError(
+                f"{source} follows condition videos by {Path(found.control).name}: name the model "
+                "that it is upon; a stage goes on with an earlier one of its run (init_from)"
             )
         if found.patch_embed is not None and TRANSFORMER in parts:
             raise ValueError(

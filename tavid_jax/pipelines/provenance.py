@@ -41,5 +41,6 @@ def provenance(pipeline: Any, task: Any) -> dict[str, Any]:
         "images": [hashlib.sha256(x.tobytes()).hexdigest()[:12] for x in task.images],
         "masks": [hashlib.sha256(x.tobytes()).hexdigest()[:12] for x in task.masks],
         "modulation": float(task.job.modulation),
+        "control": None if task.guide is None else dict(task.guide.facts),
         **made_with,
     }

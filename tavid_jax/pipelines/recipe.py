@@ -19,6 +19,7 @@ from tavid_jax.models.layers.autoencoder import VideoAutoencoder
 from tavid_jax.models.layers.posterior import Posterior
 from tavid_jax.models.layers.tiling import Tiles
 from tavid_jax.pipelines.backbones import MASK_CHANNELS, Backbone, CogVideoXBackbone
+from tavid_jax.pipelines.control import CONTROL, CONTROL_IMAGE
 
 SAMPLE, MODE, MOMENTS = POSTERIORS = ("sample", "mode", "moments")
 # What is drawn from a posterior, and the ending of the entry that holds its standard deviation
@@ -83,6 +84,27 @@ class Recipe:
         if isinstance(self.backbone, CogVideoXBackbone):
             return latents | self._beside(params, pixels[:, :1], keys)
         return latents | self._given(params, pixels)
+
+    def control(
+        self, params: Params, videos: UInt8[Array, "B M T H W 3"], keys: Key[Array, " B"]
+    ) -> Arrays:
+        """Latents of condition videos, drawn or not as those of clips, and of their first frames
+        alone where the backbone reads them; see control.py.
+
+        Args:
+          params: of the autoencoder.
+          videos: RGB, 0..255.
+          keys: one per clip.
+        """
+        count = videos.shape[1]
+        each = jnp.stack([_folded(keys, i) for i in range(count)], axis=1).reshape(-1)
+        posterior = MODE if self.posterior == MODE else SAMPLE
+        recipe = dataclasses.replace(self, posterior=posterior, image_noise=False)
+        made = recipe(params, videos.reshape(-1, *videos.shape[2:]), each)
+        pairs = {name: x.reshape(-1, count, *x.shape[1:]) for name, x in made.items()}
+        spec = self.backbone.spec()
+        named = {CONTROL: "video", CONTROL_IMAGE: "image"}
+        return {name: pairs[source] for name, source in named.items() if name in spec}
 
     def _beside(
         self, params: Params, image: Float[Array, "B 1 H W 3"], keys: Key[Array, " B"]

@@ -2,6 +2,8 @@
 
     transformer/  text_encoder/  vae/  tokenizer/   as diffusers and transformers open them
     pytorch_lora_weights.safetensors                where adapters of it were trained instead
+    control.safetensors                             adapters of its condition stream, and the
+                                                    fusion of two condition videos
     patch_embed_conv2d.pth, patch_embedding.pth     its patch projection, with channels for masks
     target_embedding.safetensors                    learned vectors of the trigger words
     base.json                                       see `card`
@@ -29,9 +31,9 @@ from tavid_jax.models.wan.config import WanConfig
 from tavid_jax.models.wan.experts import LOW_NOISE
 from tavid_jax.models.wan.vae.config import WanVAEConfig
 from tavid_jax.pipelines.additions import write_embedding
-from tavid_jax.pipelines.card import ADAPTERS, VECTORS, Card, has_card, write_card
+from tavid_jax.pipelines.card import ADAPTERS, STEERING, VECTORS, Card, has_card, write_card
 from tavid_jax.pipelines.folder import TEXT, TOKENIZER, TRANSFORMER, VAE
-from tavid_jax.weights import save_lora, save_patch_embed
+from tavid_jax.weights import save_flextraj, save_lora, save_patch_embed
 from tavid_jax.weights.exported import save
 from tavid_jax.weights.imported import whole_or_absent
 from tavid_jax.weights.lazy import to_dtype
@@ -62,12 +64,22 @@ class Adapters(NamedTuple):
     expert: str = ""
 
 
+class Control(NamedTuple):
+    """What reads condition videos in a transformer of this config: the subtree `lora` of adapters
+    of their stream alone, `fuse` where there are two videos; and the adapters' rules."""
+
+    config: Any
+    params: Mapping[str, Any]
+    rules: Sequence[LoraRule]
+
+
 def save_pipeline(
     folder: str | Path,
     card: Card,
     parts: Mapping[str, Model],
     *,
     adapters: Adapters | None = None,
+    control: Control | None = None,
     patch: Model | None = None,
     embedding: Num[Any, "K D"] | None = None,
     tokenizer: str | Path | None = None,
@@ -80,6 +92,7 @@ def save_pipeline(
         filled in.
       parts: "transformer", "text_encoder" and "vae", those of them that were trained.
       adapters: of the transformer, where it was not trained itself.
+      control: of the transformer, where it was trained to read condition videos.
       patch: config and parameters `patch_embed` and `patch_embed_extra` of the transformer, where
         the projection was trained beside adapters or has further channels.
       embedding: vectors that are added to the features of the card's trigger words.
@@ -101,10 +114,13 @@ def save_pipeline(
         for name, model in parts.items():
             _save_model(part / name, model, card.stored)
         if adapters is not None:
-            kind = "cogvideox" if isinstance(adapters.config, CogVideoXConfig) else "wan"
             component = f"{TRANSFORMER}_2" if adapters.expert == LOW_NOISE else TRANSFORMER
-            how = dict(name=kind, config=adapters.config, component=component)
-            save_lora(adapters.params, adapters.rules, part / ADAPTERS, **how)
+            how = dict(config=adapters.config, component=component)
+            save_lora(adapters.params, adapters.rules, part / ADAPTERS, _family(adapters), **how)
+        if control is not None:
+            _check_range("control", control.params, np.dtype(np.float32))
+            config, rules = control.config, control.rules
+            save_flextraj(part / STEERING, control.params, _family(control), config, rules)
         if patch is not None:
             _check_range("patch_embed", patch.params, np.dtype(np.float32))
             save_patch_embed(patch.params, part, patch.config)
@@ -164,6 +180,10 @@ def _save_model(folder: Path, model: Model, dtype: str) -> None:
         return
     _check_range(folder.name, model.params, to_dtype(dtype))
     save(_kind(model.config), model.params, model.config, folder, dtype=dtype)
+
+
+def _family(of: Adapters | Control) -> str:
+    return "cogvideox" if isinstance(of.config, CogVideoXConfig) else "wan"
 
 
 def _kind(config: Any) -> str:

@@ -31,7 +31,10 @@ class Sampling:
         branch is evaluated alone.
       shift: of Wan's noise levels; None is what was published for the size.
       grid: Wan's noise levels: "diffusers", or None for those of the original code.
-      posterior: how CogVideoX's image becomes a latent: "sample" (as published) or "mode".
+      posterior: how CogVideoX's image and condition videos become latents: "sample" (as published)
+        or "mode".
+      control_guidance: how much stronger condition videos act than they do by themselves, at the
+        cost of one more branch, whose condition videos are black; 1 is as they are.
       fit: how an image becomes size_hw. "cover" keeps its aspect ratio and cuts off what stands
         out, "stretch" does neither. "area": the video gets the image's aspect ratio and about as
         many pixels as size_hw has; "area_published": the same, rounded as Wan's code does it
@@ -52,6 +55,7 @@ class Sampling:
     shift: float | int | None = None
     grid: str | None = None
     posterior: str = "sample"
+    control_guidance: float | int = 1.0
     fit: str | None = None
 
     def __post_init__(self):
@@ -115,6 +119,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "shift": _or_none(lambda v: _is_number(v) and v > 0, "give a number above 0; 1 shifts nothing"),
     "grid": _or_none(lambda value: isinstance(value, str), "give its name"),
     "posterior": _one_of(POSTERIORS),
+    "control_guidance": (lambda v: _is_number(v) and v >= 0, "give a scale from 0; 1 is none"),
     "fit": _or_none(*_one_of(FITS)),
 }
 

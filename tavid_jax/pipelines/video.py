@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from tavid_jax.pipelines.following import Guide
 from tavid_jax.viz import media
+from tavid_jax.viz.panels import Panel, side_by_side
 
 # Of mp4 files, 1..100: no block is seen.
 QUALITY = 94
@@ -29,6 +31,7 @@ class Video:
       provenance: what made it: model, weights, prompt, seed, options. It stands in the file too.
       latents: what was decoded, in the transformer's units.
       masks: of its targets in the first frame, (H, W) in [0, 1] each.
+      guide: what draws the condition videos that it follows; None without.
     """
 
     frames: UInt8[np.ndarray, "T H W 3"]
@@ -37,6 +40,7 @@ class Video:
     provenance: Mapping[str, Any]
     latents: Float[np.ndarray, "F h w C"]
     masks: tuple[Float[np.ndarray, "H W"], ...] = ()
+    guide: Guide | None = None
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write it as .mp4, .webp or .gif; the file is whole or not there.
@@ -45,17 +49,28 @@ class Video:
           ValueError: another ending.
           RuntimeError: mp4 without imageio-ffmpeg.
         """
-        path = Path(path)
+        return self._saved(Path(path), self.frames)
+
+    def save_beside_condition(self, path: str | os.PathLike) -> Path:
+        """Write it beside the condition videos that it follows, for people to look at: see
+        `save`; ValueError for a video that follows none."""
+        if self.guide is None:
+            raise ValueError(f"{self.name} follows no condition videos")
+        shown = zip(("identities", "colours"), self.guide.videos(), strict=True)
+        panels = [Panel(label, video) for label, video in shown if video.any()]
+        return self._saved(Path(path), side_by_side([*panels, Panel("video", self.frames)]))
+
+    def _saved(self, path: Path, frames: UInt8[np.ndarray, "T H W 3"]) -> Path:
         format = path.suffix.lower().lstrip(".")
         if format not in ("mp4", "webp", "gif"):
             raise ValueError(f"{path}: videos are written as .mp4, .webp or .gif")
         path.parent.mkdir(parents=True, exist_ok=True)
-        media.save(path, self._encoded(format))
+        media.save(path, self._encoded(format, frames))
         return path
 
-    def _encoded(self, format: str) -> media.Media:
+    def _encoded(self, format: str, frames: UInt8[np.ndarray, "T H W 3"]) -> media.Media:
         return media.encode_animation(
-            self.frames,
+            frames,
             self.fps,
             format=format,
             provenance=self.provenance,
@@ -66,6 +81,6 @@ class Video:
 
     def _repr_html_(self) -> str:
         """Shown by notebooks."""
-        encoded = self._encoded("webp")
+        encoded = self._encoded("webp", self.frames)
         data = base64.b64encode(encoded.data).decode("ascii")
         return f'<img src="data:{encoded.mime};base64,{data}" alt="{self.name}">'

@@ -1,5 +1,7 @@
 """Scores of anybody's videos: contact with a target, consistency, motion; see `score_videos`.
 
+How well videos follow trajectories is judged by `scoring.motion`.
+
 Numbers come from two sides. `metrics` holds the aggregations, exact and without any network. The
 providers of this room make what is aggregated (features, flows, midpoints, regions of the actor);
 each has a name that is written beside every number it is behind, for values of different providers
@@ -8,7 +10,16 @@ cannot be compared.
 
 from tavid_jax.scoring.detectors import HOGActors, MotionActors, OwlViTActors
 from tavid_jax.scoring.flows import DISFlow, DISMidpoint
-from tavid_jax.scoring.providers import Actors, Features, Flow, Found, Midpoint, ScoringError
+from tavid_jax.scoring.i3d import I3DFeatures
+from tavid_jax.scoring.providers import (
+    Actors,
+    Features,
+    Flow,
+    Found,
+    Midpoint,
+    ScoringError,
+    VideoFeatures,
+)
 from tavid_jax.scoring.score import Providers, Scores, score_videos
 from tavid_jax.scoring.towers import CLIPFeatures, DINOFeatures
 
@@ -22,11 +33,13 @@ __all__ = [
     "Flow",
     "Found",
     "HOGActors",
+    "I3DFeatures",
     "Midpoint",
     "MotionActors",
     "OwlViTActors",
     "Providers",
     "Scores",
     "ScoringError",
+    "VideoFeatures",
     "score_videos",
 ]

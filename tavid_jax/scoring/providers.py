@@ -37,6 +37,22 @@ class Features(Protocol):
 
 
 @runtime_checkable
+class VideoFeatures(Protocol):
+    """One feature vector per video, compared as sets."""
+
+    name: str
+    min_frames: int  # of a video
+
+    def describe(self) -> dict[str, Any]:
+        """All that changes the numbers, the name first."""
+        ...
+
+    def __call__(self, frames: UInt8[np.ndarray, "T H W 3"]) -> Float[np.ndarray, " D"]:
+        """The feature of one video."""
+        ...
+
+
+@runtime_checkable
 class Flow(Protocol):
     """Optical flow between two frames."""
 

@@ -144,11 +144,16 @@ def plain(scores: Scores) -> dict[str, Any]:
 
 def write_json(path: str | os.PathLike, scores: Scores) -> None:
     """Writes `plain(scores)`, whole or not at all."""
+    save_json(path, plain(scores))
+
+
+def save_json(path: str | os.PathLike, content: Any) -> None:
+    """Writes a file, whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        partial.write_text(json.dumps(plain(scores), indent=1) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -6,6 +6,8 @@ Segments count from 1 here and 0 is "in none", so the released code's segment s 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int32, UInt8
 
+from tavid_jax.tracks.trajectories import Trajectories
+
 # released: points count up within their segment; two_way: the same with the palette of clips
 # tracked forward and backward, where points in no segment are black; spread: released, but the
 # numbers of a segment are spread over the square of green and blue, so that neighbours differ by
@@ -35,7 +37,7 @@ def segments_at(
     return np.where(inside.any(0), inside.argmax(0) + 1, 0).astype(np.int32)
 
 
-def segment_reds(segments: int, codes: str = "released") -> UInt8[np.ndarray, " S+1"]:
+def segment_reds(segments: int, codes: str = "released") -> UInt8[np.ndarray, "{segments}+1"]:
     """Red of segments 0 (none) .. S; it depends on how many segments a clip has.
 
     Raises:
@@ -90,14 +92,8 @@ def id_colours(
     colours = np.zeros((len(segment), 3), np.uint8)
     colours[:, 0] = reds[segment] if with_segment else 255
     if with_point:
-        colours[:, 1], colours[:, 2] = (
-            _spread(number, total)
-            if codes == "spread"
-            else (
-                number // 256,
-                number % 256,
-            )
-        )
+        digits = _spread(number, total) if codes == "spread" else np.divmod(number, 256)
+        colours[:, 1], colours[:, 2] = digits
     if codes == "two_way" and with_segment:
         colours[segment == 0] = 0
     return colours
@@ -117,3 +113,26 @@ def _spread(number, total):
     """Green and blue of number k of n: k in base m on m even steps from 0 to 255, m*m >= n."""
     base = np.maximum(2, np.ceil(np.sqrt(total)).astype(np.int64))
     return tuple(digit * 255 // (base - 1) for digit in np.divmod(number, base))
+
+
+def segmented(
+    trajectories: Trajectories, masks: Bool[np.ndarray, "S H W"], frame: int = 0
+) -> Trajectories:
+    """Trajectories with the segments that their positions in one frame lie in.
+
+    Positions of points that are not visible in that frame count too, as released.
+
+    Args:
+      masks: segments 1 .. S of that frame.
+      frame: 0 for tracks that start in the first frame, -1 for those tracked backward.
+
+    Raises:
+      ValueError: masks of another size than the trajectories.
+    """
+    if masks.shape[1:] != tuple(trajectories.size_hw):
+        raise ValueError(
+            f"masks are {masks.shape[1:]}, the trajectories are of {trajectories.size_hw}: resize "
+            "the masks"
+        )
+    segment = segments_at(trajectories.tracks[:, frame], masks)
+    return trajectories.replace(segment=segment, segments=len(masks))

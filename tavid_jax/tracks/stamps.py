@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float, Int32, UInt8
 
 from tavid_jax.tracks.coordinates import AnyArray, namespace
 
+Half = tuple[float | int, float | int]
+
 # released: largest depth on top, as the released weights know it (their depth grows with distance,
 # so that far points cover near ones); near_wins: smallest depth on top; array: last point on top.
 # Equal depths: last point on top.
@@ -24,7 +26,7 @@ _FEW_POINTS, _SMALL_SHARE = 300, 0.1
 _FAR = 2**15  # no frame is larger
 
 
-def released_stamp(num_points: int, random_share: float = 1.0) -> tuple[float, float]:
+def released_stamp(num_points: int, random_share: float | int = 1.0) -> Half:
     """Half size (w, h) of the released stamps: large ones where there are few.
 
     Args:
@@ -36,10 +38,10 @@ def released_stamp(num_points: int, random_share: float = 1.0) -> tuple[float, f
 
 
 def scaled_stamp(
-    stamp: tuple[float, float],
+    stamp: Half,
     size_hw: tuple[int, int],
     reference_hw: tuple[int, int] = REFERENCE_HW,
-) -> tuple[float, float]:
+) -> Half:
     """The stamp that covers the same part of a frame of another size; at least one pixel."""
     factor = max(size_hw[0] / reference_hw[0], size_hw[1] / reference_hw[1])
     return max(0.5, stamp[0] * factor), max(0.5, stamp[1] * factor)
@@ -49,7 +51,7 @@ def owners(
     tracks: Float[np.ndarray, "N T 2"],
     visibility: Bool[np.ndarray, "N T"],
     size_hw: tuple[int, int],
-    stamp: tuple[float, float],
+    stamp: Half,
     depth: Float[np.ndarray, "N T"] | None = None,
     order: str = "released",
 ) -> Int32[np.ndarray, "T H W"]:
@@ -76,7 +78,7 @@ def draw(
     visibility: Bool[np.ndarray, "N T"],
     colours: UInt8[np.ndarray, "N 3"] | UInt8[np.ndarray, "N T 3"],
     size_hw: tuple[int, int],
-    stamp: tuple[float, float],
+    stamp: Half,
     depth: Float[np.ndarray, "N T"] | None = None,
     order: str = "released",
 ) -> UInt8[np.ndarray, "T H W 3"]:
@@ -90,16 +92,15 @@ def draw(
 def _paint(tracks, visibility, values, size_hw, stamp, depth, order, background):
     """Pictures (T, H, W, C) of values (N, C) or (N, T, C), painted point over point."""
     (height, width), (pad_x, pad_y) = size_hw, padding(stamp)
-    xy = np.ascontiguousarray(np.transpose(tracks, (1, 2, 0)))
+    xy = np.ascontiguousarray(np.transpose(tracks, (1, 2, 0)), np.float32)
     seen = np.ascontiguousarray(visibility.T)
     key = sort_key(depth, order)
-    key = None if key is None else np.ascontiguousarray(key.T)
+    key = None if key is None else np.ascontiguousarray(key.T, np.float32)
     pictures = np.empty((len(xy), height, width, values.shape[-1]), values.dtype)
     # Painted with a margin on all sides, so that no stamp needs cutting.
     board = np.empty((height + 2 * pad_y, width + 2 * pad_x, values.shape[-1]), values.dtype)
     runs = _runs(board, stamp)
-    per_frame = values.ndim == 3
-    ink = [_ink(v, runs.dtype) for v in (values.swapaxes(0, 1) if per_frame else [values])]
+    ink = _ink(values, runs.dtype, stamp) if values.ndim == 2 else None
     for t in range(len(xy)):
         first, count, meets = boxes(xy[t], size_hw, stamp)
         points = np.flatnonzero(meets & seen[t])
@@ -107,8 +108,10 @@ def _paint(tracks, visibility, values, size_hw, stamp, depth, order, background)
             points = points[_stable_order(key[t, points])]
         strips = _strips(first, count, board.shape[1], stamp)
         board[:] = background
+        if values.ndim == 3:
+            ink = _ink(values[:, t], runs.dtype, stamp)
         # Numpy assigns to a list of places in the list's order: later points cover earlier ones.
-        runs[strips.take(points, axis=0)] = ink[t % len(ink)].take(points)[:, None]
+        runs[strips.take(points, axis=0).reshape(-1)] = ink.take(points, axis=0).reshape(-1)
         pictures[t] = board[pad_y : pad_y + height, pad_x : pad_x + width]
     return pictures
 
@@ -124,17 +127,24 @@ def _runs(board, stamp):
     return np.ndarray(board.shape[0] * board.shape[1] - length + 1, run, board, strides=(pixel,))
 
 
-def _ink(values, run):
-    """(N,) runs filled with each point's value."""
-    return np.tile(values, run.itemsize // (values.itemsize * values.shape[-1])).view(run)[:, 0]
+def _ink(values, run, stamp):
+    """(N, K) runs filled with each point's value, one for each strip of a stamp."""
+    pixels = run.itemsize // (values.itemsize * values.shape[-1])
+    return np.tile(values, pixels * math.prod(_strip_grid(stamp))).view(run)
+
+
+def _strip_grid(stamp):
+    """Numbers of strips below and beside each other; their product is K."""
+    (least_wide, most_wide), (_, most_high) = map(_least_and_most, stamp)
+    return most_high, 1 + (most_wide > least_wide > 0)
 
 
 def _strips(first, count, stride, stamp):
     """(N, K) places of the runs that fill each stamp; small stamps have some of them twice."""
-    (least_wide, most_wide), (least_high, most_high) = map(_least_and_most, stamp)
+    (least_wide, _), (least_high, most_high) = map(_least_and_most, stamp)
     (column, row), (columns, rows), (pad_x, pad_y) = first, count, padding(stamp)
     place = (row + pad_y) * stride + (column + pad_x)
-    strips = np.empty((len(place), most_high, 1 + (most_wide > least_wide > 0)), np.intp)
+    strips = np.empty((len(place), *_strip_grid(stamp)), np.intp)
     for i in range(most_high):
         strips[:, i, 0] = place + stride * (i if i < least_high else np.minimum(i, rows - 1))
     # Widths differ by one pixel at most: the second run ends where the stamp does.
@@ -171,7 +181,7 @@ def sort_key(depth: Float[AnyArray, "N T"] | None, order: str) -> Float[AnyArray
 
 
 def boxes(
-    xy: Float[AnyArray, "2 *n"], size_hw: tuple[int, int], stamp: tuple[float, float]
+    xy: Float[AnyArray, "2 *n"], size_hw: tuple[int, int], stamp: Half
 ) -> tuple[Int32[AnyArray, "2 *n"], Int32[AnyArray, "2 *n"], Bool[AnyArray, "*n"]]:
     """Where stamps lie, before they are cut to the frame.
 
@@ -199,13 +209,13 @@ def boxes(
     return first, end - first, ((first < border) & (end > 0) & (end > first)).all(axis=0)
 
 
-def sizes(stamp: tuple[float, float]) -> list[tuple[int, int]]:
+def sizes(stamp: Half) -> list[tuple[int, int]]:
     """The (columns, rows) of stamps before cutting: one for whole and half sizes, else up to 4."""
     columns, rows = ({*_least_and_most(half)} for half in stamp)
     return [(c, r) for c in sorted(columns) for r in sorted(rows) if c and r]
 
 
-def padding(stamp: tuple[float, float]) -> tuple[int, int]:
+def padding(stamp: Half) -> tuple[int, int]:
     """(columns, rows) beyond the frame that stamps which meet it can reach."""
     return _least_and_most(stamp[0])[1] - 1, _least_and_most(stamp[1])[1] - 1
 

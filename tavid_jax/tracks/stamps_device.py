@@ -20,7 +20,7 @@ def owners(
     tracks: Float[AnyArray, "N T 2"],
     visibility: Bool[AnyArray, "N T"],
     size_hw: tuple[int, int],
-    stamp: tuple[float, float],
+    stamp: stamps.Half,
     depth: Float[AnyArray, "N T"] | None = None,
     order: str = "released",
 ) -> Int32[jax.Array, "T H W"]:
@@ -46,7 +46,7 @@ def draw(
     visibility: Bool[AnyArray, "N T"],
     colours: UInt8[AnyArray, "N 3"] | UInt8[AnyArray, "N T 3"],
     size_hw: tuple[int, int],
-    stamp: tuple[float, float],
+    stamp: stamps.Half,
     depth: Float[AnyArray, "N T"] | None = None,
     order: str = "released",
 ) -> UInt8[jax.Array, "T H W 3"]:

@@ -1,6 +1,7 @@
 """PyTorch checkpoints in and out: one declarative table per checkpoint."""
 
 from tavid_jax.weights.exported import export_checkpoint, save
+from tavid_jax.weights.flextraj import load_flextraj, save_flextraj
 from tavid_jax.weights.identified import Identified, identify, load
 from tavid_jax.weights.imported import import_checkpoint, restore
 from tavid_jax.weights.model_json import PRESETS, config_from_json, config_to_json
@@ -26,6 +27,7 @@ __all__ = [
     "identify",
     "import_checkpoint",
     "load",
+    "load_flextraj",
     "load_lora",
     "load_patch_embed",
     "open_parameters",
@@ -33,6 +35,7 @@ __all__ = [
     "port",
     "restore",
     "save",
+    "save_flextraj",
     "save_lora",
     "save_patch_embed",
 ]

@@ -1,8 +1,8 @@
 """The commands inspect, import, export and diff.
 
 A checkpoint is a file (.safetensors, .pt, .pth), a folder (diffusers, original, imported), or
-hf:owner/name[@revision][/subfolder]. `inspect` and `export` take LoRA adapters, too; `inspect`
-takes the file of a patch projection with further input channels.
+hf:owner/name[@revision][/subfolder]. `inspect` and `export` take LoRA adapters and FlexTraj's
+files, too; `inspect` takes the file of a patch projection with further input channels.
 """
 
 import argparse
@@ -14,9 +14,10 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tavid_jax.weights import patch_cli
+from tavid_jax.weights import flextraj_cli, patch_cli
 from tavid_jax.weights.compared import Difference, compare
 from tavid_jax.weights.exported import SHARD_BYTES, export_checkpoint
+from tavid_jax.weights.flextraj import is_flextraj
 from tavid_jax.weights.imported import for_people, import_checkpoint, is_imported
 from tavid_jax.weights.lazy import LazyArray
 from tavid_jax.weights.model_json import PRESETS
@@ -174,6 +175,9 @@ def _inspect(args: argparse.Namespace) -> int:
 
 def _inspect_parts(checkpoint: str, preset: str | None) -> bool:
     """Shows adapters and a patch projection; False if neither is what the checkpoint holds."""
+    if is_flextraj(checkpoint):
+        print("\n".join(flextraj_cli.describe(checkpoint, preset)))
+        return True
     adapters, patch = is_lora(checkpoint), _patch_file(checkpoint)
     if adapters:
         print("\n".join(describe(checkpoint, preset)))
@@ -207,6 +211,11 @@ def _print_table(leaves: Mapping[str, LazyArray]) -> None:
 
 
 def _import(args: argparse.Namespace) -> int:
+    if is_flextraj(args.checkpoint):
+        raise WeightsError(
+            f"{args.checkpoint} holds FlexTraj's adapters, which are used as they are: "
+            "tavid_jax.weights.load_flextraj reads them"
+        )
     if is_lora(args.checkpoint):
         raise WeightsError(
             f"{args.checkpoint} holds LoRA adapters, which are used as they are: "
@@ -236,8 +245,10 @@ def _import(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     if not is_imported(args.checkpoint) and is_lora(args.checkpoint):
-        files = convert(args.checkpoint, args.folder, args.naming, args.preset, args.dtype)
-        return _print_files(files)
+        rewrite = flextraj_cli.convert if is_flextraj(args.checkpoint) else convert
+        return _print_files(
+            rewrite(args.checkpoint, args.folder, args.naming, args.preset, args.dtype)
+        )
     with ProgressBar("export") as bar:
         files = export_checkpoint(
             args.checkpoint,

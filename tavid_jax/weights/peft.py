@@ -88,7 +88,7 @@ def open_lora(
     """Finds and indexes a file of adapters; see `load_lora` for the arguments and errors."""
     if component not in COMPONENTS:
         raise WeightsError(f"no component {component!r}; known: {', '.join(COMPONENTS)}")
-    source = open_source(_usual_file(path))
+    source = open_source(usual_file(path))
     if len(source.files) != 1:
         raise WeightsError(f"{path}: adapters lie in one file, here are {len(source.files)}")
     file = source.files[0]
@@ -98,17 +98,17 @@ def open_lora(
 
 def is_lora(path: str | Path) -> bool:
     """Whether a checkpoint is a file of adapters; WeightsError if there is none."""
-    return any(map(is_adapter_key, open_source(_usual_file(path)).tensors))
+    return any(map(is_adapter_key, open_source(usual_file(path)).tensors))
 
 
 def components(path: str | Path) -> list[str]:
     """The parts of a pipeline that a file names; the first of all where it names none."""
-    keys = open_source(_usual_file(path)).tensors
+    keys = open_source(usual_file(path)).tensors
     named = [name for name in COMPONENTS if any(key.startswith(f"{name}.") for key in keys)]
     return named or [COMPONENTS[0]]
 
 
-def _usual_file(path: str | Path) -> str | Path:
+def usual_file(path: str | Path) -> str | Path:
     """The adapters' file in a folder that may hold others, the path itself if it has no such."""
     inside = (Path(path).expanduser() / name for name in (DIFFUSERS_FILE, PEFT_FILE))
     return next((file for file in inside if file.is_file()), path)
@@ -151,11 +151,23 @@ def load_lora(
         that do not fit the config, or rules that do not fit the file. Everything wrong of a kind
         is listed.
     """
-    if isinstance(scale, str) and scale != AUTO:
-        raise WeightsError(f"scale {scale!r} is neither a number nor {AUTO!r}")
+    check_scale(scale)
+    all_namings(name, config)  # which names what is no model with adapters
+    return read_lora(open_lora(path, component, ignored), name, config, rules, scale, stream)
+
+
+def read_lora(
+    file: LoraFile,
+    name: str,
+    config: Any,
+    rules: Sequence[LoraRule] | None = None,
+    scale: float | int | str = AUTO,
+    stream: str | None = None,
+) -> tuple[dict[str, Any], tuple[LoraRule, ...]]:
+    """`load_lora` of an opened file, or of some of its modules."""
+    check_scale(scale)
     known = all_namings(name, config)
     shapes = checkpoint_kind(name).shapes(config)
-    file = open_lora(path, component, ignored)
     check_backbone(file, known, config)
     try:
         found = file.adapters(known)
@@ -178,6 +190,12 @@ def load_lora(
         for rule, places in zip(rules, chosen, strict=True)
     }
     return adapters, tuple(rules)
+
+
+def check_scale(scale: float | int | str) -> None:
+    """Raises WeightsError for a word that is no scale."""
+    if isinstance(scale, str) and scale != AUTO:
+        raise WeightsError(f"scale {scale!r} is neither a number nor {AUTO!r}")
 
 
 def check_backbone(file: LoraFile, known: Mapping[str, Projection], config: Any) -> None:

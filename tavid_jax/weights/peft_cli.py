@@ -33,18 +33,19 @@ def describe(path: str, preset: str | None = None) -> Iterator[str]:
         origin = file.settings.origin if file.settings else "none; alpha = rank if not in the keys"
         yield f"settings    {origin}"
         if preset is not None:
-            _checked(file, preset)
+            check_preset(file, preset)
         yield f"fits        {preset or ', '.join(fitting(file)) or 'none of the published'}"
-        yield from _table(file)
+        yield from table(file)
 
 
-def _checked(file: LoraFile, preset: str) -> None:
+def check_preset(file: LoraFile, preset: str) -> None:
+    """WeightsError for adapters that are not of a published model, or one that is not known."""
     if preset not in PRESETS:
         raise WeightsError(f"no preset {preset!r}; known: {', '.join(PRESETS)}")
     file.adapters(all_namings(kind_of(PRESETS[preset]), PRESETS[preset]))
 
 
-def _table(file: LoraFile) -> Iterator[str]:
+def table(file: LoraFile) -> Iterator[str]:
     """A line for each projection of equal rank, alpha and dtype, its layers folded into one."""
     groups: dict[tuple, list[str]] = {}
     whole = {m: parts for m, parts in file.modules.items() if {"a", "b"} <= parts.keys()}
@@ -82,7 +83,7 @@ def convert(
     fits = [preset] if preset is not None else fitting(file)
     if not fits:
         raise WeightsError(f"{source}: adapters of no published model; --preset tells what differs")
-    _checked(file, fits[0])
+    check_preset(file, fits[0])
     config = PRESETS[fits[0]]
     adapters, rules = load_lora(source, kind_of(config), config)
     if dtype == KEEP:

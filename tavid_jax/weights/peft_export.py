@@ -17,7 +17,7 @@ from tavid_jax.weights.peft_alpha import (
     own_metadata,
     peft_settings,
 )
-from tavid_jax.weights.peft_keys import COMPONENTS, known_projections, module_keys
+from tavid_jax.weights.peft_keys import COMPONENTS, Projection, known_projections, module_keys
 from tavid_jax.weights.peft_rules import Place, label, places_of
 from tavid_jax.weights.problems import WeightsError, raise_all, with_nearest
 from tavid_jax.weights.registry import checkpoint_kind
@@ -67,30 +67,44 @@ def save_lora(
         format that the model does not have, or a file that is there already.
     """
     naming = _naming(name, format)
-    places = {(p.path, p.layer): p for p in known_projections(naming, config).values()}
-    shapes = checkpoint_kind(naming).shapes(config)
-    chosen = _check_adapters(adapters, rules, shapes)
+    found = list(file_factors(adapters, rules, naming, config, bake_scale=bake_scale))
     _warn(rules)
     cast = to_dtype(dtype)
     at = _prefix(format, component)
     tensors, stated = {}, []
-    for rule, selected in zip(rules, chosen, strict=True):
+    for projection, rule, a, b in found:
         alpha = float(rule.rank * (1 if bake_scale else rule.scale))
-        for place, a, b in _factors(adapters[rule.name], selected):
-            projection = places[place]
-            if bake_scale and rule.scale != 1:
-                b = b.astype(np.float32) * np.float32(rule.scale)
-            keys = module_keys(projection.module, at)
-            a_file, b_file = projection.to_file(a, b)
-            tensors[keys["a"]] = a_file.astype(cast or a.dtype)
-            tensors[keys["b"]] = b_file.astype(cast or a.dtype)
-            if format == "original" and not bake_scale:
-                tensors[keys["alpha"]] = np.array(alpha, np.float32)
-            stated.append((projection.module, rule.rank, alpha))
+        keys = module_keys(projection.module, at)
+        tensors[keys["a"]] = a.astype(cast or a.dtype)
+        tensors[keys["b"]] = b.astype(cast or a.dtype)
+        if format == "original" and not bake_scale:
+            tensors[keys["alpha"]] = np.array(alpha, np.float32)
+        stated.append((projection.module, rule.rank, alpha))
     metadata = own_metadata(rules, config.num_layers, bake_scale)
     return _write(
         Path(path).expanduser(), format, component, tensors, peft_settings(stated), metadata
     )
+
+
+def file_factors(
+    adapters: Mapping[str, Any],
+    rules: Sequence[LoraRule],
+    naming: str,
+    config: Any,
+    *,
+    bake_scale: bool = True,
+) -> Iterator[tuple[Projection, LoraRule, np.ndarray, np.ndarray]]:
+    """(projection, its rule, lora_A, lora_B) of adapters; see `save_lora` for arguments and errors.
+
+    `naming` is a key of `peft_keys.FAMILIES`.
+    """
+    places = {(p.path, p.layer): p for p in known_projections(naming, config).values()}
+    chosen = _check_adapters(adapters, rules, checkpoint_kind(naming).shapes(config))
+    for rule, selected in zip(rules, chosen, strict=True):
+        for place, a, b in _factors(adapters[rule.name], selected):
+            if bake_scale and rule.scale != 1:
+                b = b.astype(np.float32) * np.float32(rule.scale)
+            yield places[place], rule, *places[place].to_file(a, b)
 
 
 def _naming(name: str, format: str) -> str:

@@ -160,7 +160,7 @@ def parse(
         if not found:
             unknown.append(key)
             continue
-        parts = modules.setdefault(_without_prefix(found["module"], component), {})
+        parts = modules.setdefault(without_prefix(found["module"], component), {})
         part = _PARTS[found["part"]]
         if part in parts:
             twice.append(key)
@@ -247,7 +247,8 @@ def _family(name: str) -> tuple[str, ...]:
     raise WeightsError(f"no adapters for {name!r}; known: {', '.join(FAMILIES)}")
 
 
-def _without_prefix(module: str, component: str) -> str:
+def without_prefix(module: str, component: str = COMPONENTS[0]) -> str:
+    """A name without what tools put before it."""
     prefixes = (*_PREFIXES, f"{component}.")
     while module.startswith(prefixes):
         module = module[len(next(p for p in prefixes if module.startswith(p))) :]

@@ -16,6 +16,7 @@ from tavid_jax.models.text.config import T5Config
 from tavid_jax.models.vision.config import (
     CLIPConfig,
     CLIPVisionConfig,
+    I3DConfig,
     OwlViTConfig,
     ViTConfig,
 )
@@ -25,6 +26,7 @@ from tavid_jax.weights import (
     clip,
     cogvideox,
     cogvideox_vae,
+    i3d,
     owlvit,
     t5,
     trajloom,
@@ -169,6 +171,14 @@ CHECKPOINTS: dict[str, Checkpoint] = {
         ViTConfig,
         "cls_token",
         _CONTAINERS,
+    ),
+    "i3d": Checkpoint(
+        i3d.i3d_table,
+        i3d.i3d_shapes,
+        I3DConfig,
+        "Mixed_3b.b0.conv3d.weight",
+        _CONTAINERS,
+        _TRANSFORMERS,
     ),
     "umt5": Checkpoint(
         partial(t5.t5_table, naming="original"),

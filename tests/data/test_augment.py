@@ -197,3 +197,28 @@ def test_a_clip_that_nothing_is_left_of_at_the_end_is_not_reversed():
 def test_settings_out_of_range_are_refused(kw):
     with pytest.raises(ValueError, match=next(iter(kw))):
         Augmentation(**kw)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_partners_are_changed_alike(seed):
+    changed = Augmentation(flip=0.5, reverse=0.5, crop=0.7)
+    pair = changed(make_clip(partner=make_clip(id="b")), np.random.default_rng(seed))
+    alone = changed(make_clip(), np.random.default_rng(seed))
+    for name in ("video", "tracks", "visibility", "masks"):
+        np.testing.assert_array_equal(getattr(pair, name), getattr(pair.partner, name))
+        np.testing.assert_array_equal(getattr(pair, name), getattr(alone, name))
+    assert pair.partner.id == "b" and alone.partner is None
+
+
+def test_what_a_partner_does_not_bear_is_not_done():
+    rng = np.random.default_rng
+    ends = np.arange(T) < T - 1
+    blind = make_clip(id="b", visibility=np.tile(ends, (24, 1)))  # has no last frame to start from
+    small = make_clip(id="b", actor=1)  # its actor is cut off by the crop of this seed
+    for partner, change in ((blind, dict(reverse=1.0)), (small, dict(crop=1.0, crop_side=0.3))):
+        changed = Augmentation(flip=0, **change)
+        assert not np.array_equal(changed(make_clip(), rng(0)).video, make_clip().video)
+        pair = changed(make_clip(partner=partner), rng(0))
+        np.testing.assert_array_equal(pair.video, make_clip().video)
+        np.testing.assert_array_equal(pair.partner.video, partner.video)
+    assert flip(make_clip(partner=blind)).partner is None

@@ -1,5 +1,7 @@
 """The Clip schema: what is normalised, what is refused and in which words."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -110,3 +112,27 @@ def test_masks_of_a_later_frame_are_dropped_when_unknown():
 def test_a_window_outside_is_refused(start, length):
     with pytest.raises(ClipError, match="does not lie inside its 5 frames"):
         make_clip().window(start, length)
+
+
+def test_partners_are_checked_and_cut_alike():
+    clip = make_clip(partner=make_clip(id="b", coord="raster"))
+    checked = check_clip(clip)
+    assert checked.partner.coord == "center"
+    window = checked.window(1, 3)
+    np.testing.assert_array_equal(window.partner.tracks, checked.partner.tracks[:, 1:4])
+    lost = make_clip(tracks=np.full((6, 5, 2), np.nan, np.float32), video=None)
+    assert not sanitize(make_clip(partner=lost)).partner.visibility.any()
+
+
+@pytest.mark.parametrize(
+    "partner, words",
+    [
+        (make_clip(id="b").window(0, 4), "'partner' 'b' has num_frames 4, the clip itself has 5"),
+        (make_clip(id="b", size_hw=(9, 12), video=None), "'b' has size_hw (9, 12), the clip"),
+        (make_clip(id="b", partner=make_clip()), "'b' has a partner too"),
+        (make_clip(id="b", fps=-1), "clip 'b': field 'fps'"),
+    ],
+)
+def test_partners_that_do_not_fit(partner, words):
+    with pytest.raises(ClipError, match=re.escape(words)):
+        check_clip(make_clip(partner=partner))

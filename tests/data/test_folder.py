@@ -365,3 +365,21 @@ def test_entries_tell_a_changed_file(clips):
         stream.write(b"more")
     assert open_untracked(clips / "b.mp4").entries() != before
     assert open_untracked(clips, fps=5, hop=3).facts() == {"fps": 5, "hop": 3, "resize": "cover"}
+
+
+def test_clips_of_one_action_are_partners(tmp_path, make_video):
+    for name in ("actor_01_ani_3_traj_0", "actor_02_ani_3_traj_0", "actor_02_ani_4_traj_0"):
+        make_video(tmp_path / name, num_frames=18)
+    source = open_clips(tmp_path, pairs=r"ani_(\d+)", tracker=None, track=False)
+    source = pickle.loads(pickle.dumps(source))
+    found = {clip.id: clip.partner and clip.partner.id for clip in (source[i] for i in range(6))}
+    one, other, third = (f"actor_0{a}_ani_{b}_traj_0" for a, b in ((1, 3), (2, 3), (2, 4)))
+    for start in ("00000", "00009"):
+        assert found[f"{one}@{start}"] == f"{other}@{start}"
+        assert found[f"{other}@{start}"] == f"{one}@{start}"
+        assert found[f"{third}@{start}"] is None
+    train, held = source.split(0.5)
+    assert train.partners == held.partners == [1, 0, None]
+    assert source.facts()["pairs"] == r"ani_(\d+)"
+    with pytest.raises(ClipError, match=r"finds no two of 6 clips \(actor_01_ani_3_traj_0, ...\)"):
+        open_clips(tmp_path, pairs=r"traj_0_(\d+)", track=False)

@@ -92,6 +92,27 @@ def test_hosts_slice_each_global_batch(process_count, kw):
             np.testing.assert_array_equal(joined[:real], array[:real])
 
 
+def scheduled(item, rng, step):
+    return {"value": item["value"] * 0, "step": step}
+
+
+@pytest.mark.parametrize("threads, workers", [(0, 0), (2, 0)])
+def test_a_schedule_knows_the_step_of_a_resumed_run(threads, workers):
+    got = batches(
+        Numbers(10),
+        scheduled,
+        batch_size=4,
+        seed=3,
+        start_step=5,
+        scheduled=True,
+        threads=threads,
+        workers=workers,
+    )
+    for step, batch in zip((5, 6), got, strict=False):
+        assert batch.step == step and batch.arrays["step"].tolist() == [step] * 4
+    got.close()
+
+
 @pytest.mark.parametrize("threads, workers", [(0, 0), (2, 0), (1, 2)])
 def test_resume_is_exact(threads, workers):
     whole = take(9)

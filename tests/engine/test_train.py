@@ -283,6 +283,36 @@ def test_validation_is_logged_and_disturbs_nothing(tmp_path: Path, straight: Pat
     assert plain == toy.records(straight)
 
 
+class Scheduled(toy.Fit):
+    scheduled = True
+
+    def prepare(self, clip, rng, step):
+        return {"step": step}
+
+
+class Asked(toy.ToyInputs):
+    """Notes what `prepare` of each call makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def batches(self, source, prepare, *, scheduled=False, start_step=0, **options):
+        made = prepare(None, None, *((start_step,) if scheduled else ()))
+        self.calls.append((scheduled, made and made["step"]))
+        return super().batches(source, prepare, start_step=start_step, **options)
+
+
+def test_a_scheduled_method_is_told_the_step(tmp_path: Path):
+    config = toy.toy_config(validate=dict(every=2, data="held_out", batches=1))
+    inputs = Asked()
+    toy.run(tmp_path, config, inputs, toy.ToySystem(fit=Scheduled()))
+    # Statistics know no steps, training begins at 0, the held-out clips are as at the last step.
+    assert inputs.calls == [(False, None), (True, 0), (False, toy.STEPS - 1)]
+    compute = Scheduled().prepare_at(0)
+    assert compute(None, None) == {"step": 0} and toy.Fit().prepare_at(5)(7, None) == 7
+
+
 def test_validation_needs_a_full_batch(tmp_path: Path):
     config = toy.toy_config(validate=dict(every=2, data="held_out", batches=2))
     with pytest.raises(ValueError, match="less than one batch of 8"):

@@ -139,6 +139,7 @@ class ToyInputs:
         start_step: int = 0,
         shuffle: bool = True,
         num_epochs: int | None = None,
+        scheduled: bool = False,
     ) -> Iterator[Batch]:
         if num_epochs is not None:
             yield from self._passes(source, batch_size, num_epochs)

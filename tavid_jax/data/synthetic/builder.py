@@ -91,13 +91,20 @@ class MotionScenesConfig(tfds.core.BuilderConfig):
 
 
 def _features(config: SceneConfig) -> tfds.features.FeaturesDict:
+    """Every field of a clip, and of its twin if the config has twins."""
+    features = _clip_features(config)
+    if config.twins:
+        features["twin"] = tfds.features.FeaturesDict(_clip_features(config))
+    return tfds.features.FeaturesDict({**features, "seed": tfds.features.Scalar(np.int64)})
+
+
+def _clip_features(config: SceneConfig) -> dict:
     """Every field of a clip; video and segment map only if the config renders."""
     T, (H, W), (gh, gw) = config.num_frames, config.size_hw, config.grid_hw
     N = gh * gw
     packed = functools.partial(PackedTensor, encoding="zlib")
     features = {
         "id": tfds.features.Text(),
-        "seed": tfds.features.Scalar(np.int64),
         "tracks": tfds.features.Tensor(shape=(N, T, 2), dtype=np.float32, encoding="bytes"),
         "segment": tfds.features.Tensor(shape=(N,), dtype=np.int32, encoding="bytes"),
         "visibility": packed(shape=(N, T), dtype=np.bool_),
@@ -113,7 +120,7 @@ def _features(config: SceneConfig) -> tfds.features.FeaturesDict:
     if config.render:
         features["video"] = packed(shape=(T, H, W, 3), dtype=np.uint8)
         features["segment_map"] = packed(shape=(T, H, W), dtype=np.uint8)
-    return tfds.features.FeaturesDict(features)
+    return features
 
 
 class MotionScenes(tfds.core.ShardBasedBuilder):

@@ -28,6 +28,7 @@ _LATER = (
     "gap",
     "gait",
     "says_target",
+    "twins",
 )
 
 
@@ -75,6 +76,7 @@ class SceneConfig:
       gap: least free distance between actor and targets at frame 0.
       gait: height of the actor's steps; 0 lets it glide.
       says_target: share of short captions of interactions with the word "target".
+      twins: whether clips have a partner, in which other sprites move alike; see `twins`.
       render: False leaves the video and the segment map out of clips (tracks only: faster).
     """
 
@@ -113,6 +115,7 @@ class SceneConfig:
     gap: float = 2.0
     gait: float = 1.0
     says_target: float = 0.0
+    twins: bool = False
     render: bool = True
 
     def __post_init__(self):
@@ -223,6 +226,8 @@ def _check(config: SceneConfig) -> None:
     if not 0.0 < config.contact[0] <= config.contact[1] <= 1.0:
         fail("contact", "must be (least, greatest) within 0..1")
     _check_combinations(config, fail)
+    if config.twins and (config.interaction or config.combinations != "all"):
+        fail("twins", "need free scenes (interaction=False) of combinations='all'")
     if not 0 <= config.lookalikes[0] <= config.lookalikes[1] <= 6:
         fail("lookalikes", "must be (least, greatest) within 0..6")
 

@@ -9,7 +9,7 @@ from tavid_jax.data.clip import Clip
 from tavid_jax.data.synthetic.config import SceneConfig
 from tavid_jax.data.synthetic.exact import query_grid
 from tavid_jax.data.synthetic.scene import sample_scenes
-from tavid_jax.data.synthetic.source import scene_clips
+from tavid_jax.data.synthetic.source import SYNTHETIC, scene_clips
 
 # Level 1 packs a 64x64 clip by half in a third of the time of the default level.
 _LEVEL = 1
@@ -29,13 +29,18 @@ def encode_scenes(config: SceneConfig, seeds: Sequence[int]) -> list[dict]:
       Features by name; the large ones already compressed (bytes), so that a process pool does it.
     """
     clips = scene_clips(sample_scenes(config, seeds))
-    return [_record(config, seed, clip) for seed, clip in zip(seeds, clips, strict=True)]
+    records = []
+    for seed, clip in zip(seeds, clips, strict=True):
+        record = _record(config, clip) | {"seed": np.int64(seed)}
+        if config.twins:
+            record["twin"] = _record(config, clip.partner)
+        records.append(record)
+    return records
 
 
-def _record(config: SceneConfig, seed: int, clip: Clip) -> dict:
+def _record(config: SceneConfig, clip: Clip) -> dict:
     record = {
         "id": clip.id,
-        "seed": np.int64(seed),
         "tracks": clip.tracks,
         "segment": clip.segment,
         "visibility": clip.visibility,
@@ -86,5 +91,6 @@ def decode_record(config: SceneConfig, record: dict) -> Clip:
         actor=int(record["actor"]),
         target=int(record["target"]),
         contact_frame=int(record["contact_frame"]),
-        source="synthetic",
+        source=SYNTHETIC,
+        partner=decode_record(config, record["twin"]) if "twin" in record else None,
     )

@@ -13,7 +13,9 @@ from tavid_jax.data.synthetic.exact import ExactTracks, exact_tracks, owners, qu
 from tavid_jax.data.synthetic.render import render
 from tavid_jax.data.synthetic.scene import Layout, Scene, sample_scene
 from tavid_jax.data.synthetic.shapes import indices
+from tavid_jax.data.synthetic.twins import sample_twin
 
+SYNTHETIC = "synthetic"  # `source` of every scene's clip
 _MOST_PIXELS = 2**16  # of first frames that are looked at together: bounds the memory
 
 
@@ -39,6 +41,19 @@ def _first_owners(layout: Layout, size_hw: tuple[int, int]) -> Int[np.ndarray, "
 
 def scene_clips(scenes: Sequence[Scene]) -> list[Clip]:
     """Clips of scenes of one config: `scene_clip` of each, in less time."""
+    clips = _clips(scenes)
+    if scenes and scenes[0].config.twins:
+        partners = _clips([sample_twin(scene) for scene in scenes])
+        clips = list(map(_paired, clips, partners))
+    return clips
+
+
+def _paired(clip: Clip, partner: Clip) -> Clip:
+    return clip.replace(partner=partner.replace(id=f"{clip.id}-twin"))
+
+
+def _clips(scenes: Sequence[Scene]) -> list[Clip]:
+    """Clips without partners."""
     clips = []
     group = max(1, _MOST_PIXELS // math.prod(scenes[0].config.size_hw)) if scenes else 1
     for start in range(0, len(scenes), group):
@@ -69,8 +84,23 @@ def scene_clip(
 
     Returns:
       Clip whose objects 1..S are numbered from back to front; depth is S - segment, so the
-      background has S and the frontmost object 0.
+      background has S and the frontmost object 0. With `config.twins` it has its partner.
     """
+    options = dict(scale=scale, query_xy=query_xy, render_video=render_video)
+    clip = _lone_clip(scene, **options)
+    if not scene.config.twins:
+        return clip
+    return _paired(clip, _lone_clip(sample_twin(scene), **options))
+
+
+def _lone_clip(
+    scene: Scene,
+    *,
+    scale: float | int,
+    query_xy: Float[np.ndarray, "N 2"] | None,
+    render_video: bool | None,
+) -> Clip:
+    """As `scene_clip`, without a partner."""
     size_hw, layout = scene.config.size_hw, scene.layout
     query = query_grid(scene.config) if query_xy is None else np.asarray(query_xy, np.float64)
     exact = ExactTracks(*(part[0] for part in exact_tracks(layout, query, size_hw)))
@@ -125,7 +155,7 @@ def _clip(
         actor=scene.actor,
         target=scene.target,
         contact_frame=scene.contact_frame,
-        source="synthetic",
+        source=SYNTHETIC,
     )
 
 

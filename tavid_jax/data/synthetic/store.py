@@ -68,6 +68,8 @@ class TfdsSource:
             skip = tfds.decode.SkipDecoding()
             hidden = set(_PIXELS) & set(builder.info.features)
             decoders = dict.fromkeys(hidden, skip)
+            if self.config.twins:
+                decoders["twin"] = dict(decoders)
         self._records = builder.as_data_source(self._arguments[1], decoders=decoders)
 
     def __len__(self) -> int:
@@ -78,7 +80,7 @@ class TfdsSource:
             raise IndexError(f"clip {index} of {len(self)} in {self.name}")
         record = self._records[index % len(self)]
         if not self._video:
-            record = {name: value for name, value in record.items() if name not in _PIXELS}
+            record = _without_pixels(record)
         return decode_record(self.config, record)
 
     def __getstate__(self):
@@ -90,6 +92,12 @@ class TfdsSource:
 
     def __repr__(self) -> str:
         return f"TfdsSource({self.name}, {len(self)} scenes in {self._arguments[0]})"
+
+
+def _without_pixels(record: dict) -> dict:
+    """A record, and its twin's, without what was left packed."""
+    kept = {name: value for name, value in record.items() if name not in _PIXELS}
+    return kept | ({"twin": _without_pixels(record["twin"])} if "twin" in record else {})
 
 
 def open_synthetic(
@@ -206,7 +214,8 @@ def _bytes_per_scene(config: SceneConfig) -> int:
     """A cautious guess of what a record takes on disk."""
     (H, W), (gh, gw), T = config.size_hw, config.grid_hw, config.num_frames
     pixels = H * W * T
-    return int(12 * gh * gw * T + 4000 + (1.8 * pixels if config.render else 0))
+    clip = int(12 * gh * gw * T + 4000 + (1.8 * pixels if config.render else 0))
+    return clip * (1 + config.twins)
 
 
 @contextlib.contextmanager

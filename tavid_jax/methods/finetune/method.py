@@ -218,7 +218,8 @@ class Finetune(Method):
     ) -> tuple[Ratio, Any]:
         """The loss, and what a probe of the backbone's attention saw on the way."""
         batch = drawn(batch, folded(rng, LATENTS), self._copies)
-        batch, video = self.conditions(params, batch, rng), batch["video"]
+        batch, rng = self.drawings(self.conditions(params, batch, rng), rng)
+        video = batch["video"]
         noised = self.objective.noised(video, rng)
         state = self._with_given(noised.state, video)
         out = self.backbone.evaluate(params[BACKBONE], state, noised.timestep, batch, probe)
@@ -237,6 +238,10 @@ class Finetune(Method):
             predicted = jnp.arange(x.shape[1]) >= count
             x = jnp.where(predicted[:, None, None, None], x, 0.0)
         return x, x[0].size // x.shape[1] * (x.shape[1] - count)
+
+    def drawings(self, batch: Arrays, rng: jax.Array) -> tuple[Arrays, jax.Array]:
+        """The examples and keys for which noise is drawn; methods may draw it several times."""
+        return batch, rng
 
     @property
     def _copies(self) -> int:

@@ -17,20 +17,24 @@ from tavid_jax import __version__
 from tavid_jax.engine.method import Params, Results
 from tavid_jax.methods.finetune import settings
 from tavid_jax.methods.finetune.method import BACKBONE, EMBEDDING, TEXT, Finetune
+from tavid_jax.models.layers.lora import LoraRule
 from tavid_jax.models.layers.space_to_depth import SpaceToDepthConfig
+from tavid_jax.models.layers.streams import CONDITION
 from tavid_jax.models.text.tokenizer import CAPTIONS
 from tavid_jax.pipelines.bases import resolve_checkpoint
 from tavid_jax.pipelines.card import Card, has_card, read_card, told_steps
 from tavid_jax.pipelines.folder import TEXT as TEXT_PART
 from tavid_jax.pipelines.folder import TOKENIZER, TRANSFORMER, VAE
 from tavid_jax.pipelines.pretrained import locate
-from tavid_jax.pipelines.saving import Adapters, Model, save_pipeline
+from tavid_jax.pipelines.saving import Adapters, Control, Model, save_pipeline
 from tavid_jax.pipelines.settings import Sampling
 
 # In the folder of a run.
 FOLDER = "model"
-# Nodes of a backbone: its patch projection, and that of further channels.
+# Nodes of a backbone: its patch projection, and that of further channels; the fusion of two
+# condition videos.
 PATCHES = "patch_embed", "patch_embed_extra"
+FUSE = "fuse"
 
 
 def save_run(config: Any, stage: str, method: Finetune, results: Results, folder: Path) -> Path:
@@ -90,14 +94,19 @@ def _trained(
     if _keeps_patch(method):
         patch = {name: weights[name] for name in PATCHES if name in weights}
         additions["patch"] = Model(model.config, patch)
-    if model.lora:
-        # Those of an earlier stage with other rules are no part of what was trained.
-        mine = {rule.name: lora[rule.name] for rule in model.lora}
-        additions["adapters"] = Adapters(model.config, mine, model.lora, expert)
-    else:
-        # No published file has further channels: they are in the projection's own.
+    fuse = {name: weights.pop(name) for name in (FUSE,) if name in weights}
+    rules, steering = _separate(model)
+    # Adapters of an earlier stage with other rules are no part of what was trained.
+    if model.config.condition_videos:
+        mine = {"lora": {rule.name: lora[rule.name] for rule in steering}, **fuse}
+        additions["control"] = Control(model.config, mine, steering)
+    if rules:
+        mine = {rule.name: lora[rule.name] for rule in rules}
+        additions["adapters"] = Adapters(model.config, mine, rules, expert)
+    if not model.lora:
+        # No published file has further channels or a fusion: they are in files of their own.
         weights.pop(PATCHES[1], None)
-        config = dataclasses.replace(model.config, extra_channels=0)
+        config = dataclasses.replace(model.config, extra_channels=0, condition_videos=0)
         parts[TRANSFORMER] = Model(config, weights)
     if method.trains_text:
         parts[TEXT_PART] = Model(method.words.module.config, params[TEXT])
@@ -106,6 +115,14 @@ def _trained(
     if EMBEDDING in params:
         additions["embedding"] = np.asarray(params[EMBEDDING])
     return parts, additions
+
+
+def _separate(model: Any) -> tuple[tuple[LoraRule, ...], tuple[LoraRule, ...]]:
+    """Rules of adapters, and those of the tokens of condition videos alone."""
+    if not model.config.condition_videos:
+        return tuple(model.lora), ()
+    steering = tuple(rule for rule in model.lora if rule.stream == CONDITION)
+    return tuple(rule for rule in model.lora if rule not in steering), steering
 
 
 def _keeps_patch(method: Finetune) -> bool:

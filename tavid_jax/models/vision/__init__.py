@@ -1,1 +1,1 @@
-"""Encoders of single images, and what turns pictures into their input."""
+"""Encoders of single images and of clips, and what turns pictures into their input."""

@@ -1,4 +1,4 @@
-"""Sizes and options of image encoders (CLIP, DINO, OWL-ViT), and the published ones by name."""
+"""Sizes and options of encoders (CLIP, DINO, OWL-ViT, I3D), and the published ones by name."""
 
 import dataclasses
 from typing import Literal
@@ -180,3 +180,29 @@ OWLVIT_PRESETS: dict[str, OwlViTConfig] = {
         CLIPVisionConfig(width=768, mlp_dim=3072, patch_size=16, image_size=768, **_OPENAI_B)
     ),
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class I3DConfig:
+    """The inflated Inception network; the defaults are those trained on Kinetics-400.
+
+    Attributes:
+      num_classes: of the logits.
+      image_size: rows and columns of a frame, in pixels.
+      shrink: divides all published widths: 1, 2, 4 or 8.
+      epsilon: of the batch norms.
+    """
+
+    num_classes: int = 400
+    image_size: int = 224
+    shrink: int = 1
+    epsilon: float = 1e-3
+
+    def __post_init__(self):
+        if self.shrink not in (1, 2, 4, 8):
+            raise ValueError(
+                f"I3DConfig: shrink={self.shrink} does not divide all widths; give 1, 2, 4 or 8"
+            )
+
+
+I3D_PRESETS: dict[str, I3DConfig] = {"i3d-kinetics-400": I3DConfig()}

@@ -1,4 +1,4 @@
-"""From pictures to what image encoders read: the rules of Wan, OpenAI's CLIP, DINO, OWL-ViT."""
+"""From pictures to what encoders read: the rules of Wan, OpenAI's CLIP, DINO, OWL-ViT, I3D."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -63,6 +63,30 @@ def owlvit_preprocess(
     then CLIP's normalisation.
     """
     return _normalised(np.stack([_bicubic(image, (size, size)) for image in images]), MEAN, STD)
+
+
+def i3d_preprocess(
+    frames: UInt8[np.ndarray, "T H W 3"], size: int = SIZE
+) -> Float[np.ndarray, "T {size} {size} 3"]:
+    """Frames 0 ... 255 -> input of I3D, in [-1, 1]. On the host, float32.
+
+    Squashed to a square whatever the aspect ratio: bilinear at pixel centres and without
+    anti-aliasing, as PyTorch interpolates.
+    """
+    x = frames.astype(np.float32)
+    for axis in (1, 2):
+        low, high, share = _bilinear(x.shape[axis], size)
+        share = share.reshape((-1, 1, 1) if axis == 1 else (-1, 1))
+        x = x.take(low, axis) * (1 - share) + x.take(high, axis) * share
+    return x * np.float32(2 / 255) - 1
+
+
+def _bilinear(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each output: the two inputs beside it, and the share of the second."""
+    position = (np.arange(n_out) + 0.5) * (n_in / n_out) - 0.5
+    position = np.clip(position, 0, n_in - 1)
+    low = np.floor(position).astype(int)
+    return low, np.minimum(low + 1, n_in - 1), (position - low).astype(np.float32)
 
 
 def _clip_image(image: UInt8[np.ndarray, "H W 3"], size: int) -> Float[np.ndarray, "S S 3"]:

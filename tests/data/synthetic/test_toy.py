@@ -55,6 +55,7 @@ def test_hashes_of_older_configs_stay():
         gap=3.0,
         gait=0.0,
         says_target=0.5,
+        twins=True,
     )
     digests = {SceneConfig(**{name: value}).digest() for name, value in changes.items()}
     assert len(digests | {SceneConfig().digest()}) == len(changes) + 1

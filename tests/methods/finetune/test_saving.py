@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 
 import tavid_jax
+from tavid_jax.engine.method import Results
+from tavid_jax.methods.registry import make_system
 from tavid_jax.pipelines import bases as packaged
 from tavid_jax.pipelines import open_pipeline, read_card
+from tavid_jax.pipelines.card import ADAPTERS, STEERING
 from tavid_jax.pipelines.denoising import sampler_of
 from tavid_jax.weights import WeightsError
-from tests.methods.finetune import bases
+from tests.methods.finetune import bases, tiny
 
 PRESETS = ("tiny_wan", "tiny_cogvideox")
 RULES = (dict(path="blocks/attn/(q|k|v|o)", rank=2, alpha=4),)
+STEER = dict(path="blocks/attn/(q|k|v|o)", rank=2, alpha=2, stream="condition", name="steer")
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +151,32 @@ def test_a_model_of_which_parts_lie_nowhere(tmp_path):
     with pytest.raises(WeightsError, match="tiny-wan: text_encoder, tokenizer missing: give them"):
         system.sampler(results, inputs)
     assert not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.parametrize("lora", [(), (STEER,), (STEER, *RULES)], ids=["all", "steer", "both"])
+def test_what_reads_condition_videos_has_a_file_of_its_own(runs, tmp_path, lora):
+    system, results, _ = bases.opened(*runs["tiny_wan"])
+    base = system.export(results, tmp_path / "base")
+    config = bases.config()
+    config.checkpoint, config.text.train, config.model.lora = str(base), False, lora
+    with config.unlocked():
+        config.model.changes.condition_videos = 2
+    system = make_system(config)
+    params = tiny.random_params(system.method(bases.STAGE), 3)
+    result = {"backbone": jax.tree.map(np.asarray, params["backbone"])}
+    curves, marks = {bases.STAGE: [{"step": 1.0, "loss": 1.0}]}, {"config": "c"}
+    results = Results(lambda *_: result, curves, {bases.STAGE: 1.0}, marks)
+    folder = system.export(results, tmp_path / "model")
+    assert (folder / STEERING).is_file()
+    assert (folder / ADAPTERS).is_file() == (len(lora) == 2)
+    assert (folder / "transformer").is_dir() == (not lora)
+    part = open_pipeline(folder).parts["transformer"]
+    assert part.config.condition_videos == 2
+    streams = {0: [], 1: ["condition"], 2: ["all", "condition"]}
+    assert sorted(rule.stream for rule in part.module.lora) == streams[len(lora)]
+    with part.hold() as have:
+        np.testing.assert_array_equal(have["fuse"]["kernel"], result["backbone"]["fuse"]["kernel"])
+        if lora:
+            steered = have["lora"]["steer"]["blocks"]["attn"]["q"]["b"]
+            wanted = result["backbone"]["lora"]["steer"]["blocks"]["attn"]["q"]["b"]
+            np.testing.assert_allclose(steered, wanted, rtol=1e-6)

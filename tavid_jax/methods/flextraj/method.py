@@ -1,0 +1,100 @@
+"""FlexTraj as a method: adapters of the condition stream, and the fusion of its two videos."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tavid_jax.data.clip import Clip
+from tavid_jax.engine.method import Arrays, Params, Spec
+from tavid_jax.methods.finetune.method import BACKBONE, Finetune, folded
+from tavid_jax.methods.flextraj.controls import Controls
+from tavid_jax.methods.flextraj.curriculum import Schedule
+from tavid_jax.pipelines.control import CONTROL, CONTROL_IMAGE
+
+# Condition videos of an example, bytes.
+VIDEOS = "control_videos"
+# What a training step's keys are folded with, besides those of fine-tuning.
+CONTROL_LATENTS, DRAWS = 7, 8
+
+
+class Flextraj(Finetune):
+    """Trains what acts on condition tokens alone; the published model stays as it is.
+
+    Args:
+      controls: how tracks become condition videos.
+      schedule: which control examples get.
+      draws: noisy videos for each condition: it walks the blocks once for all of them.
+      options: of `Finetune`; the backbone has two condition videos.
+
+    Raises:
+      ValueError: a backbone without condition videos, adapters of other streams, or no draw.
+    """
+
+    def __init__(self, controls: Controls, schedule: Schedule, draws: int = 1, **options: Any):
+        super().__init__(**options)
+        self.controls, self.schedule, self.draws = controls, schedule, draws
+        model = self.backbone.model
+        if draws < 1:
+            raise ValueError(f"control.draws {draws} must be at least 1")
+        if model.config.condition_videos != 2:
+            raise ValueError("FlexTraj reads two condition videos: set model.condition_videos to 2")
+        others = [rule.name for rule in model.lora if rule.stream != "condition"]
+        if others or not model.lora:
+            raise ValueError(
+                "FlexTraj's adapters act on condition tokens: set stream='condition' in "
+                f"{', '.join(others) or 'at least one rule of model.lora'}"
+            )
+        self.trainable_paths += (f"{BACKBONE}/fuse/.*",)
+        self.scheduled = schedule.changes
+
+    # ---- examples ----------------------------------------------------------------------------
+
+    def raw_spec(self) -> dict[str, Spec]:
+        """Frames and ids, and two condition videos."""
+        spec = super().raw_spec()
+        video = spec["video"]
+        control = Spec((2, *video.shape), np.uint8, (None, *video.axes))
+        return spec | {VIDEOS: control}
+
+    def prepare(self, clip: Clip, rng: np.random.Generator, step: int = 0) -> dict[str, Any]:
+        """Frames and ids of a clip, and the condition videos that its tracks become.
+
+        Raises:
+          ClipError: see `Finetune.prepare`, and `Controls`.
+        """
+        made = self.controls(clip, self.schedule.at(step), rng)
+        example = super().prepare(clip.replace(caption=made.caption), rng)
+        return example | {VIDEOS: np.stack([made.ids, made.colours])}
+
+    def encode(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
+        """Latents of the clip and of its condition videos, by the frozen encoders."""
+        encoded = super().encode(params, batch, rng)
+        keys = folded(rng, CONTROL_LATENTS)
+        return encoded | self.recipe.control(params.get("autoencoder", {}), batch[VIDEOS], keys)
+
+    # ---- training ----------------------------------------------------------------------------
+
+    def init(self, rng: jax.Array) -> Params:
+        """The backbone, its fusion in float32, and the encoders that the step runs."""
+        params = super().init(rng)
+        base = dict(params[BACKBONE])
+        base["fuse"] = jax.tree.map(lambda x: x.astype(jnp.float32), base["fuse"])
+        return params | {BACKBONE: base}
+
+    def drawings(self, batch: Arrays, rng: jax.Array) -> tuple[Arrays, jax.Array]:
+        """Every example as often as noise is drawn for it, neighbours; its condition once."""
+        if self.draws == 1:
+            return batch, rng
+        once = (CONTROL, CONTROL_IMAGE)
+        if not self.backbone.shares_control:  # condition tokens that look at the text
+            once += ("text", "clip")
+        batch = {
+            name: x if name in once else jnp.repeat(x, self.draws, axis=0)
+            for name, x in batch.items()
+        }
+        keys = jnp.stack([folded(rng, DRAWS + i) for i in range(self.draws)], axis=1)
+        return batch, keys.reshape(-1)
