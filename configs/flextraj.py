@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -28,32 +30,70 @@ def get_config(preset: str | None = None) -> ConfigDict:
     """A preset: small ones here, those of published models in flextraj_presets.py."""
     presets = {
         "demo": demo,
-        "trial": trial,
+        "ablations": ablations,
         **{name: functools.partial(large, name) for name in LARGE},
     }
     return choose(presets, preset)
 
 
-def trial() -> ConfigDict:
-    config = small("trial")
-    config.stages = dict(
-        s1=steered_stage(200, control=dict(dense=1.0, colour=1.0)),
-        s2=steered_stage(400, control=dict(dense=1.0, colour=0.3), init_from=("s1",)),
-        s3=steered_stage(
-            400, control=dict(dense=0.2, spatial=0.4, temporal=0.4, colour=0.2), init_from=("s2",)
-        ),
-        s4=steered_stage(
-            300,
-            control=dict(dense=0.2, spatial=0.25, temporal=0.25, unaligned=0.3, colour=0.2),
-            init_from=("s3",),
-        ),
-    )
-    config.order = ("s1", "s2", "s3", "s4")
+def demo() -> ConfigDict:
+    """The packaged base learns to follow points: the paper's curriculum, minutes on 2 CPU cores."""
+    config = small("demo")
+    config.title = "FlexTraj: objects go where points tell them"
+    config.order = add_stages(config, "", CURRICULUM, (200, 400, 400, 300))
+    config.main = "unaligned"
+    rows = ("dense", "colourless", "sparse", "unaligned")
+    titles = ("dense, with colours", "and without", "and sparse", "and unaligned: all four stages")
+    config.evaluate.order = (*rows[::-1], "base")
+    config.evaluate.variants = {
+        name: variant(name, title, name) for name, title in zip(rows, titles, strict=True)
+    } | {"base": variant("", "the base, without control", "no control")}
+    config.evaluate.main = "unaligned"
     return config
 
 
-def demo() -> ConfigDict:
-    return trial()
+def ablations() -> ConfigDict:
+    """The paper's ablations at toy scale: every row trains for as many steps in all."""
+    config = small("ablations")
+    config.title = "FlexTraj: what order, injection and codes are good for"
+    steps = (120, 200, 240, 160)
+    variants: dict[str, tuple[str, Sequence[str], dict[str, Any]]] = {
+        "curriculum": ("dense to sparse, as published", CURRICULUM, {}),
+        "mixed": ("all tasks from the start", ("mixed",), {}),
+        "reversed": ("sparse to dense", CURRICULUM[::-1], {}),
+        "residuals": (
+            "ControlNet-style injection",
+            CURRICULUM,
+            dict(control=dict(injection="residuals")),
+        ),
+        "no_point": ("without TrajID", CURRICULUM, dict(follow=dict(show_point=False))),
+        "no_segment": ("without SegID", CURRICULUM, dict(follow=dict(show_segment=False))),
+        "no_colour": ("without colour", CURRICULUM, dict(follow=dict(colour="none"))),
+    }
+    order: list[str] = []
+    config.stages, config.evaluate.variants = dict(), ConfigDict()
+    for name, (title, tasks, changes) in variants.items():
+        spent = steps if len(tasks) > 1 else (sum(steps),)
+        spent = spent[::-1] if tasks == CURRICULUM[::-1] else spent
+        order += (mine := add_stages(config, f"{name}_", tasks, spent, changes))
+        config.evaluate.variants[name] = variant(mine[-1], title, name.replace("_", " "))
+    config.evaluate.variants.base = variant("", "the base, without control", "no control")
+    config.order, config.main = tuple(order), "curriculum_unaligned"
+    config.evaluate.order, config.evaluate.main = (*variants, "base"), "curriculum"
+    return config
+
+
+# ---- pieces --------------------------------------------------------------------------------------
+
+# The four stages of the paper's curriculum, and everything at once.
+CURRICULUM = ("dense", "colourless", "sparse", "unaligned")
+TASKS = dict(
+    dense=dict(colour=1.0),
+    colourless=dict(colour=0.3),
+    sparse=dict(dense=0.2, spatial=0.4, temporal=0.4, colour=0.2),
+    unaligned=dict(dense=0.2, spatial=0.25, temporal=0.25, unaligned=0.3, colour=0.2),
+    mixed=dict(dense=0.25, spatial=0.25, temporal=0.25, unaligned=0.25, colour=0.4),
+)
 
 
 def small(preset: str) -> ConfigDict:
@@ -63,51 +103,78 @@ def small(preset: str) -> ConfigDict:
     with_control(config)
     config.text.train = False
     config.learn.text_dropout = 0.0
+    # Half of the scenes of unaligned control are steered by another actor, see Clip.partner.
     config.data.scene = fields_of(toy.steered(twins=True))
     config.data.scenes = dict(train=6000, test=200)
-    config.model.lora = (dict(path="blocks/attn/(q|k|v|o)", rank=16, alpha=16, stream="condition"),)
-    config.follow.update(
-        codes="spread", order="array", stamp=(1.0, 1.0), native=True, colour="frame", prefix=""
-    )
-    config.control.update(points=(0.03, 0.3))
+    rule = dict(path="blocks/attn/(q|k|v|o)", rank=16, alpha=16, stream="condition")
+    config.model.lora = (rule,)
+    # Ours: where an object goes is decided under much noise.
     config.model.update(timesteps="logit_normal", logit_mean=1.0)
-    config.evaluate.update(judge="none", goals=ConfigDict())
+    # 144 points on 24x24 pixels: codes that differ, drawn without gaps.
+    config.follow.update(codes="spread", order="array", stamp=(1.0, 1.0), native=True)
+    config.follow.update(colour="frame", prefix="")
+    config.control.update(points=(0.03, 0.3), regions=0.0, frames=(0.34, 0.34, 0.0))
+    config.sampling.options.guidance = 1.0
+    config.stages = dict()
     return config
 
 
-def steered_stage(
-    steps: int, data: str = "train", seed: int = 0, init_from=(), **changes
-) -> ConfigDict:
-    return train_stage(
-        "flextraj",
-        data=data,
-        init_from=init_from,
-        seed=seed,
-        steps=steps,
-        batch_size=16,
-        optimizer=optimizer(
-            name="muon",
-            lr=1e-2,
-            consistent_rms=0.2,
-            muon_also=(".*/lora/.*/(a|b)",),
-            muon_steps=4,
-            b2=0.95,
-            schedule="cosine",
-            warmup=20,
-            final=0.1,
-        ),
-        checkpoint_every=100,
-        options=changes,
-    )
+def add_stages(
+    config: ConfigDict,
+    prefix: str,
+    tasks: Sequence[str],
+    steps: Sequence[int],
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
+) -> tuple[str, ...]:
+    """Adds one stage for each of `tasks`, every one on the result of that before; their names."""
+    before: tuple[str, ...] = ()
+    changes, names = dict(changes or {}), []
+    for task, count in zip(tasks, steps, strict=True):
+        options = {**changes, "control": {**TASKS[task], **changes.get("control", {})}}
+        config.stages[f"{prefix}{task}"] = train_stage(
+            "flextraj",
+            init_from=before,
+            steps=count,
+            batch_size=16,
+            # Muon takes adapters and fusion, which AdamW learns several times more slowly.
+            optimizer=optimizer(
+                name="muon",
+                lr=1e-2,
+                consistent_rms=0.2,
+                muon_also=(".*/lora/.*/(a|b)",),
+                muon_steps=4,
+                b2=0.95,
+                schedule="cosine",
+                warmup=20,
+                final=0.1,
+            ),
+            checkpoint_every=100,
+            options=options,
+        )
+        before = (f"{prefix}{task}",)
+        names += before
+    return tuple(names)
+
+
+def variant(stage: str, title: str, short: str) -> ConfigDict:
+    """What is judged: a trained stage ("" is the checkpoint as it is), and its names in tables and
+    over pictures."""
+    return ConfigDict(dict(stage=stage, title=title, short=short))
 
 
 def with_control(config: ConfigDict) -> None:
     """The nodes that FlexTraj adds to fine-tuning's config, with the released code's values."""
     config.model.changes.condition_videos = 2
-    config.follow = dataclasses.asdict(Follow())
-    config.control = dataclasses.asdict(Mixture())
-    config.control.draws = 1
-    config.control.schedule = ()
+    config.follow = dataclasses.asdict(Follow())  # how tracks are drawn, see pipelines.Follow
+    config.control = dataclasses.asdict(Mixture())  # what is drawn for each example, see Mixture
+    config.control.draws = 1  # noisy videos per condition, which walks the blocks once for all
+    config.control.schedule = ()  # mixtures by step: dict(step=..., what differs) one after another
+    config.control.injection = "stream"  # stream | residuals: a ControlNet-like copy of blocks
+    config.control.blocks = 2  # that the copy has
+    config.main = ""  # the stage that is sampled and saved; "" = the last one that trains
+    config.evaluate.variants = ConfigDict()  # name -> stage, title, short
+    config.evaluate.order = ()  # of the variants
+    config.evaluate.main = ""  # the variant that the others are compared with
 
 
 def large(preset: str) -> ConfigDict:

@@ -5,6 +5,7 @@ from tavid_jax.pipelines.bases import BASES, resolve_checkpoint
 from tavid_jax.pipelines.card import Card, read_card
 from tavid_jax.pipelines.chain import TargetLost, chain
 from tavid_jax.pipelines.encoders import Encoders
+from tavid_jax.pipelines.follow import Follow
 from tavid_jax.pipelines.jobs import Job, read_jobs
 from tavid_jax.pipelines.memory import SMALLEST, Memory
 from tavid_jax.pipelines.opening import open_encoders, open_pipeline
@@ -22,6 +23,7 @@ __all__ = [
     "Card",
     "Control",
     "Encoders",
+    "Follow",
     "Geometry",
     "Job",
     "Memory",

@@ -57,7 +57,8 @@ def cloned(video: str | os.PathLike, frames: int) -> Trajectories:
     Raises:
       ValueError: a video that cannot be read, is shorter, or too small.
     """
-    return track_video(read_video(video, range(frames)))
+    read = read_video(video, range(frames))
+    return track_video(read, _grid(read.shape[1:3]))
 
 
 def redirected(
@@ -94,12 +95,18 @@ def redirected(
         "dolly": lambda frames, *offset: camera.dolly(frames, offset),
         "orbit": camera.orbit,
     }
-    rows, columns = map(min, zip(FLEXTRAJ_GRID_HW, size_hw, strict=True))
+    rows, columns = _grid(size_hw)
     points = even_points(size_hw, (rows, columns))
     row, column = np.rint(points).astype(int)[:, ::-1].T
     cell = max(size_hw[0] / rows, size_hw[1] / columns)
     path = paths[name](frames, *values)
     return camera.redirect(depth, points, lenses, path, cell, image[row, column])
+
+
+def _grid(size_hw: tuple[int, ...]) -> tuple[int, int]:
+    """Rows and columns of points: as many as the released tracker follows, fewer than pixels."""
+    rows, columns = map(min, zip(FLEXTRAJ_GRID_HW, size_hw, strict=True))
+    return rows, columns
 
 
 def _parsed(move: str) -> tuple[str, list[float]]:

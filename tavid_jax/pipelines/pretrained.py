@@ -44,11 +44,6 @@ def locate(source: str | Path, parts: Sequence[str]) -> dict[str, str]:
                 f"{source} holds adapters of {found.source}: name that model; a stage goes on with "
                 "the adapters of an earlier one of its run (init_from)"
             )
-        if found.control is not None and TRANSFORMER in parts:
-            raise ValueError(
-                f"{source} follows condition videos by {Path(found.control).name}: name the model "
-                "that it is upon; a stage goes on with an earlier one of its run (init_from)"
-            )
         if found.patch_embed is not None and TRANSFORMER in parts:
             raise ValueError(
                 f"{source} has a patch projection of its own ({Path(found.patch_embed).name}): a "

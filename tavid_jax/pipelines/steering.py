@@ -19,6 +19,7 @@ from tavid_jax.tracks import sparsify
 from tavid_jax.tracks.condition_videos import (
     ConditionOptions,
     condition_videos,
+    cover,
     first_seen_colours,
 )
 from tavid_jax.tracks.coordinates import resize
@@ -132,7 +133,10 @@ class Drawing:
         return REFERENCE_HW if self.is_released else self.size_hw
 
     def __call__(
-        self, trajectories: Trajectories, video: Frames | None = None, two_way: bool = False
+        self,
+        trajectories: Trajectories,
+        video: UInt8[np.ndarray, "t h w 3"] | None = None,
+        two_way: bool = False,
     ) -> tuple[Frames, Frames]:
         """Identities and colours.
 
@@ -149,24 +153,18 @@ class Drawing:
         follow, options = self.follow, self._options(two_way)
         trajectories = self._fitted(trajectories)
         if follow.colour == "point" and trajectories.colour is None and video is not None:
-            constant = first_seen_colours(
-                trajectories.tracks, trajectories.visibility[:, : len(video)], video
-            )
+            known = trajectories.window(0, len(video))
+            constant = first_seen_colours(known.tracks, known.visibility, video)
             trajectories, video = trajectories.replace(colour=constant), None
         return condition_videos(trajectories, video, options)
 
     def _fitted(self, trajectories: Trajectories) -> Trajectories:
-        """In the pixels that are drawn, but for what `condition_videos` cuts by itself."""
-        if self.is_released:
-            to_hw = REFERENCE_HW
-        elif self.fit == "stretch":
-            to_hw = self.size_hw
-        else:
+        """In the pixels that are drawn."""
+        own, to_hw = tuple(trajectories.size_hw), self.canvas_hw
+        if own == tuple(to_hw):
             return trajectories
-        if tuple(trajectories.size_hw) == tuple(to_hw):
-            return trajectories
-        tracks = resize(trajectories.tracks, trajectories.size_hw, to_hw)
-        return trajectories.replace(tracks=tracks, size_hw=to_hw)
+        move = resize if self.is_released or self.fit == "stretch" else cover
+        return trajectories.replace(tracks=move(trajectories.tracks, own, to_hw), size_hw=to_hw)
 
     def _options(self, two_way: bool) -> ConditionOptions:
         follow = self.follow

@@ -162,17 +162,14 @@ def test_guidance_by_condition_videos_adds_a_branch_with_black_ones(made):
     assert 0 < spread and not np.array_equal(drawn.conditions[CONTROL], other.conditions[CONTROL])
 
 
-def test_wan_takes_the_mode_and_other_models_their_last_patch_whole(tmp_path):
-    size_hw = (32, 64)
-    models = tiny.wan_folder(
-        tmp_path / "wan", 40, transformer=dict(in_channels=6, out_channels=6), vae=tiny.WAN_VAE_2
-    )
+def test_wan_takes_the_mode(tmp_path):
+    sizes = dict(in_channels=6, out_channels=6)
+    models = tiny.wan_folder(tmp_path / "wan", 40, transformer=sizes, vae=tiny.WAN_VAE_2)
     base = open_pipeline(WAN, tmp_path / "wan", strict=False)
     paths = "blocks/(attn/(q|k|v|o)|cross/(q|o))"
     file = control_file(tmp_path / "control.safetensors", base, paths)
     pipeline = open_pipeline(WAN, tmp_path / "wan", control=file, strict=False)
-    job = {"prompt": "rests", "tracks": TRACKS, "image": IMAGE}
-    task = encoded(pipeline, job, size_hw)
+    task = encoded(pipeline, {"prompt": "rests", "tracks": TRACKS}, (32, 64), frames=1)
     config = pipeline.parts["vae"].config
     found = latents_of(models, task.guide.videos())
     want = (found - np.asarray(config.latent_mean)) / np.asarray(config.latent_std)

@@ -28,7 +28,8 @@ def read_schedule(config: Any, stage: Any) -> Schedule:
     """
     fields = {**_plain(config.control), **_plain(stage.options.get("control", {}))}
     points = fields.pop("schedule", ()) or ({},)
-    fields.pop("draws", None)
+    for name in ("draws", "injection", "blocks"):  # of the method, not of a mixture
+        fields.pop(name, None)
     mixtures, steps = [], []
     for number, point in enumerate(points):
         point = dict(point)
