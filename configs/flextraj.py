@@ -40,7 +40,7 @@ def demo() -> ConfigDict:
     """The packaged base learns to follow points: the paper's curriculum, minutes on 2 CPU cores."""
     config = small("demo")
     config.title = "FlexTraj: objects go where points tell them"
-    config.order = add_stages(config, "", CURRICULUM, (200, 400, 400, 300))
+    config.order = add_stages(config, "", CURRICULUM, (200, 500, 600, 400))
     config.main = "unaligned"
     rows = ("dense", "colourless", "sparse", "unaligned")
     titles = ("dense, with colours", "and without", "and sparse", "and unaligned: all four stages")
@@ -112,8 +112,8 @@ def small(preset: str) -> ConfigDict:
     config.model.update(timesteps="logit_normal", logit_mean=1.0)
     # 144 points on 24x24 pixels: codes that differ, drawn without gaps.
     config.follow.update(codes="spread", order="array", stamp=(1.0, 1.0), native=True)
-    config.follow.update(colour="frame", prefix="")
-    config.control.update(points=(0.03, 0.3), regions=0.0, frames=(0.34, 0.34, 0.0))
+    config.follow.update(choose="each", colour="frame", prefix="")
+    config.control.update(points=(0.05, 0.4), regions=0.0, frames=(0.34, 0.34, 0.0))
     config.sampling.options.guidance = 1.0
     config.stages = dict()
     return config

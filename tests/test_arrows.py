@@ -23,6 +23,7 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
     "engine": ("parallel",),
     "methods": (
         "data.clip",
+        "data.segments",
         "data.synthetic.judging",
         "diffusion",
         "engine.method",

@@ -34,7 +34,8 @@ mug.", "seed": 1}
 A line of a file of jobs: {"prompt": "...", "image": "a.jpg", "seed": 3, "size_hw": [480, 832],
 "frames": 81, "steps": 30, "guidance": 5, "name": "first"}; only the prompt is needed. There may be
 "mask": "mug.png" (or a list, one for each trigger word), "modulation": 4, "tracks": "drag.json",
-"source": "dance.mp4", "follow": {"colour": "frame", "keep_points": 0.1}. Files are relative to it. Every video's file holds what made it; a model is read once for all jobs.
+"source": "dance.mp4", "follow": {"colour": "frame", "keep_points": 0.1}. Files are relative to it.
+Every video's file holds what made it; a model is read once for all jobs.
 """  # noqa: E501
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ from tavid_jax.tracks.stamps import ORDERS
 # none: the second condition video is black; frame: points show what the source has in their place,
 # frame by frame, as released; point: each point keeps one colour, as in the paper.
 COLOURS = ("none", "frame", "point")
-# random: any points; region: whole segments.
-CHOICES = ("random", "region")
+# random: any points; each: of every segment, at least one; region: whole segments.
+CHOICES = ("random", "each", "region")
 # scale: of a large object the points' distances from one of them are scaled, all else is moved
 # sideways, as released; shift: all points are moved sideways; given: they are unaligned already.
 UNALIGNED = ("scale", "shift", "given")
@@ -29,7 +29,7 @@ class Follow:
 
     Attributes:
       keep_points: share of the points that steer, (0, 1].
-      choose: which ones: "random", or whole "region"s (segments).
+      choose: which ones, see `CHOICES`.
       keep_frames: share of the frames in which points steer, [0, 1]; 0 is the first and the last
         alone. Or the key frames themselves.
       random_frames: whether the share is of random frames (the first and the last among them)

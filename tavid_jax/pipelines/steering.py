@@ -80,9 +80,19 @@ def sparsified(
     points = None
     if follow.choose == "region" and follow.keep_points < 1:
         points = _regions(trajectories, follow.keep_points, rng, masks, fine)
+    elif follow.choose == "each" and follow.keep_points < 1:
+        points = _of_each(trajectories, follow.keep_points, rng)
     elif follow.keep_points < 1:
         points = sparsify.random_points(trajectories.num_points, follow.keep_points, rng)
     return sparsify.keep(trajectories, points, frames)
+
+
+def _of_each(
+    trajectories: Trajectories, share: float | int, rng: np.random.Generator
+) -> Bool[np.ndarray, " N"]:
+    if trajectories.segment is None:
+        return sparsify.random_points(trajectories.num_points, share, rng)
+    return sparsify.points_of_each(trajectories.segment, share, rng)
 
 
 def _regions(
@@ -179,7 +189,7 @@ class Drawing:
             colour=follow.colour,
             order=follow.order,
             stamp=follow.stamp or usual,
-            random_share=follow.keep_points if follow.choose == "random" else 1.0,
+            random_share=follow.keep_points if follow.choose != "region" else 1.0,
         )
 
 

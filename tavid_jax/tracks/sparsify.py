@@ -41,6 +41,22 @@ def random_points(
     return chosen
 
 
+def points_of_each(
+    segment: Int[np.ndarray, " N"], share: float | int, rng: np.random.Generator
+) -> Bool[np.ndarray, " N"]:
+    """A random share of the points of every segment, at least one of each: max(1, int(n share))
+    of its n points.
+
+    Raises:
+      ValueError: a share outside of (0, 1].
+    """
+    kept = np.zeros(len(segment), bool)
+    for number in np.unique(segment):
+        mine = np.flatnonzero(segment == number)
+        kept[mine[random_points(len(mine), share, rng)]] = True
+    return kept
+
+
 def region_points(
     coarse: Int[np.ndarray, " N"],
     fine: Int[np.ndarray, " N"],

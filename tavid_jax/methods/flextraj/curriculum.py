@@ -103,7 +103,7 @@ class Mixture:
         if base.colour != "none" and (task == UNALIGNED or rng.random() >= self.colour):
             changes["colour"] = "none"
         if task == SPATIAL:
-            changes |= self._sparse(rng, has_segments)
+            changes |= self._sparse(rng, base.choose, has_segments)
         elif task == TEMPORAL:
             changes["keep_frames"] = float(rng.choice(self.frames))
             changes["random_frames"] = bool(rng.random() < self.random_frames)
@@ -112,11 +112,11 @@ class Mixture:
         dropped = bool(rng.random() < self.dropout)
         return Drawn(task, dataclasses.replace(base, **changes), dropped)
 
-    def _sparse(self, rng: np.random.Generator, has_segments: bool) -> dict:
+    def _sparse(self, rng: np.random.Generator, choose: str, has_segments: bool) -> dict:
         if has_segments and rng.random() < self.regions:
             return {"choose": "region", "keep_points": float(rng.choice(self.areas))}
         share = 10 ** rng.uniform(*np.log10(self.points))
-        return {"choose": "random", "keep_points": float(share)}
+        return {"choose": choose, "keep_points": float(share)}
 
 
 @dataclasses.dataclass(frozen=True)
