@@ -59,6 +59,11 @@ def walk_blocks(
 ) -> Walked:
     """All blocks in order, ports plugged in.
 
+    Condition tokens pass the whole of the last block, of which only their keys and values are
+    needed: a scan has one body. That is 1/depth of their work, 2 to 3 % of the walk that fills a
+    cache and 1 % of a step in lock-step. A last block of its own would save it, but be compiled
+    beside the scan's, and have its weights cut out of the stack.
+
     Args:
       block: one block.
       stack: its parameters, a leading depth axis on every leaf.
