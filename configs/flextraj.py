@@ -64,7 +64,7 @@ def ablations() -> ConfigDict:
         "residuals": (
             "ControlNet-style injection",
             CURRICULUM,
-            dict(control=dict(injection="residuals")),
+            dict(control=dict(injection="residuals"), model=dict(lora=())),
         ),
         "no_point": ("without TrajID", CURRICULUM, dict(follow=dict(show_point=False))),
         "no_segment": ("without SegID", CURRICULUM, dict(follow=dict(show_segment=False))),
@@ -136,24 +136,29 @@ def add_stages(
             init_from=before,
             steps=count,
             batch_size=16,
-            # Muon takes adapters and fusion, which AdamW learns several times more slowly.
-            optimizer=optimizer(
-                name="muon",
-                lr=1e-2,
-                consistent_rms=0.2,
-                muon_also=(".*/lora/.*/(a|b)",),
-                muon_steps=4,
-                b2=0.95,
-                schedule="cosine",
-                warmup=20,
-                final=0.1,
-            ),
+            optimizer=small_optimizer("model" not in changes),
             checkpoint_every=100,
             options=options,
         )
         before = (f"{prefix}{task}",)
         names += before
     return tuple(names)
+
+
+def small_optimizer(adapters: bool) -> ConfigDict:
+    """Muon for adapters and fusion, which AdamW learns several times more slowly; or for the
+    kernels of a side network, whose blocks begin trained."""
+    return optimizer(
+        name="muon",
+        lr=1e-2 if adapters else 3e-3,
+        consistent_rms=0.2,
+        muon_also=(".*/lora/.*/(a|b)",) if adapters else (),
+        muon_steps=4,
+        b2=0.95,
+        schedule="cosine",
+        warmup=20,
+        final=0.1,
+    )
 
 
 def variant(stage: str, title: str, short: str) -> ConfigDict:
@@ -172,6 +177,7 @@ def with_control(config: ConfigDict) -> None:
     config.control.schedule = ()  # mixtures by step: dict(step=..., what differs) one after another
     config.control.injection = "stream"  # stream | residuals: a ControlNet-like copy of blocks
     config.control.blocks = 2  # that the copy has
+    config.control.spread = False  # its residuals over the whole depth, instead of the first blocks
     config.main = ""  # the stage that is sampled and saved; "" = the last one that trains
     config.evaluate.variants = ConfigDict()  # name -> stage, title, short
     config.evaluate.order = ()  # of the variants

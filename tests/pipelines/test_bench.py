@@ -110,7 +110,9 @@ def test_keypoints_stand_before_the_background(folder):
     made = job(folder, tracking_map_path="tracks.npy,pose.npy", seg_map_path="person.pkl")
     assert made.tracks.segment.tolist() == [0] * 8 + [1] * 3
     drawn = ids(made)[0]
-    assert [drawn[y, y].tolist() for y in (150, 210, 270)] == [[255, *divmod(n, 256)] for n in (0, 2450, 4900)]
+    assert [drawn[y, y].tolist() for y in (150, 210, 270)] == [
+        [255, *divmod(n, 256)] for n in (0, 2450, 4900)
+    ]
 
 
 def test_what_is_real_keeps_its_points_and_options(folder):
