@@ -28,6 +28,7 @@ class Control(NamedTuple):
       caption: of the clip, with the prefix of unaligned ones.
       task: one of `curriculum.TASKS`.
       follow: how they were drawn.
+      steering: the points, those invisible that are not given.
     """
 
     ids: Frames
@@ -35,6 +36,7 @@ class Control(NamedTuple):
     caption: str
     task: str
     follow: Follow
+    steering: Trajectories
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,25 +57,22 @@ class Controls:
         """
         drawn = mixture.draw(rng, self.follow, clip.masks is not None)
         tracks, follow = steering_tracks(clip, drawn.follow, rng)
-        ids, colours = self.videos(clip, tracks, follow, rng)
+        steering = sparsified(tracks, follow, rng, clip.masks)
+        ids, colours = self.videos(clip, steering, follow)
         if drawn.dropped:
             ids, colours = np.zeros_like(ids), np.zeros_like(colours)
         prefix = follow.prefix if follow.unaligned and not drawn.dropped else ""
-        return Control(ids, colours, prefix + clip.caption, drawn.task, follow)
+        return Control(ids, colours, prefix + clip.caption, drawn.task, follow, steering)
 
-    def videos(
-        self, clip: Clip, tracks: Trajectories, follow: Follow, rng: np.random.Generator
-    ) -> tuple[Frames, Frames]:
-        """The condition videos of a clip's size that trajectories become.
+    def videos(self, clip: Clip, steering: Trajectories, follow: Follow) -> tuple[Frames, Frames]:
+        """The condition videos of a clip's size that its points become.
 
         Args:
-          clip: gives masks and colours.
-          tracks: from `steering_tracks`.
+          clip: gives colours.
+          steering: its points, see `pipelines.steering.sparsified`.
           follow: how they are followed.
-          rng: of all that is random.
         """
-        steering = sparsified(tracks, follow, rng, clip.masks)
-        draw = Drawing(follow, tracks.size_hw, clip.size_hw)
+        draw = Drawing(follow, steering.size_hw, clip.size_hw)
         video = None if follow.colour == "none" else _at_size(clip, draw.canvas_hw)
         return draw(steering, video)
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
+from tavid_jax.data.clip import Clip
+from tavid_jax.engine.method import Results
+from tavid_jax.methods.finetune.preview import data_sets
+from tavid_jax.methods.finetune.samples import jobs_of, write_samples
+from tavid_jax.methods.finetune.saving import sampling_of
+from tavid_jax.methods.finetune.settings import model_of
 from tavid_jax.methods.finetune.system import FinetuneSystem
-from tavid_jax.methods.flextraj import settings
+from tavid_jax.methods.flextraj import evaluation, settings
 from tavid_jax.methods.flextraj.method import Flextraj
+from tavid_jax.methods.flextraj.preview import granularity_pages, stage_pages
+from tavid_jax.methods.flextraj.variants import Models, check_variants, control_fields
 from tavid_jax.pipelines.backbones import Backbone
+from tavid_jax.pipelines.opening import open_pipeline
 
 
 class FlextrajSystem(FinetuneSystem):
@@ -15,6 +25,10 @@ class FlextrajSystem(FinetuneSystem):
 
     trains: ClassVar[str] = "flextraj"
     kind: ClassVar[type[Flextraj]] = Flextraj
+
+    def __init__(self, config: Any):
+        super().__init__(config)
+        check_variants(config)
 
     def additions(self, stage: Any, backbone: Backbone) -> dict[str, Any]:
         """What FlexTraj needs besides fine-tuning."""
@@ -25,8 +39,43 @@ class FlextrajSystem(FinetuneSystem):
             draws=settings.read_draws(self.config, stage),
         )
 
-    def evaluate(self, results, inputs, report):
-        return {"seconds": {}}
+    @property
+    def main_stage(self) -> str:
+        """The stage whose result is sampled and saved: `config.main`, or the last that trains."""
+        main = self.config.get("main", "")
+        if main and main not in self.config.order:
+            known = ", ".join(self.config.order)
+            raise ValueError(f"config.main {main!r} is none of the stages {known}")
+        return main or super().main_stage
 
-    def export(self, results, folder):
-        return folder
+    def evaluate(self, results: Results, inputs: Any, report: Any) -> dict[str, Any]:
+        """Judges the variants of `config.evaluate.order`; without any, shows samples of clips."""
+        config = self.config
+        if not config.evaluate.get("order", ()):
+            pipeline = self.sampler(results, inputs) if self._has_model() else None
+            return evaluation.show(config, pipeline, results, inputs, report)
+        base = open_pipeline(config.model.backbone, config.checkpoint)
+        sampling = sampling_of(config, model_of(config, config.stages[self.main_stage]))
+        models = Models(base, sampling)
+        return evaluation.evaluate(config, self, models, results, inputs, report)
+
+    def sample(self, results: Results, inputs: Any, out_dir: Path) -> list[Path]:
+        """The videos that `config.sampling` asks for; those of clips follow the clips' tracks."""
+        pipeline, follow = self.sampler(results, inputs), evaluation.base_follow(self.config)
+
+        def steered(clip: Clip, seed: int) -> dict[str, Any]:
+            return control_fields(clip, follow, seed)
+
+        jobs = jobs_of(self.config, inputs, pipeline, steered)
+        return write_samples(pipeline, jobs, Path(out_dir), self.config.get("sampling", {}))
+
+    def preview(self, inputs: Any, report: Any) -> dict[str, Any]:
+        """Draws clips, and the condition videos that their tracks become; opens no transformer."""
+        drawn, counts = super().preview(inputs, report), {}
+        for name in data_sets(self.config):
+            source = inputs.open(name)
+            clips = [source[i] for i in range(min(self.config.report.scenes, len(source)))]
+            counts[name] = granularity_pages(self.config, name, clips, report)
+            if name == "train":
+                drawn["curriculum"] = stage_pages(self.config, clips, report)
+        return {**drawn, "controls": counts}
