@@ -151,7 +151,7 @@ class Evaluation:
     def _known(self, scenes: Mapping[str, Scenes]) -> dict[str, Row]:
         """What the numbers mean: the true clips, and their first frame alone."""
         made = {
-            ORACLE: ("true clips: the judge", "true clip", lambda video: video),
+            ORACLE: ("true clips", "true clip", lambda video: video),
             ZERO: ("zero motion", "zero motion", lambda v: np.repeat(v[:1], len(v), axis=0)),
         }
         rows = {}

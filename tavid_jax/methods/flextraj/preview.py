@@ -128,4 +128,4 @@ def _film(
     ]
     strip = films.strip(shown)
     film = media.encode_animation(strip, config.report.fps or clip.fps)
-    report.media(film.data, words, least_width=min(strip.shape[2], 700))
+    report.media(film.data, words, least_width=min(strip.shape[2], 520))

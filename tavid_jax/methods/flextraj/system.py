@@ -71,11 +71,12 @@ class FlextrajSystem(FinetuneSystem):
 
     def preview(self, inputs: Any, report: Any) -> dict[str, Any]:
         """Draws clips, and the condition videos that their tracks become; opens no transformer."""
-        drawn, counts = super().preview(inputs, report), {}
+        drawn, clips = super().preview(inputs, report), []
         for name in data_sets(self.config):
             source = inputs.open(name)
             clips = [source[i] for i in range(min(self.config.report.scenes, len(source)))]
-            counts[name] = granularity_pages(self.config, name, clips, report)
             if name == "train":
                 drawn["curriculum"] = stage_pages(self.config, clips, report)
-        return {**drawn, "controls": counts}
+        # Of the test set, if there is one.
+        drawn["controls"] = granularity_pages(self.config, name, clips, report) if clips else 0
+        return drawn

@@ -1,13 +1,27 @@
-"""The demo's config with a judge, and runs of it that are smaller still."""
+"""The demo's config with a judge, runs of it that are smaller still, and the smallest method."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from configs.flextraj import get_config
+from tavid_jax.methods.finetune.objectives import VPrediction
+from tavid_jax.methods.finetune.words import Words
+from tavid_jax.methods.flextraj.controls import Controls
+from tavid_jax.methods.flextraj.curriculum import Mixture, Schedule
+from tavid_jax.methods.flextraj.method import Flextraj
+from tavid_jax.models.layers.lora import LoraRule
+from tavid_jax.models.layers.space_to_depth import SpaceToDepth, SpaceToDepthConfig
+from tavid_jax.models.text.t5 import T5Encoder
+from tavid_jax.models.text.tokenizer import Tokenizer
+from tavid_jax.pipelines.backbones import CogVideoXBackbone, Geometry, make_backbone
+from tavid_jax.pipelines.follow import Follow
+from tests.pipelines import trained
 
 # Name -> title, over pictures, how it is judged, what differs from `config.follow`.
 GRANULARITIES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
@@ -63,3 +77,50 @@ def small(folder: Path, steps: int = 2, scenes: int = 2) -> ConfigDict:
     config.sampling.options.steps = 2
     config.report.update(scenes=1, failures=1)
     return config
+
+
+RULES = (LoraRule("blocks/attn/(q|v)", rank=2, stream="condition"),)
+FOLLOW = Follow(native=True, stamp=(1.0, 1.0))
+COLOURED = Follow(native=True, stamp=(1.0, 1.0), colour="frame")
+
+
+def backbone(rules: tuple[LoraRule, ...] = RULES, videos: int = 2) -> CogVideoXBackbone:
+    """Two blocks on pixels as latents, of 16x16 px and 9 frames."""
+    return make_backbone(
+        "cogvideox-5b-i2v",
+        Geometry(9, (16, 16)),
+        dataclasses.asdict(trained.CONFIGS["cogvideox"]) | {"condition_videos": videos},
+        False,
+        stride=SpaceToDepthConfig().stride_hw,
+        predicts="data",
+        scan=False,
+        remat="none",
+        lora=rules,
+        dtype=jnp.float32,
+        param_dtype=jnp.float32,
+    )
+
+
+def method(
+    *,
+    draws: int = 1,
+    schedule: Schedule = Schedule((Mixture(),)),  # noqa: B008 (frozen)
+    follow: Follow = FOLLOW,
+    rules: tuple[LoraRule, ...] = RULES,
+    videos: int = 2,
+    from_clips: bool = False,
+) -> Flextraj:
+    """The smallest one, built without a config."""
+    tokenizer, length = Tokenizer.captions(), trained.CONFIGS["cogvideox"].text_length
+    encoder = T5Encoder(
+        trained.text_config("cogvideox"), dtype=jnp.float32, param_dtype=jnp.float32
+    )
+    return Flextraj(
+        Controls(follow),
+        schedule,
+        draws,
+        backbone=backbone(rules, videos),
+        objective=VPrediction(predicts="data"),
+        autoencoder=SpaceToDepth(SpaceToDepthConfig()),
+        words=Words(encoder, tokenizer, length, wan=False) if from_clips else None,
+    )
