@@ -42,13 +42,9 @@ def demo() -> ConfigDict:
     config.title = "FlexTraj: objects go where points tell them"
     config.order = add_stages(config, "", CURRICULUM, (200, 500, 600, 400))
     config.main = "unaligned"
-    rows = ("dense", "colourless", "sparse", "unaligned")
-    titles = ("dense, with colours", "and without", "and sparse", "and unaligned: all four stages")
-    config.evaluate.order = (*rows[::-1], "base")
-    config.evaluate.variants = {
-        name: variant(name, title, name) for name, title in zip(rows, titles, strict=True)
-    } | {"base": variant("", "the base, without control", "no control")}
-    config.evaluate.main = "unaligned"
+    config.evaluate.variants = dict(flextraj=variant("unaligned", "FlexTraj", "FlexTraj"), **BASE)
+    config.evaluate.order, config.evaluate.main = ("flextraj", "base"), "flextraj"
+    config.evaluate.curve = CURRICULUM
     return config
 
 
@@ -77,7 +73,7 @@ def ablations() -> ConfigDict:
         spent = spent[::-1] if tasks == CURRICULUM[::-1] else spent
         order += (mine := add_stages(config, f"{name}_", tasks, spent, changes))
         config.evaluate.variants[name] = variant(mine[-1], title, name.replace("_", " "))
-    config.evaluate.variants.base = variant("", "the base, without control", "no control")
+    config.evaluate.variants.update(BASE)
     config.order, config.main = tuple(order), "curriculum_unaligned"
     config.evaluate.order, config.evaluate.main = (*variants, "base"), "curriculum"
     return config
@@ -85,6 +81,17 @@ def ablations() -> ConfigDict:
 
 # ---- pieces --------------------------------------------------------------------------------------
 
+# What is given of the tracks of a scene -> its name in tables and over pictures, what is measured,
+# and how they are followed.
+GRANULARITIES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+    "dense": ("Dense", "dense", "trajerr", {}),
+    "coloured": ("Dense, with colours", "dense, colours", "trajerr", dict(colour="frame")),
+    "points_20": ("20 % of the points", "20 % points", "trajerr", dict(keep_points=0.2)),
+    "points_5": ("5 % of the points", "5 % points", "trajerr", dict(keep_points=0.05)),
+    "frames_3": ("3 of 9 frames", "3 frames", "trajerr", dict(keep_frames=(0, 4, 8))),
+    "frames_2": ("First and last frame", "2 frames", "trajerr", dict(keep_frames=0.0)),
+    "unaligned": ("Unaligned: another actor", "unaligned", "trajsim", dict(unaligned="scale")),
+}
 # The four stages of the paper's curriculum, and everything at once.
 CURRICULUM = ("dense", "colourless", "sparse", "unaligned")
 TASKS = dict(
@@ -94,6 +101,10 @@ TASKS = dict(
     unaligned=dict(dense=0.2, spatial=0.25, temporal=0.25, unaligned=0.3, colour=0.2),
     mixed=dict(dense=0.25, spatial=0.25, temporal=0.25, unaligned=0.25, colour=0.4),
 )
+
+
+# What every table is about, beside what was trained.
+BASE = dict(base=dict(stage="", title="the base, without control", short="no control"))
 
 
 def small(preset: str) -> ConfigDict:
@@ -115,6 +126,12 @@ def small(preset: str) -> ConfigDict:
     config.follow.update(choose="each", colour="frame", prefix="")
     config.control.update(points=(0.05, 0.4), regions=0.0, frames=(0.34, 0.34, 0.0))
     config.sampling.options.guidance = 1.0
+    config.evaluate.granularities = {
+        name: dict(title=title, short=short, measure=measure, follow=dict(colour="none") | follow)
+        for name, (title, short, measure, follow) in GRANULARITIES.items()
+    }
+    config.evaluate.columns = tuple(GRANULARITIES)
+    config.report.update(scenes=4, failures=6)
     config.stages = dict()
     return config
 
@@ -179,8 +196,12 @@ def with_control(config: ConfigDict) -> None:
     config.control.blocks = 2  # that the copy has
     config.control.spread = False  # its residuals over the whole depth, instead of the first blocks
     config.main = ""  # the stage that is sampled and saved; "" = the last one that trains
-    config.evaluate.variants = ConfigDict()  # name -> stage, title, short
-    config.evaluate.order = ()  # of the variants
+    config.evaluate.granularities = ConfigDict()  # name -> title, short, measure, follow
+    config.evaluate.columns = ()  # which of them, in order
+    config.evaluate.variants = ConfigDict()  # name -> stage (or one per seed), title, short
+    config.evaluate.order = ()  # of the variants; () judges nothing
+    config.evaluate.curve = ()  # stages of the learning curve
+    config.evaluate.curve_scenes = 50  # of the test scenes, for it
     config.evaluate.main = ""  # the variant that the others are compared with
 
 

@@ -230,7 +230,7 @@ def test_sampled_by_the_pipeline():
 
 
 def config(lora=(), **control):
-    made = configs.get_config("trial")
+    made = configs.get_config("demo")
     fields = dict(injection="residuals", blocks=2) | control
     for stage in made.order:
         made.stages[stage].options = dict(control=fields, model=dict(lora=lora))
@@ -239,7 +239,7 @@ def config(lora=(), **control):
 
 def test_a_stage_of_a_config():
     system = make_system(config(spread=True))
-    method = system.method("s1")
+    method = system.method("dense")
     assert method.backbone.controlnet == ControlNet(2, spread=True)
     shapes = jax.eval_shape(method.init, jax.random.key(0))
     trained_shapes = trees.flatten(split_trainable(method, shapes)[0])
@@ -248,7 +248,7 @@ def test_a_stage_of_a_config():
     for path, leaf in found.items():
         assert leaf.shape == leaf.read().shape == trained_shapes[path].shape
     assert len(found) == sum("/controlnet/blocks/" in path for path in trained_shapes)
-    with pytest.raises(ValueError, match="stages.s4 has control.injection 'residuals'"):
+    with pytest.raises(ValueError, match="stages.unaligned has control.injection 'residuals'"):
         system.export(None, "nowhere")
 
 
@@ -263,6 +263,6 @@ def test_a_stage_of_a_config():
 )
 def test_what_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        make_system(config(**changes)).method("s1")
+        make_system(config(**changes)).method("dense")
     with pytest.raises(ValueError, match="set model.changes.condition_videos"):
         inject(injected.plain("wan", videos=0), ControlNet(1))

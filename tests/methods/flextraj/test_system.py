@@ -25,9 +25,9 @@ COLUMNS = ("coloured", "frames_2", "unaligned")
 def small(folder: Path):
     """Two stages, three granularities."""
     config = whole(folder)
-    config.order, config.evaluate.columns = ("s1", "s4"), COLUMNS
-    config.stages.s4.init_from, config.evaluate.curve = ("s1",), ("s1",)
-    config.stages.s1.snapshots = (1,)
+    config.order, config.evaluate.columns = ("dense", "unaligned"), COLUMNS
+    config.stages.unaligned.init_from, config.evaluate.curve = ("dense",), ("dense",)
+    config.stages.dense.snapshots = (1,)
     return config
 
 
@@ -40,21 +40,24 @@ def workdir(tmp_path_factory, programs) -> Path:
 
 def test_the_report_and_its_numbers(workdir: Path):
     metrics = json.loads((workdir / "report" / "metrics.json").read_text())
-    assert set(metrics["variants"]) == {"oracle", "zero", "flextraj", "none"}
-    assert metrics["variants"]["flextraj"]["stages"] == ["s4"] and metrics["scenes"] == 2
+    assert set(metrics["variants"]) == {"oracle", "zero", "flextraj", "base"}
+    assert metrics["variants"]["flextraj"]["stages"] == ["unaligned"] and metrics["scenes"] == 2
     cells = {name: row["measured"] for name, row in metrics["variants"].items()}
     for column in COLUMNS:
         assert cells["oracle"][column]["error"]["value"] < 0.5 / 24
         assert cells["zero"][column]["similarity"]["value"] == 0
-        assert set(metrics["claims"][column]) == {"oracle", "zero", "none"}
+        assert set(metrics["claims"][column]) == {"oracle", "zero", "base"}
         # Without tracks there is one video, whatever the others are given.
-        assert cells["none"][column]["lost"] == cells["none"]["coloured"]["lost"]
-    found = metrics["claims"]["coloured"]["none"]
-    means = [cells[name]["coloured"]["error"]["value"] for name in ("flextraj", "none")]
+        assert cells["base"][column]["lost"] == cells["base"]["coloured"]["lost"]
+    found = metrics["claims"]["coloured"]["base"]
+    means = [cells[name]["coloured"]["error"]["value"] for name in ("flextraj", "base")]
     assert found["difference"] == pytest.approx(means[0] - means[1])
     given = metrics["granularities"]
     assert (given["frames_2"]["frames"], given["coloured"]["frames"]) == (2, 9)
-    assert [(point["stage"], point["step"]) for point in metrics["curve"]] == [("s1", 1), ("s1", 2)]
+    assert [(point["stage"], point["step"]) for point in metrics["curve"]] == [
+        ("dense", 1),
+        ("dense", 2),
+    ]
     page = (workdir / "report" / "index.html").read_text()
     assert page.count("image/webp") == 4  # a scene at each granularity, the worst one
     assert "FlexTraj, First and last frame" in page and "scoring.motion" in page
@@ -114,7 +117,7 @@ def test_preview_without_weights(tmp_path: Path):
 def test_weights_are_exchanged_between_variants(tmp_path: Path):
     """What a pipeline makes after another stage was opened is that stage's, not the first one's."""
     config = small(tmp_path)
-    method = make_system(config).method("s1")
+    method = make_system(config).method("dense")
     base = open_pipeline("tiny-cogvideox")
     models = Models(base, base.published.sampling.changed({"steps": 2}))
     clip = scene_clip(sample_scene(toy.steered(), 3))
@@ -134,12 +137,12 @@ def test_weights_are_exchanged_between_variants(tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(main="s9"), "config.main 's9' is none of the stages s1, s4"),
-        (lambda c: c.evaluate.update(main="x"), "evaluate.main 'x' is none of flextraj, none"),
+        (lambda c: c.update(main="s9"), "config.main 's9' is none of the stages dense, unaligned"),
+        (lambda c: c.evaluate.update(main="x"), "evaluate.main 'x' is none of flextraj, base"),
         (lambda c: c.evaluate.update(order=("x",)), "evaluate.order: 'x' is no variant"),
         (lambda c: c.evaluate.update(columns=("x",)), "evaluate.columns: 'x' is no granularity"),
         (lambda c: c.evaluate.update(columns=()), "name what is given to them, columns"),
-        (lambda c: c.evaluate.update(curve=("s3",)), "evaluate.curve: stage 's3' is none of s1"),
+        (lambda c: c.evaluate.update(curve=("s3",)), "evaluate.curve: stage 's3' is none of dense"),
         (
             lambda c: c.evaluate.variants.flextraj.update(stage="s2"),
             "evaluate.variants.flextraj: stage 's2' is none",
