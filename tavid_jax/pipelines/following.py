@@ -85,6 +85,17 @@ def guide_of(job: Job, sampling: Sampling, images: Sequence[UInt8[np.ndarray, "h
     return Guide(videos, facts, prefix, empty)
 
 
+def steering_of(job: Job, frames: int) -> Trajectories:
+    """What steers a video of so many frames: a job's tracks, with all that its options leave out
+    made invisible; the same every time.
+
+    Raises:
+      ValueError: see `guide_of`.
+    """
+    trajectories, masks, _ = _trajectories(job, frames)
+    return sparsified(trajectories, job.follow, _rng(job), *masks)
+
+
 def first_frame(source: VideoSource) -> UInt8[np.ndarray, "H W 3"]:
     """Of a video; ValueError for one that cannot be read."""
     return source[0] if isinstance(source, np.ndarray) else read_video(source, [0])[0]

@@ -153,7 +153,10 @@ def small_multiples(
         axis.set_ylabel(y_label)
     if len(names) > 1:
         handles = {h.get_label(): h for axis in axes for h in axis.get_lines()}
-        figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=len(names))
+        # Inches of the longest name, with its line.
+        width = 0.6 + 0.085 * max(map(len, names))
+        columns = max(1, int(figure.get_figwidth() / width))
+        figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=columns)
     return _bytes(figure, format)
 
 

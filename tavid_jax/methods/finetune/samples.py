@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +64,23 @@ def job_of(pipeline: Pipeline, clip: Clip, **fields: Any) -> Job:
     return Job(prompt, image=image, mask=mask, **fields)
 
 
-def jobs_of(config: Any, inputs: Any, pipeline: Pipeline) -> list[Job]:
+def jobs_of(
+    config: Any,
+    inputs: Any,
+    pipeline: Pipeline,
+    more: Callable[[Clip, int], Mapping[str, Any]] = lambda clip, seed: {},
+) -> list[Job]:
     """What `config.sampling` asks for.
 
     Its `prompts` are texts with semicolons between, its `jobs` name a file, see
     `pipelines.read_jobs`. Without either the captions of `config.clips` are told again, or those of
     the test scenes, from their first frames if the model needs one.
+
+    Args:
+      config: of the run.
+      inputs: of the run.
+      pipeline: the trained model.
+      more: (clip, seed) -> further fields of the job of a clip.
 
     Raises:
       ValueError: both prompts and jobs, or neither of them and no clips.
@@ -92,6 +103,6 @@ def jobs_of(config: Any, inputs: Any, pipeline: Pipeline) -> list[Job]:
     for index in range(min(sampling.get("videos", 8), len(source))):
         clip = source[index]
         name = clip.id.replace("/", "_")
-        how = {"modulation": sampling.get("modulation", 0.0)}
-        jobs.append(job_of(pipeline, clip, seed=config.seed + index, name=name, **how))
+        seed, how = config.seed + index, {"modulation": sampling.get("modulation", 0.0)}
+        jobs.append(job_of(pipeline, clip, seed=seed, name=name, **how, **more(clip, seed)))
     return jobs

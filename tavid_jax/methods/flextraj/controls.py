@@ -31,6 +31,7 @@ class Control(NamedTuple):
       caption: of the clip, with the prefix of unaligned ones.
       task: one of `curriculum.TASKS`.
       follow: how they were drawn.
+      steering: the points, those invisible that are not given.
     """
 
     ids: Frames
@@ -38,6 +39,7 @@ class Control(NamedTuple):
     caption: str
     task: str
     follow: Follow
+    steering: Trajectories
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,37 +60,61 @@ class Controls:
         """
         drawn = mixture.draw(rng, self.follow, _has_object(clip))
         tracks, follow = steering_tracks(clip, drawn.follow, rng)
-        ids, colours = self.videos(clip, tracks, follow, rng)
+        kept = kept_frames(follow, tracks.num_frames, rng)
+        steering = self.steering(clip, tracks, follow, kept, rng)
+        ids, colours = self.videos(clip, steering, follow, kept)
         if drawn.dropped:
             ids, colours = np.zeros_like(ids), np.zeros_like(colours)
         prefix = follow.prefix if follow.unaligned and not drawn.dropped else ""
-        return Control(ids, colours, prefix + clip.caption, drawn.task, follow)
+        return Control(ids, colours, prefix + clip.caption, drawn.task, follow, steering)
 
-    def videos(
-        self, clip: Clip, tracks: Trajectories, follow: Follow, rng: np.random.Generator
-    ) -> tuple[Frames, Frames]:
-        """The condition videos of a clip's size that trajectories become.
-
-        Identities that were rendered elsewhere lie in front; there the points that start behind
-        them are left out.
+    def steering(
+        self,
+        clip: Clip,
+        tracks: Trajectories,
+        follow: Follow,
+        kept: Bool[np.ndarray, " T"],
+        rng: np.random.Generator,
+    ) -> Trajectories:
+        """What is left of trajectories to steer by; points that start behind identities which
+        were rendered elsewhere are left out.
 
         Args:
-          clip: gives masks and colours.
+          clip: gives masks and rendered identities.
           tracks: from `steering_tracks`.
           follow: how they are followed.
-          rng: of all that is random.
+          kept: frames in which points steer.
+          rng: of all else that is random.
         """
-        kept = kept_frames(follow, tracks.num_frames, rng)
         front = _in_front(clip, follow)
         if front is not None:
             tracks = _behind(tracks, front[0, ..., 0] > follow.threshold)
-        steering = sparsified(tracks, follow, rng, clip.masks, frames=kept)
-        draw = Drawing(follow, tracks.size_hw, clip.size_hw)
+        return sparsified(tracks, follow, rng, clip.masks, frames=kept)
+
+    def videos(
+        self,
+        clip: Clip,
+        steering: Trajectories,
+        follow: Follow,
+        kept: Bool[np.ndarray, " T"] | None = None,
+    ) -> tuple[Frames, Frames]:
+        """The condition videos of a clip's size that its points become, behind identities that
+        were rendered elsewhere.
+
+        Args:
+          clip: gives colours and rendered identities.
+          steering: its points, see `steering`.
+          follow: how they are followed.
+          kept: frames in which rendered identities steer; None: all.
+        """
+        draw = Drawing(follow, steering.size_hw, clip.size_hw)
         video = None if follow.colour == "none" else _at_size(clip, draw.canvas_hw)
         drawn = draw(steering, video, clip.two_way and follow.unaligned != "given")
+        front = _in_front(clip, follow)
         if front is None:
             return drawn
-        front = front * kept[:, None, None, None]
+        if kept is not None:
+            front = front * kept[:, None, None, None]
         shown = np.zeros_like(front) if follow.colour == "none" else _at_size(clip, clip.size_hw)
         return layered([drawn, (front, shown)], follow.threshold)
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
+from tavid_jax.data.clip import Clip
+from tavid_jax.engine.method import Results
+from tavid_jax.methods.finetune.preview import data_sets
+from tavid_jax.methods.finetune.samples import jobs_of, write_samples
+from tavid_jax.methods.finetune.saving import sampling_of
+from tavid_jax.methods.finetune.settings import model_of
 from tavid_jax.methods.finetune.system import FinetuneSystem
-from tavid_jax.methods.flextraj import settings
+from tavid_jax.methods.flextraj import evaluation, settings
 from tavid_jax.methods.flextraj.injection import inject
 from tavid_jax.methods.flextraj.method import Flextraj
+from tavid_jax.methods.flextraj.preview import granularity_pages, stage_pages
+from tavid_jax.methods.flextraj.variants import Models, check_variants, control_fields
 from tavid_jax.pipelines.backbones import Backbone
+from tavid_jax.pipelines.opening import open_pipeline
 
 
 class FlextrajSystem(FinetuneSystem):
@@ -16,6 +26,10 @@ class FlextrajSystem(FinetuneSystem):
 
     trains: ClassVar[str] = "flextraj"
     kind: ClassVar[type[Flextraj]] = Flextraj
+
+    def __init__(self, config: Any):
+        super().__init__(config)
+        check_variants(config)
 
     def additions(self, stage: Any, backbone: Backbone) -> dict[str, Any]:
         """What FlexTraj needs besides fine-tuning."""
@@ -34,12 +48,10 @@ class FlextrajSystem(FinetuneSystem):
             core["backbone"] = inject(core["backbone"], controlnet)
         return core
 
-    def evaluate(self, results, inputs, report):
-        return {"seconds": {}}
-
-    def export(self, results, folder):
+    def export(self, results: Results, folder: Path) -> Path:
+        """See `FinetuneSystem.export`; refuses models that no folder can hold."""
         self._check_kept(self.main_stage)
-        return folder
+        return super().export(results, folder)
 
     def _check_kept(self, stage: str) -> None:
         """Raises ValueError for a stage whose model is for comparisons alone."""
@@ -49,3 +61,45 @@ class FlextrajSystem(FinetuneSystem):
                 "within a run: no folder holds such a model. Export a run whose last stage has "
                 "'stream'"
             )
+
+    @property
+    def main_stage(self) -> str:
+        """The stage whose result is sampled and saved: `config.main`, or the last that trains."""
+        main = self.config.get("main", "")
+        if main and main not in self.config.order:
+            known = ", ".join(self.config.order)
+            raise ValueError(f"config.main {main!r} is none of the stages {known}")
+        return main or super().main_stage
+
+    def evaluate(self, results: Results, inputs: Any, report: Any) -> dict[str, Any]:
+        """Judges the variants of `config.evaluate.order`; without any, shows samples of clips."""
+        config = self.config
+        if not config.evaluate.get("order", ()):
+            pipeline = self.sampler(results, inputs) if self._has_model() else None
+            return evaluation.show(config, pipeline, results, inputs, report)
+        base = open_pipeline(config.model.backbone, config.checkpoint)
+        sampling = sampling_of(config, model_of(config, config.stages[self.main_stage]))
+        models = Models(base, sampling)
+        return evaluation.evaluate(config, self, models, results, inputs, report)
+
+    def sample(self, results: Results, inputs: Any, out_dir: Path) -> list[Path]:
+        """The videos that `config.sampling` asks for; those of clips follow the clips' tracks."""
+        pipeline, follow = self.sampler(results, inputs), evaluation.base_follow(self.config)
+
+        def steered(clip: Clip, seed: int) -> dict[str, Any]:
+            return control_fields(clip, follow, seed)
+
+        jobs = jobs_of(self.config, inputs, pipeline, steered)
+        return write_samples(pipeline, jobs, Path(out_dir), self.config.get("sampling", {}))
+
+    def preview(self, inputs: Any, report: Any) -> dict[str, Any]:
+        """Draws clips, and the condition videos that their tracks become; opens no transformer."""
+        drawn, clips = super().preview(inputs, report), []
+        for name in data_sets(self.config):
+            source = inputs.open(name)
+            clips = [source[i] for i in range(min(self.config.report.scenes, len(source)))]
+            if name == "train":
+                drawn["curriculum"] = stage_pages(self.config, clips, report)
+        # Of the test set, if there is one.
+        drawn["controls"] = granularity_pages(self.config, name, clips, report) if clips else 0
+        return drawn
