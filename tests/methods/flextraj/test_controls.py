@@ -117,9 +117,10 @@ def test_clips_that_are_refused(clip: Clip, changes: dict, message: str):
         Controls(BASE)(clip.replace(**changes), Mixture(colour=1.0), np.random.default_rng(0))
 
 
-def test_a_pair_needs_masks_of_both(clip: Clip):
-    partner = clip.partner.replace(masks=None)
-    with pytest.raises(ClipError, match=f"{partner.id}.*a pair needs masks of both actors"):
-        Controls(BASE)(
-            clip.replace(partner=partner), Mixture(dense=0, unaligned=1), np.random.default_rng(0)
-        )
+def test_a_pair_without_known_objects_moves_its_own_points(clip: Clip):
+    alone = clip.replace(partner=clip.partner.replace(masks=None, segment=None))
+    mixture = Mixture(dense=0, unaligned=1)
+    made = Controls(BASE)(alone, mixture, np.random.default_rng(0))
+    assert made.follow.unaligned == "scale"
+    want = Controls(BASE)(clip.replace(partner=None), mixture, np.random.default_rng(0))
+    np.testing.assert_array_equal(made.ids, want.ids)
