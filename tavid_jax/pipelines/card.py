@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tavid_jax.pipelines.follow import Follow
 from tavid_jax.pipelines.settings import PUBLISHED, Published, Sampling
 from tavid_jax.pipelines.targets import Targets
 from tavid_jax.weights.peft_export import DIFFUSERS_FILE
@@ -44,10 +45,11 @@ class Card:
       loss_curve: [step, loss] of the first steps, by which a training can be recognised.
       files: {path in the folder: sha256}.
       targets: fields of `Targets`, of a model that was trained with them.
+      follow: fields of `Follow`, of a model that was trained to follow tracks with them.
 
     Raises:
       ValueError: a backbone or an autoencoder that was never published, sampling that the model
-        cannot do, targets that make no sense.
+        cannot do, targets or ways to follow tracks that make no sense.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Card:
     loss_curve: tuple[tuple[int, float], ...] = ()
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
     targets: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    follow: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if self.backbone not in PUBLISHED:
@@ -70,6 +73,7 @@ class Card:
             raise ValueError(f"backbone {self.backbone!r} is none of {known}")
         self.published().check(self.sampling)
         self.read_targets()
+        Follow.of(self.follow)
 
     def published(self) -> Published:
         """What a pipeline needs to know about the model."""
@@ -115,7 +119,9 @@ class Card:
         sampling = PUBLISHED[given["backbone"]].sampling.changed(given["sampling"])
         curve = tuple((int(step), float(loss)) for step, loss in given.get("loss_curve", ()))
         targets = {name: _tupled(value) for name, value in given.get("targets", {}).items()}
-        return cls(**given | {"sampling": sampling, "loss_curve": curve, "targets": targets})
+        follow = {name: _tupled(value) for name, value in given.get("follow", {}).items()}
+        read = {"sampling": sampling, "loss_curve": curve, "targets": targets, "follow": follow}
+        return cls(**given | read)
 
 
 def told_steps(steps: int) -> int:

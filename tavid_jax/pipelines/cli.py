@@ -156,7 +156,7 @@ def _jobs(args: argparse.Namespace, words: Sequence[str], frames: int) -> list[J
             which = "--jobs" if args.flexbench is None else "--flexbench"
             raise ValueError(f"images, masks and tracks of {which} stand in its lines")
         if args.flexbench is not None:
-            ways = followed.get("follow", Follow())
+            ways = Follow.of(followed.get("follow", {}))
             jobs = bench_jobs(args.flexbench, args.root, ways, args.seed or 0)
         elif args.seed is not None or followed:
             raise ValueError("seeds of --jobs, and how tracks are followed, stand in its lines")

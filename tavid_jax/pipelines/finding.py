@@ -28,6 +28,7 @@ class Found:
       control: the file of what reads condition videos: adapters of their stream, and a fusion.
       patch_embed: the file of a patch projection that was trained, with or without mask channels.
       targets: what the model was taught of targets.
+      follow: fields of `Follow` that it was taught to follow tracks with.
       embedding: the file of learned vectors of their words.
       dtype: in which it is meant to compute; None is any.
       is_published: whether it has the published sizes.
@@ -40,6 +41,7 @@ class Found:
     control: str | Path | None = None
     patch_embed: str | Path | None = None
     targets: Targets | None = None
+    follow: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     embedding: Path | None = None
     dtype: str | None = None
     is_published: bool = True
@@ -103,6 +105,7 @@ def _with_card(folder: Path) -> Found:
         control=files.get(STEERING),
         patch_embed=find_patch_embed(folder),
         targets=card.read_targets(),
+        follow=card.follow,
         embedding=files.get(VECTORS),
         dtype=card.dtype,
         is_published=False,

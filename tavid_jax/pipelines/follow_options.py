@@ -93,7 +93,8 @@ def job_fields(args: argparse.Namespace, frames: int) -> dict[str, Any]:
     ways = {name: getattr(args, name) for name in _FOLLOW if getattr(args, name) is not None}
     if "stamp" in ways:
         ways["stamp"] = tuple(ways["stamp"])
-    return fields | ({"follow": Follow.of(ways)} if ways else {})
+    Follow.of(ways)
+    return fields | ({"follow": ways} if ways else {})
 
 
 def given_tracks(args: argparse.Namespace) -> list[str]:

@@ -63,6 +63,7 @@ def guide_of(job: Job, sampling: Sampling, images: Sequence[UInt8[np.ndarray, "h
       ValueError: files that cannot be read or have fewer frames than the video; options that do
         not fit; colours without anything to take them from.
     """
+    job = dataclasses.replace(job, follow=job.ways({}))
     follow, source = job.follow, _Video(job.source, sampling)
     if follow.colour == "frame" and job.source is None:
         raise ValueError("follow: colour 'frame' shows the source's pixels: give it (source)")
@@ -92,6 +93,7 @@ def steering_of(job: Job, frames: int) -> Trajectories:
     Raises:
       ValueError: see `guide_of`.
     """
+    job = dataclasses.replace(job, follow=job.ways({}))
     trajectories, masks, _ = _trajectories(job, frames)
     return sparsified(trajectories, job.follow, _rng(job), *masks)
 

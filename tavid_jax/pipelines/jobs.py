@@ -46,7 +46,8 @@ class Job:
         of the video's whatever their rate. Tracks are drawn behind them.
       source: video whose colours the points show, see `Follow.colour`; its first frame is the
         image where none is given.
-      follow: how tracks are followed: `Follow`, or its fields.
+      follow: how tracks are followed: `Follow`, or those of its fields that differ from what the
+        model was trained with.
       seed: of all randomness; equal jobs of equal seeds give equal videos, alone or in a batch.
       name: of the file that is written, without ending; None is the job's number.
       options: fields of `Sampling` to replace.
@@ -67,7 +68,7 @@ class Job:
     segments: str | os.PathLike | np.ndarray | None = None
     control_videos: Sequence[VideoSource] | VideoSource | None = None
     source: VideoSource | None = None
-    follow: Follow | Mapping[str, Any] = dataclasses.field(default_factory=Follow)
+    follow: Follow | Mapping[str, Any] = dataclasses.field(default_factory=dict)
     seed: int = 0
     name: str | None = None
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -86,8 +87,7 @@ class Job:
     def _check_guided(self) -> None:
         if self.segments is not None and self.tracks is None:
             raise ValueError("segments without tracks: give the points that lie in them")
-        follow = self.follow if isinstance(self.follow, Follow) else Follow.of(self.follow)
-        object.__setattr__(self, "follow", follow)
+        follow = self.ways({})
         if follow != Follow() and not self.is_guided:
             raise ValueError("follow without tracks or control_videos: give what is to be followed")
         if self.source is not None and self.image is not None:
@@ -96,6 +96,14 @@ class Job:
                     "source is not read beside an image, unless points show its colours: "
                     "follow colour 'frame', or leave one of them out"
                 )
+
+    def ways(self, known: Mapping[str, Any]) -> Follow:
+        """How tracks are followed by a model that was trained with `known` fields of `Follow`."""
+        if isinstance(self.follow, Follow):
+            return self.follow
+        if not isinstance(self.follow, Mapping):
+            return Follow.of(self.follow)  # says what is wrong with it
+        return Follow.of({**known, **self.follow})
 
     @property
     def is_guided(self) -> bool:

@@ -125,6 +125,7 @@ def open_pipeline(
         negative_prompt,
         targets,
         embedding,
+        follow=found.follow,
     )
 
 

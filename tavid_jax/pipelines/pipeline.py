@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -58,6 +58,7 @@ class Pipeline:
       negative_prompt: what guidance leads away from where a job does not say.
       targets: what the model knows of targets; None, of one that was not trained with any, is
         one target that `Job.modulation` alone can lead attention to.
+      follow: fields of `Follow` that jobs have where they do not say.
       embedding: vectors (K, D) that are added to the features of the targets' trigger words.
       inject: puts something around every backbone, such as a side network whose parameters are
         among the transformer's `Part.added`.
@@ -71,6 +72,7 @@ class Pipeline:
     negative_prompt: str = ""
     targets: Targets | None = None
     embedding: Float[np.ndarray, "K D"] | None = None
+    follow: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     inject: Callable[[Backbone], Backbone] | None = None
 
     def __post_init__(self):
@@ -212,6 +214,7 @@ class Pipeline:
             if count:
                 logging.info("%s: no tracks are given; the plain %s makes it", name, model)
             return None
+        job = dataclasses.replace(job, follow=job.ways(self.follow))
         guide = guide_of(job, sampling, images)
         if guide.is_empty:
             logging.warning(

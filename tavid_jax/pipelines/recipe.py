@@ -11,7 +11,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, UInt8
+from jaxtyping import Array, Float, Int, Key, UInt8
 
 from tavid_jax.diffusion.paths import over_time, per_clip_normal
 from tavid_jax.engine.method import Arrays, Params
@@ -100,7 +100,7 @@ class Recipe:
         recipe = dataclasses.replace(self, posterior=posterior, image_noise=False)
         spec, named = self.backbone.spec(), {CONTROL: "video", CONTROL_IMAGE: "image"}
 
-        def encode(number: Array) -> Arrays:
+        def encode(number: Int[Array, ""]) -> Arrays:
             made = recipe(params, videos[:, number], _folded(keys, number))
             return {name: made[source] for name, source in named.items() if name in spec}
 
@@ -180,5 +180,5 @@ def _lengthened(x: Float[Array, "B F *x"], copies: int) -> Float[Array, "B G *x"
     return jnp.concatenate([x[:, :1]] * copies + [x], axis=1)
 
 
-def _folded(keys: Key[Array, " B"], use: int) -> Key[Array, " B"]:
+def _folded(keys: Key[Array, " B"], use: int | Int[Array, ""]) -> Key[Array, " B"]:
     return jax.vmap(lambda key: jax.random.fold_in(key, use))(keys)

@@ -169,6 +169,10 @@ class Finetune(Method):
             encoded["clip"] = shown.astype(spec["clip"].dtype)
         return encoded
 
+    def ways(self) -> Mapping[str, Any]:
+        """Fields of `pipelines.Follow` by which the model follows tracks, if it does."""
+        return {}
+
     # ---- what it starts from -----------------------------------------------------------------
 
     def pretrained(self) -> Mapping[str, Stored]:

@@ -161,6 +161,7 @@ def card_of(config: Any, stage: str, method: Finetune, results: Results) -> Card
         _origin(config, stage, results),
         loss_curve=tuple(curve),
         targets=_targets(method),
+        follow=method.ways(),
     )
 
 

@@ -23,6 +23,8 @@ from tavid_jax.pipelines.control import CONTROL, CONTROL_IMAGE
 
 # Condition videos of an example, bytes.
 VIDEOS = "control_videos"
+# Fields of `Follow` that say how points look, whichever of them are given.
+DRAWN = ("codes", "show_segment", "show_point", "order", "stamp", "native", "choose", "prefix")
 # What a training step's keys are folded with, besides those of fine-tuning.
 CONTROL_LATENTS, DRAWS = 7, 8
 
@@ -83,6 +85,10 @@ class Flextraj(Finetune):
         encoded = super().encode(params, batch, rng)
         keys = folded(rng, CONTROL_LATENTS)
         return encoded | self.recipe.control(params.get("autoencoder", {}), batch[VIDEOS], keys)
+
+    def ways(self) -> Mapping[str, Any]:
+        """How points are drawn, which a sampled video's are like."""
+        return {name: getattr(self.controls.follow, name) for name in DRAWN}
 
     # ---- training ----------------------------------------------------------------------------
 
