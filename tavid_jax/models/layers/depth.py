@@ -11,8 +11,10 @@ from jaxtyping import Array, Int, PRNGKeyArray
 #   "none"           whatever XLA wants to keep;
 #   "full"           the input of the layer, everything else is computed again;
 #   "names=a,b"      also the activations that the block named so (`checkpoint_name`);
-#   "offload=a,b"    those activations, moved to the host's memory until they are needed.
+#   "offload=a,b"    those activations, moved to the host's memory until they are needed;
+#   "groups=6"       the input of every sixth layer: least memory, for one more forward pass.
 Remat = str
+_GROUPS = "groups="
 
 
 def init_stack(init_block: Callable[[PRNGKeyArray], Any], key: PRNGKeyArray, depth: int) -> Any:
@@ -62,6 +64,8 @@ def scan_depth(
     keeps, see `Remat`.
     """
     depth = stack_depth(layers)
+    if remat.startswith(_GROUPS):
+        return _scan_groups(body, carry, layers, scan, remat)
     scan = scan and depth > 1  # a loop of one would only cost
     body = remat_body(body, remat, in_scan=scan)
     if scan:
@@ -71,6 +75,28 @@ def scan_depth(
         carry, output = body(carry, take_block(layers, index))
         outputs.append(output)
     return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
+
+
+def _scan_groups(
+    body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, layers: Any, scan: bool, remat: Remat
+) -> tuple[Any, Any]:
+    """`scan_depth` that keeps the input of every group of layers, and of the layers of one group
+    while the backward pass is in it."""
+    depth, size = stack_depth(layers), remat.removeprefix(_GROUPS)
+    sizes = [n for n in range(1, depth + 1) if depth % n == 0]
+    if not scan or size not in map(str, sizes):
+        raise ValueError(
+            f"remat={remat!r} needs scan=True and a size that divides {depth} layers: one of "
+            f"{', '.join(map(str, sizes))}"
+        )
+    layer = remat_body(body, "full", in_scan=True)
+
+    def group(carry: Any, layers: Any) -> tuple[Any, Any]:
+        return jax.lax.scan(layer, carry, layers)
+
+    grouped = jax.tree.map(lambda a: a.reshape(-1, int(size), *a.shape[1:]), layers)
+    carry, outputs = jax.lax.scan(remat_body(group, "full", in_scan=True), carry, grouped)
+    return carry, jax.tree.map(lambda a: a.reshape(depth, *a.shape[2:]), outputs)
 
 
 def remat_body(body: Callable, remat: Remat, *, in_scan: bool) -> Callable:
@@ -89,6 +115,8 @@ def remat_body(body: Callable, remat: Remat, *, in_scan: bool) -> Callable:
 
 def named_activations(remat: Remat) -> list[str]:
     """The activations that a `remat` of the form "names=..." or "offload=..." lists."""
+    if remat.startswith(_GROUPS):
+        return []
     return [name.strip() for name in remat.partition("=")[2].split(",") if name.strip()]
 
 
@@ -107,6 +135,6 @@ def _policy(remat: Remat) -> Callable | None:
             offload_dst="pinned_host",
         )
     raise ValueError(
-        f'remat is "none", "full", "names=a,b" or "offload=a,b" with names that the model gives '
-        f"its activations, got {remat!r}"
+        f'remat is "none", "full", "groups=6", or "names=a,b" or "offload=a,b" with names that the '
+        f"model gives its activations, got {remat!r}"
     )

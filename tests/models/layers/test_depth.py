@@ -77,6 +77,27 @@ def test_values_and_gradients(stack, x, scan, remat):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), got, want)
 
 
+def test_groups(stack, x, capsys):
+    """Gradients by another forward pass; kept are the inputs of two groups, not of four layers."""
+    got = jax.jit(_loss(True, "groups=2"))(stack, x)
+    want = _by_hand(stack, x)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), got, want)
+
+    def saved(remat):
+        print_saved_residuals(
+            lambda w, x: jnp.sum(scan_depth(_block, x, w, True, remat)[0]), stack, x
+        )
+        kept = capsys.readouterr().out
+        return re.findall(rf"^f32\[(\d+),{ROWS},{WIDTH}\]", kept, re.MULTILINE)
+
+    assert (saved("full"), saved("groups=2")) == ([str(DEPTH)], [str(DEPTH // 2)])
+    for scan, remat in ((False, "groups=2"), (True, "groups=3"), (True, "groups=x")):
+        with pytest.raises(
+            ValueError, match="scan=True and a size that divides 4 layers: .* 1, 2, 4"
+        ):
+            scan_depth(_block, x, stack, scan, remat)
+
+
 # How many arrays of the hidden activation's size each layer keeps, on the device and on the host.
 @pytest.mark.parametrize("scan", [True, False])
 @pytest.mark.parametrize(
@@ -141,7 +162,7 @@ def test_pairs(stack):
     "remat", ["all", "", "names", "names=", "names= ,", "offload=", "full=hidden", "none=x", "Full"]
 )
 def test_a_policy_of_another_form(stack, x, remat):
-    with pytest.raises(ValueError, match='remat is "none", "full", "names=a,b" or "offload=a,b"'):
+    with pytest.raises(ValueError, match='remat is "none", "full", "groups=6", or "names=a,b"'):
         scan_depth(_block, x, stack, True, remat)
     with pytest.raises(ValueError, match="remat is"):
         remat_body(_block, remat, in_scan=False)
