@@ -1,4 +1,4 @@
-"""Trajectories from files: the fields of `Trajectories` by name in an npz."""
+"""Trajectories from files of any kind that `data.trajectory_files` reads."""
 
 from __future__ import annotations
 
@@ -7,45 +7,39 @@ import zipfile
 
 import numpy as np
 
+from tavid_jax.data import trajectory_files
+from tavid_jax.data.clip import ClipError
 from tavid_jax.scoring.providers import ScoringError
 from tavid_jax.tracks.trajectories import Trajectories, TrajectoryError
 
-SUFFIXES = (".tracks.npz", ".npz")
+SUFFIXES = (".tracks.npz", ".tracks.json", ".npz", ".json", "_tracks.npy", ".npy")
 
 
 def read_trajectories(path: str | os.PathLike, *, finite: bool = False) -> Trajectories:
-    """Reads `tracks` (N, T, 2) px, `visibility` (N, T), `size_hw`, and `segment` (N,) if there.
+    """See `data.trajectory_files.read_trajectories`.
 
     Args:
-      path: an npz file.
-      finite: refuse places that are not finite, of invisible points too.
+      path: a file.
+      finite: refuse places in an npz file that are not finite, of invisible points too.
 
     Raises:
-      ScoringError: unreadable, a missing field, or one that breaks the rules of `Trajectories`.
+      ScoringError: unreadable, or not of the kind that it seems to be.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            fields = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise ScoringError(f"{path}: cannot be read as an npz file ({error})") from error
-    for name in ("tracks", "visibility", "size_hw"):
-        if name not in fields:
-            raise ScoringError(f"{path}: field {name!r} is missing; there are {sorted(fields)}")
-    if finite and not np.isfinite(fields["tracks"]).all():
+        trajectories = trajectory_files.read_trajectories(path)
+    except (ClipError, TrajectoryError) as error:
+        raise ScoringError(str(error)) from error
+    if finite and not _is_finite(path):
         raise ScoringError(
             f"{path}: tracks hold places that are not finite; where a tracker loses a point, write "
             "the last place it had: an error is measured there too"
         )
-    segment = fields.get("segment")
-    segments = int(fields.get("segments", 0 if segment is None else segment.max(initial=0)))
-    try:
-        height, width = (int(n) for n in fields["size_hw"])
-        return Trajectories(
-            fields["tracks"],
-            fields["visibility"],
-            (height, width),
-            segment=segment,
-            segments=segments,
-        )
-    except (TrajectoryError, TypeError, ValueError) as error:
-        raise ScoringError(f"{path}: {error}") from error
+    return trajectories
+
+
+def _is_finite(path: str | os.PathLike) -> bool:
+    if not zipfile.is_zipfile(path):
+        return True
+    with np.load(path, allow_pickle=False) as file:
+        numbers = [file[name] for name in file.files if file[name].dtype.kind == "f"]
+    return all(np.isfinite(values).all() for values in numbers)

@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 from motion_scene import save_tracks
 
@@ -41,7 +42,9 @@ def test_videos_in_no_such_folder(studio, scenes, tmp_path):
 def test_what_is_lacking_is_named(studio, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(ScoringError, match="no trajectories moves.tracks.npz or moves.npz in"):
+    with pytest.raises(
+        ScoringError, match="no trajectories moves.tracks.npz or .*moves.npz or .* in"
+    ):
         find_cases(studio / "real", Folders())
     with pytest.raises(ScoringError, match="no predicted tracks moves.tracks.npz"):
         find_cases(studio / "generated", Folders(predicted=empty))
@@ -64,10 +67,8 @@ def test_files_of_tracks(scenes, tmp_path):
     path.write_bytes(b"no archive")
     with pytest.raises(ScoringError, match="a.npz: cannot be read as an npz file"):
         read_trajectories(path)
-    import numpy as np
-
     np.savez(path, tracks=scenes["moves"].tracks())
-    with pytest.raises(ScoringError, match="field 'visibility' is missing"):
+    with pytest.raises(ScoringError, match="a.npz: no known format of tracks"):
         read_trajectories(path)
     save_tracks(path, scenes["moves"].tracks(), size_hw=np.array(5))
     with pytest.raises(ScoringError, match="a.npz: "):
