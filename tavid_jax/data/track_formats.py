@@ -27,13 +27,14 @@ KINDS = (
     "comfy", "keypoints",
 )  # fmt: skip
 ARRAY_KEYS = (
-    "tracks", "visibility", "size_hw", "depth", "segment", "segments", "colour", "fps"
+    "tracks", "visibility", "size_hw", "depth", "segment", "segments", "number", "colour", "fps"
 )  # fmt: skip
 _FIELDS = {
     "tracks": ("fiu", ("N", "T", 2)),
     "visibility": ("b", ("N", "T")),
     "depth": ("fiu", ("N", "T")),
     "segment": ("iu", ("N",)),
+    "number": ("iu", ("N",)),
     "colour": ("u", ("N", 3)),
 }
 _KINDS_OF = {"fiu": "numbers", "b": "bool", "iu": "integers", "u": "uint8"}
@@ -191,6 +192,8 @@ def _read_arrays(path, held: Any, size_hw, frames) -> Trajectories:
     held = {**held, "visibility": other_tracks.as_bool("visibility", held["visibility"])}
     _check_fields(held)
     single = {key: _single(key, held[key]) for key in ("segments", "fps") if key in held}
+    if "segment" in held and "segments" not in held and held["segment"].dtype.kind in "iu":
+        single["segments"] = int(held["segment"].max(initial=0))
     fields = {k: v for k, v in held.items() if k not in ("size_hw", "segments", "fps")}
     return Trajectories(size_hw=(int(size[0]), int(size[1])), **fields, **single)
 

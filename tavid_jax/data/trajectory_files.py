@@ -21,7 +21,8 @@ Our own npz holds the fields of `Trajectories`:
     size_hw     int (2,), H and W. Needed.
     depth       float (N, T), smaller = nearer.
     segment     int (N,), 0 = in none, k = in segment k.
-    segments    int (), how many there are.
+    segments    int (), how many there are; without, as many as `segment` names.
+    number      int32 (N,), which point of its segment each one is, if not in their order.
     colour      uint8 (N, 3), RGB.
     fps         float ().
 

@@ -229,7 +229,8 @@ def save(path, **changes):
         ),
         ({"size_hw": np.array([1.5, 2])}, "'size_hw' must be two integers"),
         ({"segments": np.zeros(2)}, "'segments' must be one number"),
-        ({"segment": np.array([0, 3])}, "segment 3 does not exist"),
+        ({"segment": np.array([0, 3]), "segments": 2}, "segment 3 does not exist"),
+        ({"number": np.array([0.5, 3])}, r"'number' must be integers \(N,\)"),
         ({"tracks": np.zeros((2, 3, 4))}, r"'tracks' must be numbers \(N, T, 2\)"),
     ],
 )
