@@ -53,6 +53,9 @@ def curriculum(config: ConfigDict, opt: ConfigDict) -> None:
             dict(dense=0.15, spatial=0.25, temporal=0.25, unaligned=0.35),
         ),
     }
+    # Ours: encoders and two streams in one step need the room; trainer: encoders in bfloat16, too.
+    config.model.remat = "groups=6"
+    config.autoencoder.dtype = "bfloat16"
     config.stages, before = dict(), ()
     for name, (steps, rates, control) in stages.items():
         config.stages[name] = train_stage(

@@ -64,6 +64,13 @@ def test_a_sampling_step_fits(preset: str, topology: str):
     assert answer(preset, topology, "--what=sample")["fits"]
 
 
+@pytest.mark.parametrize(("preset", "gib"), [("paper", 15), ("wan2_2_5b", 15)])
+def test_flextraj_fits(preset: str, gib: float):
+    """Two streams and the encoders in one step, a video per chip."""
+    found = answer(preset, "v5e:2x4", system="flextraj")
+    assert found["fits"] and found["peak_bytes"] <= gib * GIB
+
+
 def test_the_loss_on_attention_costs_next_to_nothing():
     """TAViD as published: at most 10 GiB per chip, of which the loss takes 64 MiB, and 2 % of the
     operations."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from tavid_jax.data.clip import Clip
 from tavid_jax.engine.method import Arrays, Params, Spec, Stored
-from tavid_jax.methods.finetune.method import BACKBONE, Finetune, folded
+from tavid_jax.methods.finetune.method import BACKBONE, CODER, Finetune, folded
 from tavid_jax.methods.flextraj.controlnet import NODE, copied, with_controlnet
 from tavid_jax.methods.flextraj.controls import Controls
 from tavid_jax.methods.flextraj.curriculum import Schedule
@@ -84,7 +84,7 @@ class Flextraj(Finetune):
         """Latents of the clip and of its condition videos, by the frozen encoders."""
         encoded = super().encode(params, batch, rng)
         keys = folded(rng, CONTROL_LATENTS)
-        return encoded | self.recipe.control(params.get("autoencoder", {}), batch[VIDEOS], keys)
+        return encoded | self.recipe.control(params.get(CODER, {}), batch[VIDEOS], keys)
 
     def ways(self) -> Mapping[str, Any]:
         """How points are drawn, which a sampled video's are like."""
