@@ -126,6 +126,7 @@ def small(preset: str) -> ConfigDict:
     config.follow.update(choose="each", colour="frame", prefix="")
     config.control.update(points=(0.05, 0.4), regions=0.0, frames=(0.34, 0.34, 0.0))
     config.sampling.options.guidance = 1.0
+    config.evaluate.update(judge="none", goals=ConfigDict())  # variants are judged, see below
     config.evaluate.granularities = {
         name: dict(title=title, short=short, measure=measure, follow=dict(colour="none") | follow)
         for name, (title, short, measure, follow) in GRANULARITIES.items()

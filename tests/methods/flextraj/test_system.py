@@ -110,7 +110,7 @@ def test_preview_without_weights(tmp_path: Path):
     config = small(tmp_path)
     config.checkpoint = ""
     text = Path(run.run(config, tmp_path / "run", "preview")).read_text()
-    assert "Shares of tasks" in text and "Examples of stage s4" in text
+    assert "Shares of tasks" in text and "Examples of stage unaligned" in text
     assert "test: First and last frame" in text
     # A clip of each set, an example of each stage, three granularities; noise.
     assert text.count("image/webp") >= 2 + 2 + 3
