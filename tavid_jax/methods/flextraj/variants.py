@@ -10,18 +10,16 @@ from typing import Any
 import numpy as np
 
 from tavid_jax.data.clip import Clip
-from tavid_jax.engine.method import Params
-from tavid_jax.methods.finetune.method import BACKBONE
+from tavid_jax.methods.finetune import variants
 from tavid_jax.methods.finetune.samples import job_of
+from tavid_jax.methods.flextraj.controlnet import ControlNet
 from tavid_jax.methods.flextraj.controls import steering_tracks
 from tavid_jax.methods.flextraj.injection import inject
 from tavid_jax.methods.flextraj.judging import BETTER, MEASURES, TITLE_OF, VALUE_OF
 from tavid_jax.methods.flextraj.method import Flextraj
-from tavid_jax.pipelines.folder import TRANSFORMER
 from tavid_jax.pipelines.follow import Follow
 from tavid_jax.pipelines.jobs import Job
 from tavid_jax.pipelines.pipeline import Pipeline
-from tavid_jax.pipelines.settings import Sampling
 from tavid_jax.pipelines.video import Video
 
 # What seeds are joined with for a partner's background.
@@ -137,45 +135,17 @@ def stages_of(variant: Any) -> tuple[str, ...]:
     return (stage,) if isinstance(stage, str) else tuple(stage)
 
 
-class Models:
-    """The models of a run, opened one after the other around the weights of its checkpoint.
+class Models(variants.Models):
+    """See `finetune.variants.Models`; a stage may have trained a side network."""
 
-    Programs are compiled once for all stages of the same parameters, and their weights alone are
-    exchanged.
+    def kind(self, method: Flextraj) -> ControlNet | None:
+        """The side network, if there is one."""
+        return getattr(method.backbone, "controlnet", None)
 
-    Args:
-      base: the pipeline of the checkpoint.
-      sampling: how all of them are sampled.
-    """
-
-    def __init__(self, base: Pipeline, sampling: Sampling):
-        self.base, self.sampling = base, sampling
-        self._opened: dict[Any, Pipeline] = {}
-
-    def open(self, method: Flextraj | None, params: Params) -> Pipeline:
-        """The pipeline of what a stage has trained; the one before of the same kind is gone.
-
-        Args:
-          method: of the stage; None is the checkpoint itself.
-          params: what the stage left, in the method's tree.
-        """
-        if method is None:
-            return self.base
-        base, model = self.base.parts[TRANSFORMER], method.backbone.model
-        net = getattr(method.backbone, "controlnet", None)
-        key = model.config, model.lora, net
-        if key not in self._opened:
-            around = None if net is None else functools.partial(inject, controlnet=net)
-            parts = dict(self.base.parts)
-            self._opened[key] = dataclasses.replace(self.base, parts=parts, inject=around)
-        pipeline, weights = self._opened[key], params[BACKBONE]
-        there = {path.partition("/")[0] for path in base.opened.leaves}
-        pipeline.parts[TRANSFORMER] = dataclasses.replace(
-            base,
-            module=base.module.clone(config=model.config, lora=model.lora),
-            added={name: node for name, node in weights.items() if name not in there},
-        )
-        return pipeline
+    def fields(self, method: Flextraj) -> dict[str, Any]:
+        """What puts the side network around the backbone."""
+        net = self.kind(method)
+        return {"inject": None if net is None else functools.partial(inject, controlnet=net)}
 
     def sample(
         self,

@@ -1,69 +1,42 @@
-"""What is compared: stages of one run, or the checkpoint itself, in one pipeline."""
+"""What is compared: stages of one run, or the checkpoint itself, with masks of their targets."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tavid_jax.data.clip import Clip
 from tavid_jax.engine.method import Params
-from tavid_jax.methods.finetune.method import BACKBONE, EMBEDDING
+from tavid_jax.methods.finetune import variants
+from tavid_jax.methods.finetune.method import EMBEDDING
 from tavid_jax.methods.finetune.samples import job_of
 from tavid_jax.methods.tavid.method import Tavid
-from tavid_jax.pipelines.folder import TRANSFORMER
 from tavid_jax.pipelines.pipeline import Pipeline
-from tavid_jax.pipelines.settings import Sampling
 from tavid_jax.pipelines.video import Video
 
 # Of the backbone's parameters, what a stage may have trained.
 TRAINED = ("lora", "patch_embed", "patch_embed_extra")
 
 
-class Models:
-    """The models of a run, opened one after the other around the weights of its checkpoint.
-
-    Programs are compiled once for all stages of the same parameters, and their weights alone are
-    exchanged.
-
-    Args:
-      base: the pipeline of the checkpoint.
-      sampling: how all of them are sampled.
-    """
-
-    def __init__(self, base: Pipeline, sampling: Sampling):
-        self.base, self.sampling = base, sampling
-        self._opened: dict[Any, Pipeline] = {}
+class Models(variants.Models):
+    """See `finetune.variants.Models`; stages may have trained the patch projection, too."""
 
     def open(self, method: Tavid | None, params: Params) -> Pipeline:
-        """The pipeline of what a stage has trained; the one before of the same kind is gone.
-
-        Args:
-          method: of the stage; None is the checkpoint itself.
-          params: what the stage left, in the method's tree.
-        """
-        if method is None:
-            return self.base
-        base = self.base.parts[TRANSFORMER]
-        channels, rules = method.backbone.model.config.extra_channels, method.backbone.model.lora
-        key = channels, rules
-        if key not in self._opened:
-            targets = method.reader.targets
-            self._opened[key] = dataclasses.replace(
-                self.base, parts=dict(self.base.parts), targets=targets
-            )
-        pipeline, weights = self._opened[key], params[BACKBONE]
-        config = dataclasses.replace(base.module.config, extra_channels=channels)
-        pipeline.parts[TRANSFORMER] = dataclasses.replace(
-            base,
-            module=base.module.clone(config=config, lora=rules),
-            added={name: weights[name] for name in TRAINED if name in weights},
-        )
-        embedding = params.get(EMBEDDING)
-        pipeline.embedding = None if embedding is None else np.asarray(embedding)
+        """See `finetune.variants.Models.open`."""
+        pipeline, embedding = super().open(method, params), params.get(EMBEDDING)
+        if method is not None:
+            pipeline.embedding = None if embedding is None else np.asarray(embedding)
         return pipeline
+
+    def fields(self, method: Tavid) -> dict[str, Any]:
+        """What the model knows of targets."""
+        return {"targets": method.reader.targets}
+
+    def added(self, weights: Mapping[str, Any]) -> dict[str, Any]:
+        """What a stage may have trained."""
+        return {name: weights[name] for name in TRAINED if name in weights}
 
     def sample(
         self,

@@ -1,6 +1,7 @@
 """Steering by residuals of a side network: where it starts, what it computes, how it is trained."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 
 from configs import flextraj as configs
 from tavid_jax.engine import trees
+from tavid_jax.engine.method import Results
 from tavid_jax.engine.muon import muon_groups
 from tavid_jax.engine.placement import split_trainable
 from tavid_jax.methods.flextraj.controlnet import ControlNet, with_controlnet
@@ -249,7 +251,7 @@ def test_a_stage_of_a_config():
         assert leaf.shape == leaf.read().shape == trained_shapes[path].shape
     assert len(found) == sum("/controlnet/blocks/" in path for path in trained_shapes)
     with pytest.raises(ValueError, match="stages.unaligned has control.injection 'residuals'"):
-        system.export(None, "nowhere")
+        system.export(Results(dict, {}, {}, {}), Path("nowhere"))
 
 
 @pytest.mark.parametrize(
