@@ -23,7 +23,7 @@ def paper(config: ConfigDict) -> None:
     """CogVideoX-5B-I2V, 49x480x720."""
     config.data.update(size_hw=(480, 720), frames=49)
     config.model.lora = (COGVIDEOX_RULE,)
-    # Ours: two streams of 17,550 tokens and the encoders need the room (v5e), for a fifth more work.
+    # Ours: two streams of 17,550 tokens and the encoders need the room, for a fifth more work.
     config.model.remat = "groups=6"
     # trainer: latents drawn from posteriors, a blurred first frame that is left out at times.
     config.learn.update(posterior="sample", image_noise=True, image_dropout=0.05)
