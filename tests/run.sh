@@ -10,6 +10,6 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source tests/setup_env.sh
 
-# Eight fake devices need a process of their own; the main process comes last.
-python -m pytest tests/multi
+# Eight fake devices need processes of their own; the main ones come last.
+python -m pytest -n "${TAVID_TEST_JOBS:-2}" --dist loadfile tests/multi
 python -m pytest -n "${TAVID_TEST_JOBS:-2}" --dist loadfile "$@"

@@ -89,13 +89,11 @@ def test_options_of_the_command(tmp_path):
     fields = job_fields(
         parsed(*options, "--keep-points", "0.1", "--stamp", "3", "2", "--native"), 9
     )
-    assert fields == {
-        "tracks": "t.npz",
-        "source": "v.mp4",
-        "follow": Follow(
-            colour="frame", keep_frames=(0, 8), keep_points=0.1, stamp=(3.0, 2.0), native=True
-        ),
-    }
+    # What is not said stays the model's own.
+    told = dict(colour="frame", keep_frames=(0, 8), keep_points=0.1, stamp=(3.0, 2.0), native=True)
+    assert fields == {"tracks": "t.npz", "source": "v.mp4", "follow": told}
+    with pytest.raises(ValueError, match="keep_points 2.0"):
+        job_fields(parsed("--tracks", "t.npz", "--keep-points", "2"), 9)
     assert job_fields(parsed(), 9) == {}
     with pytest.raises(ValueError, match="give one of --tracks, --drag"):
         job_fields(parsed("--tracks", "t.npz", "--camera", "zoom:2"), 9)
@@ -113,7 +111,7 @@ def test_files_of_jobs_name_tracks_beside_them(tmp_path):
     assert str(job.tracks) == f"{tmp_path}/f.npy,{tmp_path}/r.npy"
     assert job.source == tmp_path / "v.mp4"
     assert job.control_videos == [tmp_path / "ids.mp4", tmp_path / "colours.mp4"]
-    assert job.follow == Follow(keep_frames=(0, 8))
+    assert job.ways({"codes": "spread"}) == Follow(keep_frames=(0, 8), codes="spread")
 
 
 @pytest.mark.parametrize(
