@@ -97,6 +97,7 @@ def loss_and_grad(model, params):
     return jax.jit(jax.value_and_grad(loss))(params)
 
 
+@pytest.mark.slow
 def test_scan_unroll_and_remat_agree(params):
     value, grad = loss_and_grad(TrackFlow(CONFIG), params)
     assert min(float(jnp.abs(g).max()) for g in jax.tree.leaves(grad)) > 0

@@ -71,6 +71,7 @@ def loss_and_grad(model, params, cells):
     return jax.jit(jax.value_and_grad(loss))(params)
 
 
+@pytest.mark.slow
 def test_scan_unroll_and_remat_agree(cells, randomised):
     # Two pairs of encoder blocks per stage: a loop of one pair would not be a loop.
     config = TrackVAEConfig(**{**vars(CONFIG), "encoder_depth": 8})

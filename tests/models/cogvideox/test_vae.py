@@ -77,6 +77,7 @@ def test_sample_with_given_noise(pair):
     assert relative_error(got, mean + np.exp(0.5 * logvar) * noise) <= TOLERANCE
 
 
+@pytest.mark.slow
 def test_gradients(pair):
     """Of every parameter, through encoder and decoder, over several chunks."""
     pair = pair("two levels")

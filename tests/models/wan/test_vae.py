@@ -96,6 +96,7 @@ def test_tiles(name):
 
 
 @pytest.mark.parity
+@pytest.mark.slow
 def test_gradients():
     """Of both moments and the pixels, by the video, the latent and every parameter."""
     config = CONFIGS["2.2, other widths"]
