@@ -26,7 +26,7 @@ from tavid_jax.models.wan.config import PRESETS as WAN
 from tavid_jax.models.wan.sharding import SHARDING as WAN_SHARDING
 from tavid_jax.models.wan.transformer import Wan
 from tavid_jax.parallel.sharding import PathTable
-from tavid_jax.pipelines.control import CONTROL, CONTROL_IMAGE, control_spec, with_channels
+from tavid_jax.pipelines.control import CONTROL, CONTROLS, control_spec, with_channels
 
 VIDEO_AXES = ("time", None, None, "embed")
 TOKEN_AXES = (None, "embed")
@@ -161,15 +161,12 @@ class CogVideoXBackbone:
             return batch
         cache = self.model.apply(
             {"params": params},
-            self._condition(params, batch),
+            embed_control(self.model, params, batch),
             self.model.config.grid(batch[CONTROL].shape[2:5]),
             method=CogVideoX.condition_cache,
         )
-        rest = {name: x for name, x in batch.items() if name not in (CONTROL, CONTROL_IMAGE)}
+        rest = {name: x for name, x in batch.items() if name not in CONTROLS}
         return rest | {CACHES: {CONDITION: cache}}
-
-    def _condition(self, params: Params, batch: Conditions) -> Float[Array, "B N D"] | None:
-        return embed_control(self.model, params, batch)
 
     def predict(
         self, params: Params, state: Float[Array, "B F H W C"], timestep: Array, batch: Conditions
@@ -207,7 +204,7 @@ class CogVideoXBackbone:
             timestep,
             batch["text"],
             extra=extra,
-            condition=self._condition(params, batch),
+            condition=embed_control(self.model, params, batch),
             ports=Ports(
                 kv_in=batch.get(CACHES, {}),
                 probe=probe,
@@ -292,7 +289,7 @@ class WanBackbone:
         if CONTROL in batch:
             return self.model.apply(
                 {"params": params},
-                self._condition(params, batch),
+                embed_control(self.model, params, batch),
                 batch["text"],
                 c.grid(batch[CONTROL].shape[2:5]),
                 batch.get("clip"),
@@ -310,9 +307,6 @@ class WanBackbone:
             method=Wan.predict,
         )
         return walked.caches
-
-    def _condition(self, params: Params, batch: Conditions) -> Float[Array, "B N D"] | None:
-        return embed_control(self.model, params, batch)
 
     def predict(
         self, params: Params, state: Float[Array, "B F H W C"], timestep: Array, batch: Conditions
@@ -356,7 +350,7 @@ class WanBackbone:
             batch.get("text"),
             image=batch.get("clip"),
             extra=extra,
-            condition=self._condition(params, batch),
+            condition=embed_control(self.model, params, batch),
             ports=Ports(
                 kv_in=batch.get(CACHES, {}),
                 probe=probe,

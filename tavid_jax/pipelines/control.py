@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from tavid_jax.engine.method import Spec
 
-CONTROL, CONTROL_IMAGE = "control", "control_image"
+CONTROL, CONTROL_IMAGE = CONTROLS = ("control", "control_image")
 
 
 def control_spec(video: Spec, count: int, has_image: bool) -> dict[str, Spec]:

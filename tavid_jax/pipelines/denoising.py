@@ -19,15 +19,11 @@ from tavid_jax.diffusion.schedulers.sampler import Sampler
 from tavid_jax.models.layers.ports import Prediction, Probe
 from tavid_jax.models.wan.experts import HIGH_NOISE, LOW_NOISE, high_noise_steps
 from tavid_jax.pipelines.backbones import Backbone, CogVideoXBackbone
-from tavid_jax.pipelines.control import CONTROL, CONTROL_IMAGE
+from tavid_jax.pipelines.control import CONTROL, CONTROLS
 from tavid_jax.pipelines.settings import Published, Sampling
 
 # Called with the index of each step that is done.
 Report = Callable[[int], None]
-
-
-# Entries of a batch that condition videos fill.
-CONTROLS = (CONTROL, CONTROL_IMAGE)
 
 
 def neighbours(*branches: Shaped[Array, "B *x"]) -> Shaped[Array, "P *x"]:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float
 
 from tavid_jax.data.clip import Clip, ClipError
 from tavid_jax.diffusion import losses
@@ -24,6 +24,7 @@ from tavid_jax.models.layers.ports import Probe
 from tavid_jax.models.layers.tiling import Tiles
 from tavid_jax.pipelines.autoencoders import sharding_of
 from tavid_jax.pipelines.backbones import Backbone
+from tavid_jax.pipelines.denoising import neighbours
 from tavid_jax.pipelines.recipe import DRAWN, MOMENTS, POSTERIORS, STD, Recipe, drawn
 from tavid_jax.pipelines.targets import TargetReader
 
@@ -320,8 +321,8 @@ class Finetune(Method):
         Every first-order sampler is of this form, with its own two numbers per step.
         """
         del rng
-        both = {name: _pairs(x, x) for name, x in batch.items()}
-        both["text"] = _pairs(batch["negative"], batch["text"])
+        both = {name: neighbours(x, x) for name, x in batch.items()}
+        both["text"] = neighbours(batch["negative"], batch["text"])
         out = self.backbone.predict(params[BACKBONE], both["video"], both["timestep"], both)
         without, given = out[::2], out[1::2]
         guidance, keep, move = (
@@ -341,8 +342,3 @@ class Finetune(Method):
 def folded(keys: jax.Array, use: int) -> jax.Array:
     """A key per example for one use of randomness."""
     return jax.vmap(lambda key: jax.random.fold_in(key, use))(keys)
-
-
-def _pairs(first: Shaped[Array, "B *x"], second: Shaped[Array, "B *x"]) -> Shaped[Array, "P *x"]:
-    """(a, A), (b, B), ...: neighbours, so that both lie on the device that has the example."""
-    return jnp.stack([first, second], axis=1).reshape(-1, *first.shape[1:])

@@ -65,3 +65,9 @@ class Models:
         leaves = self.base.parts[TRANSFORMER].opened.leaves
         there = {path.partition("/")[0] for path in leaves}
         return {name: node for name, node in weights.items() if name not in there}
+
+
+def stages_of(variant: Any) -> tuple[str, ...]:
+    """What trained a variant, one stage for each seed; "" is the checkpoint itself."""
+    stage = variant.stage
+    return (stage,) if isinstance(stage, str) else tuple(stage)

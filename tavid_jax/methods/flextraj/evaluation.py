@@ -12,6 +12,7 @@ from absl import logging
 
 from tavid_jax.data.clip import Clip
 from tavid_jax.engine.method import Results
+from tavid_jax.methods.finetune import variants
 from tavid_jax.methods.finetune.evaluation import SOURCES, TEST
 from tavid_jax.methods.finetune.pages import training_curves
 from tavid_jax.methods.flextraj import judging, pages, settings
@@ -20,7 +21,6 @@ from tavid_jax.methods.flextraj.variants import (
     Models,
     control_job,
     read_granularities,
-    stages_of,
 )
 from tavid_jax.metrics.result import finite_mean
 from tavid_jax.pipelines.follow import Follow
@@ -165,7 +165,7 @@ class Evaluation:
 
     def _row(self, name: str, scenes: Mapping[str, Scenes]) -> Row:
         options, cells = self.config.evaluate.variants[name], {}
-        stages = stages_of(options)
+        stages = variants.stages_of(options)
         seeds = [self._cells(stage, scenes) for stage in stages]
         # Failures are looked for among all videos of the main variant.
         kept = None if name == self.config.evaluate.main else self.config.report.scenes

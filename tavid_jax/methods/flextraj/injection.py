@@ -22,11 +22,11 @@ from tavid_jax.pipelines.backbones import (
     WanBackbone,
     embed_control,
 )
-from tavid_jax.pipelines.control import CONTROL, CONTROL_IMAGE
+from tavid_jax.pipelines.control import CONTROL, CONTROLS
 
 # Entry of a precomputed batch: what the side network reads in every step, and these of a batch.
 SEEN = NODE
-_READ = ("text", "clip", CONTROL, CONTROL_IMAGE)
+_READ = ("text", "clip", *CONTROLS)
 
 
 class Injected:
@@ -112,4 +112,4 @@ def inject(backbone: Backbone, controlnet: ControlNet) -> InjectedCogVideoX | In
 
 def _plain(batch: Conditions) -> dict[str, Any]:
     """Without condition videos."""
-    return {name: x for name, x in batch.items() if name not in (CONTROL, CONTROL_IMAGE)}
+    return {name: x for name, x in batch.items() if name not in CONTROLS}

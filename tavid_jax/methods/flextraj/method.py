@@ -19,7 +19,7 @@ from tavid_jax.methods.flextraj.curriculum import Schedule
 from tavid_jax.methods.flextraj.injection import Injected
 from tavid_jax.models.layers.lora import LoraRule
 from tavid_jax.models.layers.streams import CONDITION
-from tavid_jax.pipelines.control import CONTROL, CONTROL_IMAGE
+from tavid_jax.pipelines.control import CONTROLS
 
 # Condition videos of an example, bytes.
 VIDEOS = "control_videos"
@@ -115,7 +115,7 @@ class Flextraj(Finetune):
         a side network, which sees it with every noise."""
         if self.draws == 1:
             return batch, rng
-        once = () if self.is_injected else (CONTROL, CONTROL_IMAGE)
+        once = () if self.is_injected else CONTROLS
         if once and not self.backbone.shares_control:  # condition tokens that look at the text
             once += ("text", "clip")
         batch = {

@@ -116,7 +116,7 @@ def check_variants(config: Any) -> None:
         if name not in evaluate.variants:
             known = ", ".join(evaluate.variants)
             raise ValueError(f"evaluate.order: {name!r} is no variant, there are {known}")
-        for stage in stages_of(evaluate.variants[name]):
+        for stage in variants.stages_of(evaluate.variants[name]):
             _check_stage(config, f"evaluate.variants.{name}", stage)
     if order and evaluate.main not in order:
         raise ValueError(f"evaluate.main {evaluate.main!r} is none of {', '.join(order)}")
@@ -127,12 +127,6 @@ def check_variants(config: Any) -> None:
 def _check_stage(config: Any, where: str, stage: str) -> None:
     if stage and stage.partition("@")[0] not in config.order:
         raise ValueError(f"{where}: stage {stage!r} is none of {', '.join(config.order)}")
-
-
-def stages_of(variant: Any) -> tuple[str, ...]:
-    """What trained a variant, one stage for each seed; "" is the checkpoint itself."""
-    stage = variant.stage
-    return (stage,) if isinstance(stage, str) else tuple(stage)
 
 
 class Models(variants.Models):

@@ -13,6 +13,7 @@ from absl import logging
 from tavid_jax.data.clip import Clip
 from tavid_jax.engine.method import Results
 from tavid_jax.methods.finetune.samples import job_of
+from tavid_jax.methods.finetune.variants import stages_of
 from tavid_jax.methods.tavid import judging, pages
 from tavid_jax.methods.tavid.method import Tavid
 from tavid_jax.methods.tavid.variants import Models, lookalike
@@ -90,8 +91,7 @@ class Evaluation:
         return Trial(options.title, clips, rows)
 
     def _row(self, options: Any, clips: list[Clip], draws_maps: bool) -> Row:
-        stage = options.stage
-        stages = (stage,) if isinstance(stage, str) else tuple(stage)
+        stages = stages_of(options)
         values = []
         for number, name in enumerate(stages):
             pipeline = self._open(name)
