@@ -27,6 +27,7 @@ class Trajectories:
       number: int32 (N,), which point of its segment each one is; None counts them in their order.
       colour: uint8 (N, 3), one RGB colour for each point; None if there is none.
       fps: frames per second, None if unknown.
+      texts: words about what each point belongs to, N strings ("" = none); None if there are none.
 
     Raises:
       TrajectoryError: see the class.
@@ -41,6 +42,7 @@ class Trajectories:
     number: Int[np.ndarray, " N"] | None = None
     colour: UInt8[np.ndarray, "N 3"] | None = None
     fps: float | int | None = None
+    texts: tuple[str, ...] | None = None
 
     def __post_init__(self):
         tracks = np.asarray(self.tracks)
@@ -67,6 +69,8 @@ class Trajectories:
             self.colour.shape != (len(tracks), 3) or self.colour.dtype != np.uint8
         ):
             _fail(f"colour must be uint8 (N, 3), got {self.colour.dtype} {self.colour.shape}")
+        if self.texts is not None:
+            self._check_texts(len(tracks))
         if len(self.size_hw) != 2 or min(self.size_hw) < 1:
             _fail(f"size_hw must be (H, W) in pixels, got {self.size_hw}")
 
@@ -104,6 +108,12 @@ class Trajectories:
             _fail(f"number {number.min()} of a point must not be negative")
         self._set("number", number.astype(np.int32))
 
+    def _check_texts(self, count: int) -> None:
+        texts = tuple(self.texts)
+        if len(texts) != count or not all(isinstance(text, str) for text in texts):
+            _fail(f"texts must be one string for each of {count} points, got {len(texts)}")
+        self._set("texts", texts)
+
     def _set(self, name: str, value: np.ndarray) -> None:
         object.__setattr__(self, name, value)
 
@@ -127,6 +137,8 @@ class Trajectories:
             name: None if getattr(self, name) is None else getattr(self, name)[points]
             for name in ("tracks", "visibility", "depth", "segment", "number", "colour")
         }
+        if self.texts is not None:
+            chosen["texts"] = tuple(np.array(self.texts, object)[points])
         return self.replace(**chosen)
 
     def window(self, start: int, length: int) -> Trajectories:
