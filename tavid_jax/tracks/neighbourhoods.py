@@ -295,10 +295,10 @@ def _offsets(rule: Rule, grid: Grid, units: np.ndarray) -> Int[np.ndarray, "K 2"
     y, x = (np.arange(-end, end + 1) for end in ends)
     steps = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
     closest = np.maximum(np.abs(steps) - slack, 0) * units
-    return steps[_within(closest, rule.region, np.float64(reach))]
+    return steps[_within(closest, rule.region, reach)]
 
 
-def _within(away: np.ndarray, region: str, radius: np.ndarray) -> np.ndarray:
+def _within(away: np.ndarray, region: str, radius: np.ndarray | float | int) -> np.ndarray:
     if region == "disc":
         return (away**2).sum(-1) <= radius**2
     return np.abs(away).max(-1) <= radius
