@@ -167,7 +167,7 @@ def neighbourhoods(
     used = visibility if valid is None else visibility & valid[:, None]
     places, seen = _latent_places(tracks, used, size_hw, rule.time)
     which, frame = np.nonzero(seen)
-    scales = _scales(rule, scale, len(tracks))[which]
+    scales = _scales(rule, scale, used.any(-1))[which]
 
     at = places[which, frame] / pitch
     own = np.minimum(np.floor(at).astype(np.int64), np.array(grid[1:]) - 1)
@@ -340,10 +340,12 @@ def _latent_places(
     return total / np.maximum(count, 1)[..., None], count > 0
 
 
-def _scales(rule: Rule, scale: np.ndarray | None, count: int) -> Float[np.ndarray, " N"]:
+def _scales(
+    rule: Rule, scale: np.ndarray | None, used: Bool[np.ndarray, " N"]
+) -> Float[np.ndarray, " N"]:
     if not rule.per_object or scale is None:
-        return np.ones(count)
-    scale = scale.astype(np.float64)
+        return np.ones(len(used))
+    scale = np.where(used, scale, 1.0)  # padding may hold anything
     if not ((scale > 0) & np.isfinite(scale)).all():
         _fail(f"scale must be finite and above 0, got {scale.tolist()}")
     return np.clip(scale, *rule.scale_range)

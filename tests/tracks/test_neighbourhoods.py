@@ -220,6 +220,8 @@ def test_objects_of_other_sizes():
         near(still((3, 4)), rule).token.tolist()
         == near(still((3, 4)), rule, scale=np.ones(1)).token.tolist()
     )
+    padded = near(still((3, 4), (0, 0)), rule, scale=np.zeros(2) + (1, 0), valid=np.arange(2) < 1)
+    assert at(padded) == rows[0]
     fixed = near(still((3, 4)), scale=np.full(1, 2.0))  # not per_object: not read
     assert len(at(fixed)) == 13
     masks = np.zeros((2, 4, 4), bool)
