@@ -159,20 +159,23 @@ class LocatedWan(WanBackbone):
         return {**batch, **{n: jnp.full_like(batch[n], value) for n, value in nothing.items()}}
 
     def empty_local(
-        self, batch: Arrays, features: Float[Array, "L E"], length: Int[Array, ""] | int
+        self,
+        batch: Arrays,
+        features: Float[Array, "*B L E"],
+        length: Int[Array, "*B"] | int,
     ) -> Arrays:
         """A batch whose trajectories are where they were, with the text "" ("empty").
 
         Args:
           batch: encoded.
-          features: of the text "".
-          length: its real positions.
+          features: of the text "", one for all or for each example, (B, 1, L, E).
+          length: its real positions, () or (B, 1).
         """
         text, lengths = batch[LOCAL_TEXT], batch[LOCAL_LENGTH]
         return {
             **batch,
             LOCAL_TEXT: jnp.broadcast_to(features, text.shape).astype(text.dtype),
-            LOCAL_LENGTH: jnp.full_like(lengths, length),
+            LOCAL_LENGTH: jnp.broadcast_to(length, lengths.shape).astype(lengths.dtype),
         }
 
     def precompute(self, params: Params, batch: Arrays) -> Conditions:
@@ -227,8 +230,8 @@ class LocatedWan(WanBackbone):
 
 def locate(
     backbone: Backbone,
-    laca: Laca = Laca(),
-    rule: Rule = Rule(),
+    laca: Laca | None = None,
+    rule: Rule | None = None,
     points: int = 5,
     text_positions: int = 32,
 ) -> LocatedWan:
@@ -236,7 +239,7 @@ def locate(
 
     Args:
       backbone: Wan, of text.
-      laca, rule, points, text_positions: see `Locate`.
+      laca, rule, points, text_positions: see `Locate`; None: the defaults there.
 
     Raises:
       ValueError: CogVideoX, a Wan that reads images or condition videos; see `Locate`.
@@ -244,7 +247,8 @@ def locate(
     if not isinstance(backbone, WanBackbone):
         raise ValueError("local texts: CogVideoX has no cross-attention; use a Wan of text")
     fields = {f.name: getattr(backbone, f.name) for f in dataclasses.fields(WanBackbone)}
-    return LocatedWan(**fields, laca=laca, rule=rule, points=points, text_positions=text_positions)
+    how = Locate(laca or Laca(), rule or Rule(), points, text_positions)
+    return LocatedWan(**fields, **vars(how))
 
 
 def _parted(params: Params) -> tuple[Params, Params]:
