@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from absl import logging
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from tavid_jax.data.trajectory_files import resized
 from tavid_jax.diffusion.guidance import BRANCHES
@@ -79,21 +79,8 @@ def local_guide(job: Job, name: str, sampling: Sampling, backbone: LocatedWan) -
             name,
             beyond,
         )
-    size, rule, patch = trajectories.size_hw, backbone.rule, backbone.model.config.patch_size[1]
-    scale = None
-    if rule.per_object and masks:
-        areas = mask_areas(masks[0], read.segment) * _enlarged(read.size_hw, sampling)
-        scale = object_scales(areas, rule, size, backbone.grid, patch)
-    pairs = neighbourhoods(
-        trajectories.tracks,
-        trajectories.visibility,
-        size,
-        backbone.grid,
-        rule,
-        points=backbone.points,
-        scale=scale,
-        patch=patch,
-    )
+    enlarged = _enlarged(read.size_hw, sampling)
+    pairs = pairs_of(backbone, trajectories, masks[0] if masks else None, enlarged)
     empty = not (pairs.token < backbone.tokens).any()
     facts: dict[str, Any] = {
         "tracks": digest_of(read.tracks, read.visibility),
@@ -103,13 +90,44 @@ def local_guide(job: Job, name: str, sampling: Sampling, backbone: LocatedWan) -
     }
     if empty:
         facts["unconditioned"] = "no point is visible"
-    black = np.zeros((*size, 3), np.uint8)
+    black = np.zeros((*trajectories.size_hw, 3), np.uint8)
 
     def videos() -> Pair:
         shown = draw_trails(black, trajectories.tracks, trajectories.visibility)
         return shown, np.zeros_like(shown)
 
     return LocalGuide(videos, facts, "", empty, trajectories=trajectories, pairs=pairs)
+
+
+def pairs_of(
+    backbone: LocatedWan,
+    trajectories: Trajectories,
+    masks: Bool[np.ndarray, "S Y X"] | None = None,
+    enlarged: float = 1.0,
+) -> Pairs:
+    """Which tokens read which trajectory's text.
+
+    Args:
+      backbone: that reads them.
+      trajectories: in pixels of the video.
+      masks: of the segments that they lie in, of any size; where neighbourhoods grow with them.
+      enlarged: by how much areas grow from the masks to the video.
+    """
+    size, rule, patch = trajectories.size_hw, backbone.rule, backbone.model.config.patch_size[1]
+    scale = None
+    if rule.per_object and masks is not None and trajectories.segment is not None:
+        areas = mask_areas(masks, trajectories.segment) * enlarged
+        scale = object_scales(areas, rule, size, backbone.grid, patch)
+    return neighbourhoods(
+        trajectories.tracks,
+        trajectories.visibility,
+        size,
+        backbone.grid,
+        rule,
+        points=backbone.points,
+        scale=scale,
+        patch=patch,
+    )
 
 
 def read_texts(given: str | os.PathLike | Sequence[str]) -> tuple[str, ...]:

@@ -15,21 +15,21 @@ from tavid_jax.engine.method import Arrays, Params, Spec, Stored
 from tavid_jax.methods.finetune.method import BACKBONE, NULL_TEXT, TEXT, Finetune, folded
 from tavid_jax.methods.finetune.words import MASK, TOKENS, Words
 from tavid_jax.methods.tgt.draw import Draw
-from tavid_jax.models.layers.located import init_laca
+from tavid_jax.methods.tgt.start import copied
+from tavid_jax.models.layers.located_params import init_laca
 from tavid_jax.pipelines.denoising import neighbours
 from tavid_jax.pipelines.located import (
-    LOCAL,
     LOCAL_LENGTH,
     LOCAL_TEXT,
+    NEAR,
     NODE,
     STRENGTH,
     LocatedWan,
-    copied,
-    empty_local,
-    null_local,
 )
-from tavid_jax.pipelines.locating import local_entries
+from tavid_jax.pipelines.locating import pairs_of
 
+# Entries of local texts in an encoded batch.
+LOCAL = (LOCAL_TEXT, LOCAL_LENGTH, *NEAR)
 # Ids of local texts and which of them are real, of an example.
 LOCAL_TOKENS, LOCAL_MASK = "local_tokens", "local_mask"
 # What a training step's keys are folded with, besides those of fine-tuning.
@@ -121,7 +121,7 @@ class Tgt(Finetune):
         texts = [self.phrases.read(text) for text in drawn.texts]
         texts += [self.phrases.read("")] * (backbone.points - len(texts))
         mask = np.stack([one[MASK] for one in texts])
-        entries = local_entries(backbone, drawn, clip.masks)
+        entries = dict(zip(NEAR, pairs_of(backbone, drawn, clip.masks), strict=True))
         entries[LOCAL_LENGTH] = mask.sum(1).astype(np.int32)
         words = {LOCAL_TOKENS: np.stack([one[TOKENS] for one in texts]), LOCAL_MASK: mask}
         return super().prepare(clip, rng) | entries | words
@@ -141,7 +141,7 @@ class Tgt(Finetune):
 
     def locate(self) -> Mapping[str, Any]:
         """How trajectories are read, which a sampled video's are like."""
-        return self.backbone.fields()
+        return self.backbone.where.to_json()
 
     # ---- training ----------------------------------------------------------------------------
 
@@ -178,7 +178,7 @@ class Tgt(Finetune):
     def _null(self, params: Params, batch: Arrays) -> Arrays:
         """The batch as guidance reads it where there are no local texts."""
         if self.null == DROP:
-            return null_local(batch)
+            return self.backbone.null_local(batch)
         if self.words is None:
             features, length = params[NULL_TEXT], jnp.ones((), jnp.int32)
         else:
@@ -186,7 +186,7 @@ class Tgt(Finetune):
             tokens, mask = jnp.asarray(one[TOKENS])[None], jnp.asarray(one[MASK])[None]
             features = self.phrases.features(params[TEXT], tokens, mask)[0]
             length = mask.sum().astype(jnp.int32)
-        return empty_local(batch, features, length)
+        return self.backbone.empty_local(batch, features, length)
 
     # ---- phases ------------------------------------------------------------------------------
 
@@ -196,7 +196,8 @@ class Tgt(Finetune):
         numbers = {name: batch[name] for name in ("timestep", "guidance", "keep", "move")}
         both = {name: x for name, x in batch.items() if name not in (*numbers, "negative")}
         without = both | {"text": batch["negative"]}
-        branches = [null_local(without), null_local(both), without, both]
+        null = self.backbone.null_local
+        branches = [null(without), null(both), without, both]
         one = jax.tree.map(lambda *x: neighbours(*x), *branches)
         timestep = neighbours(*[batch["timestep"]] * 4)
         out = self.backbone.predict(params[BACKBONE], one["video"], timestep, one)
