@@ -108,7 +108,7 @@ def epe_track(
     Args:
       found: tracks of the generated video, each queried at its target's place in the first frame
         in which that is visible (`trajerr.query_frames`); places there and before do not count.
-        NaN where it counts makes the clip NaN: where a tracker loses a point, the last place counts.
+        Where a tracker loses a point its last place counts; NaN makes the clip NaN.
       target, visibility, size_hw, reference_hw, **about: see `epe_detect`.
 
     Returns:
