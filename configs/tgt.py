@@ -210,10 +210,9 @@ def with_trajectories(config: ConfigDict) -> None:
     config.learn.text_dropout = 0.8  # paper: share without the prompt, independent
     config.data.clips.update(points=True, masks="beside")  # of clips; neither is needed
     config.main = ""  # the stage that is sampled and saved; "" = the last one that trains
-    config.evaluate.variants = (
-        ConfigDict()
-    )  # name -> stage (or one per seed), title, short, options
-    # name -> title, order of variants, main; against: the variant that more is claimed of; over:
+    # Name -> stage (or one for each seed), title, short, options of sampling.
+    config.evaluate.variants = ConfigDict()
+    # Name -> title, order of variants, main; against: the variant that more is claimed of; over:
     # the option of sampling that the variants sweep
     config.evaluate.tables = ConfigDict()
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from tavid_jax.engine.method import Stored
 from tavid_jax.models.layers.located import Laca
+from tavid_jax.models.layers.located_params import NORMS, PROJECTIONS
 from tavid_jax.pipelines.located import NODE
 
 CROSS = "blocks/cross"
@@ -41,9 +42,7 @@ def copied(leaves: Mapping[str, Stored], prefix: str, laca: Laca) -> dict[str, S
       laca: what is copied.
     """
     published, own = f"{prefix}/{CROSS}/", f"{prefix}/{NODE}/"
-    names = (
-        ("q_norm", "k_norm") if laca.rank is not None else ("q", "k", "v", "o", "q_norm", "k_norm")
-    )
+    names = NORMS if laca.rank is not None else PROJECTIONS + NORMS
     return {
         own + path.removeprefix(published): _Some(leaf, laca.layers)
         for path, leaf in leaves.items()
