@@ -25,8 +25,8 @@ COLUMNS: dict[str, tuple[str, str, str, float, int]] = {
 TABLE = (
     "Means over scenes with 95 % bootstrap intervals (of several seeds, of the mean of the "
     "trainings in every scene). **EPE**: distance of the middle of the pixels of an entity's "
-    "colour from its trajectory, px of a {height}x{width} frame, over the frames in which the trajectory "
-    "is visible; where the colour is not seen, the middle of the frame counts. **Swapped**: "
+    "colour from its trajectory, px of a {height}x{width} frame, over the frames in which the "
+    "trajectory is visible; where the colour is not seen, the middle of the frame counts. **Swapped**: "
     "entities nearer to another one's trajectory than to their own. **Missing**: entities whose "
     "colour is not seen in half of the frames in which it should be. **Colours**: videos that miss "
     "none. **Clean**: videos with little else than the named colours, not in torn blobs of others; "
@@ -35,7 +35,8 @@ TABLE = (
 )
 SCENES = (
     "The first scenes, not chosen. Lines: the trajectories that were given, each in a colour of "
-    "its own (not that of its entity), the same over every video. The text-only base never saw them."
+    "its own (not that of its entity), the same over every video. The text-only base never saw "
+    "them."
 )
 PAIRED = "paired bootstrap over {} scenes, the same noise"
 CLAIMED = ("epe", "swapped", "missing")

@@ -19,8 +19,8 @@ from tavid_jax.viz import media, panels
 
 TOLD = (
     "Drawn as training draws them. Tokens in the colour of a trajectory read its text, the "
-    "stronger the larger their Gaussian weight is; all others read the caption. A latent frame stands for "
-    "four frames, the first one for itself."
+    "stronger the larger their Gaussian weight is; all others read the caption. A latent frame "
+    "stands for four frames, the first one for itself."
 )
 
 
