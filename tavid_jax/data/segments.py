@@ -71,9 +71,9 @@ def trajectories_of(clip: Clip) -> Trajectories:
 def object_tracks(clip: Clip, *, least: float | int = 0.6) -> Trajectories:
     """One trajectory per object of a clip of rigid objects that do not turn: its centre.
 
-    The centre moves as the object's points do on average. Where it begins is the mean over all
-    frames that show the object whole, each moved back, of the mean of its pixels: within a quarter
-    of a pixel for synthetic scenes (which lie apart in frame 0), and 0.1 px on average.
+    The centre moves as the object's points do on average. Where it begins is the mean of its
+    pixels, averaged over all frames that show it whole, each moved back: for the toy scenes 0.1 px
+    from the truth on average.
 
     Args:
       clip: with tracks whose points belong to objects 1..S; better with a segment map.

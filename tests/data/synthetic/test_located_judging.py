@@ -32,7 +32,7 @@ def test_goals_are_the_centres_of_the_sprites(drawn):
         errors.append(np.linalg.norm(goal.places - scene.place[..., 2], axis=-1).max(1))
         for number, counts in enumerate(goal.counts, 1):
             area = (clip.segment_map == number).sum((1, 2))
-            assert (area[counts] > 0.5 * area[0]).all()
+            assert (area[counts] > 0.4 * area[0]).all()
             hidden.append((~counts).any())
         assert goal.counts[:, [0, -1]].all()
     errors = np.concatenate(errors)
@@ -139,9 +139,7 @@ def test_near_paths_are_no_swaps(clip):
 
 def test_bad_input(clip):
     goal, tracks = goal_of(clip), object_tracks(clip)
-    with pytest.raises(
-        ValueError, match=r"a video of \(8, 24, 24\) \(frames, rows, col"
-    ):
+    with pytest.raises(ValueError, match=r"a video of \(8, 24, 24\) \(frames, rows, col"):
         judge(clip.video[:8], goal)
     with pytest.raises(ValueError, match=r"knows no colour \['purple'\]: use some of \['red'\]"):
         judge(clip.video, goal._replace(colours=("red", "purple")), colours=("red",))
