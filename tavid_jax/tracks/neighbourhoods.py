@@ -167,7 +167,7 @@ def neighbourhoods(
     used = visibility if valid is None else visibility & valid[:, None]
     places, seen = _latent_places(tracks, used, size_hw, rule.time)
     which, frame = np.nonzero(seen)
-    scales = _scales(rule, scale, len(tracks))[which]
+    scales = _scales(rule, scale, used.any(-1))[which]
 
     at = places[which, frame] / pitch
     own = np.minimum(np.floor(at).astype(np.int64), np.array(grid[1:]) - 1)
@@ -295,10 +295,10 @@ def _offsets(rule: Rule, grid: Grid, units: np.ndarray) -> Int[np.ndarray, "K 2"
     y, x = (np.arange(-end, end + 1) for end in ends)
     steps = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
     closest = np.maximum(np.abs(steps) - slack, 0) * units
-    return steps[_within(closest, rule.region, np.float64(reach))]
+    return steps[_within(closest, rule.region, reach)]
 
 
-def _within(away: np.ndarray, region: str, radius: np.ndarray) -> np.ndarray:
+def _within(away: np.ndarray, region: str, radius: np.ndarray | float | int) -> np.ndarray:
     if region == "disc":
         return (away**2).sum(-1) <= radius**2
     return np.abs(away).max(-1) <= radius
@@ -340,10 +340,12 @@ def _latent_places(
     return total / np.maximum(count, 1)[..., None], count > 0
 
 
-def _scales(rule: Rule, scale: np.ndarray | None, count: int) -> Float[np.ndarray, " N"]:
+def _scales(
+    rule: Rule, scale: np.ndarray | None, used: Bool[np.ndarray, " N"]
+) -> Float[np.ndarray, " N"]:
     if not rule.per_object or scale is None:
-        return np.ones(count)
-    scale = scale.astype(np.float64)
+        return np.ones(len(used))
+    scale = np.where(used, scale, 1.0)  # padding may hold anything
     if not ((scale > 0) & np.isfinite(scale)).all():
         _fail(f"scale must be finite and above 0, got {scale.tolist()}")
     return np.clip(scale, *rule.scale_range)
