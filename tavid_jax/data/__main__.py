@@ -2,6 +2,7 @@
 
 python -m tavid_jax.data check FOLDER             what is there, and what is broken
 python -m tavid_jax.data select FOLDER            which clips show an interaction
+python -m tavid_jax.data ground FOLDER --out DIR  points on objects, a text each, as ArrayRecord
 python -m tavid_jax.data import-behave ROOT OUT   BEHAVE as such a folder
 python -m tavid_jax.data import-egoexo ROOT OUT   Ego-Exo4D as such a folder
 
@@ -27,6 +28,7 @@ from tavid_jax.data.check import check_folder, contact_sheet, write_sheet
 from tavid_jax.data.clip import ClipError
 from tavid_jax.data.egoexo import import_egoexo
 from tavid_jax.data.folder import open_clips
+from tavid_jax.data.grounding import command as grounding
 from tavid_jax.data.imported import Imported
 from tavid_jax.data.selecting import select_folder
 from tavid_jax.data.selection import Rule
@@ -113,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_check(commands)
     _add_select(commands)
+    grounding.add(commands)
     _add_imports(commands)
     track_commands.add(commands)
     return parser

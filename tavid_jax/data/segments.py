@@ -34,10 +34,11 @@ def with_segments(
 
 
 def trajectories_of(clip: Clip) -> Trajectories:
-    """The tracks of a clip, with its segments, depth and rate.
+    """The tracks of a clip, with its segments, their texts, depth and rate.
 
     A point that must not supervise (`valid`) counts as not seen. Segments are the clip's own, or
-    else read from its masks at the points' places in frame 0.
+    else read from its masks at the points' places in frame 0. A point has the text of its segment,
+    "" in no segment; where a clip has no texts, or segments are unknown, points have none.
 
     Raises:
       ClipError: no tracks, or masks of another size than `size_hw`.
@@ -49,7 +50,7 @@ def trajectories_of(clip: Clip) -> Trajectories:
     seen = np.ones(shape, bool) if clip.visibility is None else clip.visibility
     seen = seen if clip.valid is None else seen & clip.valid
     shift = np.float32(0.5 if clip.coord == "raster" else 0.0)
-    masks = 0 if clip.masks is None else len(clip.masks)
+    known = max(0 if clip.masks is None else len(clip.masks), len(clip.local_captions))
     largest = int(clip.segment.max(initial=0)) if clip.segment is not None else 0
     trajectories = Trajectories(
         tracks=clip.tracks - shift,
@@ -57,9 +58,12 @@ def trajectories_of(clip: Clip) -> Trajectories:
         size_hw=tuple(int(side) for side in clip.size_hw),
         depth=clip.depth,
         segment=clip.segment,
-        segments=max(masks, largest),
+        segments=max(known, largest),
         fps=clip.fps,
     )
     if clip.segment is None and clip.masks is not None:
-        return with_segments(trajectories, clip.masks)
-    return trajectories
+        trajectories = with_segments(trajectories, clip.masks)
+    if trajectories.segment is None or not clip.local_captions:
+        return trajectories
+    texts = ("", *clip.local_captions, *[""] * trajectories.segments)
+    return trajectories.replace(texts=tuple(texts[number] for number in trajectories.segment))

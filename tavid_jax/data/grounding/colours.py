@@ -18,10 +18,8 @@ _NAMES = {
 }  # fmt: skip
 
 
-def colour_texts(
-    clip: Clip, objects: Objects, points: Float[np.ndarray, "S 2"]
-) -> tuple[str, ...]:
-    """"a red object", or "a red cup" where the segmenter gives the name "cup"; see `colour_name`.
+def colour_texts(clip: Clip, objects: Objects, points: Float[np.ndarray, "S 2"]) -> tuple[str, ...]:
+    """ "a red object", or "a red cup" where the segmenter gives the name "cup"; see `colour_name`.
 
     The colour is the median of the inner half of the mask.
     """

@@ -186,5 +186,3 @@ def fine_scenes(fields: dict[str, Any]) -> SceneConfig:
     wanted = max(1, min(height, width) // 32)
     fits = [s for s in range(wanted, 0, -1) if height % s == 0 and width % s == 0]
     return dataclasses.replace(config, stride=fits[0])
-
-
