@@ -25,6 +25,7 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
         "data.clip",
         "data.segments",
         "data.synthetic.judging",
+        "data.synthetic.located_judging",
         "diffusion",
         "engine.method",
         "metrics",

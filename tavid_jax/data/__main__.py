@@ -2,6 +2,7 @@
 
 python -m tavid_jax.data check FOLDER             what is there, and what is broken
 python -m tavid_jax.data select FOLDER            which clips show an interaction
+python -m tavid_jax.data ground FOLDER --out DIR  points on objects, a text each, as ArrayRecord
 python -m tavid_jax.data import-behave ROOT OUT   BEHAVE as such a folder
 python -m tavid_jax.data import-egoexo ROOT OUT   Ego-Exo4D as such a folder
 
@@ -10,6 +11,7 @@ and to tracks that steer a video:
 python -m tavid_jax.data drag IMAGE OUT --drag x,y:x,y   tracks that a person draws
 python -m tavid_jax.data track VIDEO OUT                 tracks of a video's points
 python -m tavid_jax.data tracks IN [OUT]                 what a file of tracks holds; convert it
+python -m tavid_jax.data davis ROOT OUT --captions FILE  DAVIS as cases: tracks, words, jobs
 """
 
 from __future__ import annotations
@@ -20,13 +22,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tavid_jax.data import masks, track_commands
+from tavid_jax.data import davis_command, masks, track_commands
 from tavid_jax.data.arguments import positive, size
 from tavid_jax.data.behave import import_behave
 from tavid_jax.data.check import check_folder, contact_sheet, write_sheet
 from tavid_jax.data.clip import ClipError
 from tavid_jax.data.egoexo import import_egoexo
 from tavid_jax.data.folder import open_clips
+from tavid_jax.data.grounding import command as grounding
 from tavid_jax.data.imported import Imported
 from tavid_jax.data.selecting import select_folder
 from tavid_jax.data.selection import Rule
@@ -113,8 +116,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_check(commands)
     _add_select(commands)
+    grounding.add(commands)
     _add_imports(commands)
     track_commands.add(commands)
+    davis_command.add(commands)
     return parser
 
 

@@ -82,9 +82,8 @@ class Augmentation:
         if _loses_an_object(clip, (x0, y0, box_w, box_h)):
             return None
         cut = crop(clip, (x0, y0, box_w, box_h), clip.size_hw)
-        if clip.grid_hw is None:
-            return cut
-        cut = reanchor(cut, clip.grid_hw, clip.query_xy)
+        if clip.grid_hw is not None:
+            cut = reanchor(cut, clip.grid_hw, clip.query_xy)
         return None if cut.visibility is not None and not cut.visibility.any() else cut
 
 

@@ -189,6 +189,10 @@ class ClipFolder:
         frames = usable_frames(file, config.fps)[window.start : window.start + config.num_frames]
         return window_video(file, frames, config, size)
 
+    def empty(self) -> ClipFolder:
+        """The same without a window."""
+        return ClipFolder(self.config, self.files, ())
+
     def split(self, holdout: float = 0.2) -> tuple[ClipFolder, ClipFolder]:
         """Holds out the last part of every video: (train, held out), no frame in both.
 

@@ -15,6 +15,12 @@ from tavid_jax.data.augment import Augmentation
 from tavid_jax.data.clip import Clip
 from tavid_jax.data.files import Paths
 from tavid_jax.data.folder import ClipFolder, open_clips
+from tavid_jax.data.grounding.grounded import (
+    GroundedClips,
+    folder_list,
+    is_grounded,
+    open_grounded,
+)
 from tavid_jax.data.masks import option
 from tavid_jax.data.mixture import Mixture, check_weights
 from tavid_jax.data.pipeline import Batch, batches
@@ -34,6 +40,10 @@ from tavid_jax.data.synthetic import (
 FOLDER_OPTIONS = (
     "fps", "hop", "captions", "tracks", "tracks_size_hw", "masks", "selected", "pairs", "points",
 )  # fmt: skip
+# What says how videos become clips; folders of grounded clips have all of it in them already.
+_OF_VIDEOS = ("captions", "tracks", "tracks_size_hw", "selected", "pairs")
+
+UserClips = ClipFolder | GroundedClips
 
 
 class ConfiguredInputs:
@@ -45,7 +55,8 @@ class ConfiguredInputs:
     all these in `data.mixtures`, and the name of any compute stage (the examples that it cached).
 
     A folder is a mapping with `paths` and, where they differ from those of `data.clips`, the
-    options of `FOLDER_OPTIONS`. A mixture maps names of sets to their weights.
+    options of `FOLDER_OPTIONS`. A mixture maps names of sets to their weights. Wherever videos are
+    named, folders of grounded clips may be (see `data.grounding`), though not both at once.
 
     `progress(done, total)` is called while scenes are drawn.
     """
@@ -55,7 +66,7 @@ class ConfiguredInputs:
     ):
         self.config, self.workdir, self._progress = config, Path(workdir), progress
         self._data_dir = Path(config.data_dir).expanduser()
-        self._folders: dict[str, ClipFolder] = {}  # opened once, as below
+        self._folders: dict[str, UserClips] = {}  # opened once, as below
 
     @property
     def window(self) -> int:
@@ -105,7 +116,7 @@ class ConfiguredInputs:
         check_weights(name, weights)  # before anything is drawn
         return Mixture(name, {part: sets[part]() for part in weights}, weights)
 
-    def _folder(self, name: str) -> ClipFolder:
+    def _folder(self, name: str) -> UserClips:
         """Clips of the user under a name of their own."""
         if name not in self._folders:
             fields = dict(self.config.data.folders[name])
@@ -149,8 +160,8 @@ class ConfiguredInputs:
     def _has_training_clips(self, source: Any, shuffled: bool) -> bool:
         if isinstance(source, Mixture):
             parts = source.sets.values()
-            return shuffled and any(isinstance(part, ClipFolder) for part in parts)
-        if not isinstance(source, ClipFolder):
+            return shuffled and any(isinstance(part, UserClips) for part in parts)
+        if not isinstance(source, UserClips):
             return False
         return source.name == "train" or (shuffled and source.name in self._folders)
 
@@ -171,7 +182,7 @@ class ConfiguredInputs:
                 f"stages.{name}.data {stage.data!r} is a mixture, which shows clips more than "
                 f"once: encode its sets, {', '.join(source.sets)}, each in a stage of its own"
             )
-        if isinstance(source, ClipFolder):
+        if isinstance(source, UserClips):
             source.check_captions()
         plan = Plan.of(source, method.facts(), stage.shard_size)
         hosts = {"index": jax.process_index(), "count": jax.process_count()}
@@ -189,7 +200,7 @@ class ConfiguredInputs:
         if isinstance(source, Mixture):
             source, index = source.place(index)
         h, w = self.config.data.size_hw
-        if isinstance(source, ClipFolder):
+        if isinstance(source, UserClips):
             return source.clip_frames(index, (height, round(w * height / h)))
         scene = sample_scene(source.config, split_seeds(source.split, len(source))[index])
         return scene_clip(scene, scale=height / h).video
@@ -214,21 +225,21 @@ class ConfiguredInputs:
 
     # Opened once: every file is looked at, and what is wrong with it is said.
     @functools.cached_property
-    def _training_clips(self) -> tuple[ClipFolder, ClipFolder]:
+    def _training_clips(self) -> tuple[UserClips, UserClips]:
         clips = self.config.data.clips
         folder = self.open_clips(self.config.train_clips, clips.train_hop)
-        nothing = ClipFolder(folder.config, folder.files, ())
+        nothing = folder.empty()
         train, held_out = folder.split(clips.holdout) if clips.holdout else (folder, nothing)
         train.name, held_out.name = "train", "held_out"
         return train, held_out
 
     @functools.cached_property
-    def _forecast_clips(self) -> ClipFolder:
+    def _forecast_clips(self) -> UserClips:
         if not self.config.clips:
             raise ValueError("no clips to forecast: give --config.clips=FOLDER")
         return self.open_clips(self.config.clips, self.config.data.clips.hop)
 
-    def open_clips(self, paths: str, hop: int = 0) -> ClipFolder:
+    def open_clips(self, paths: str, hop: int = 0) -> UserClips:
         """Videos as windows of this config's size, tracked where no track file is there.
 
         A config without a stride has no grid to track, unless `config.data.clips.points` asks for
@@ -237,10 +248,12 @@ class ConfiguredInputs:
         """
         return self._open_clips(paths, {"hop": hop})
 
-    def _open_clips(self, paths: Paths, changes: dict[str, Any]) -> ClipFolder:
+    def _open_clips(self, paths: Paths, changes: dict[str, Any]) -> UserClips:
         """Videos by the options of `data.clips`, some of them changed."""
         data = self.config.data
         clips = {name: data.clips.get(name) for name in FOLDER_OPTIONS} | changes
+        if any(map(is_grounded, folder_list(paths))):
+            return self._open_grounded(paths, clips)
         return open_clips(
             paths,
             size_hw=tuple(data.size_hw),
@@ -258,6 +271,23 @@ class ConfiguredInputs:
             selected=clips["selected"] or None,
             pairs=clips["pairs"] or "",
             points=bool(clips["points"]),
+        )
+
+    def _open_grounded(self, paths: Paths, clips: dict[str, Any]) -> GroundedClips:
+        """Folders of grounded clips by those options that mean something for them."""
+        wrong = [name for name in _OF_VIDEOS if clips[name]]
+        if wrong:
+            raise ValueError(
+                f"data.clips.{wrong[0]} is for videos; {paths} holds grounded clips, which have "
+                "their own: leave it empty"
+            )
+        data = self.config.data
+        return open_grounded(
+            paths,
+            size_hw=tuple(data.size_hw),
+            num_frames=self.window,
+            fps=clips["fps"] or None,
+            hop=clips["hop"] or None,
         )
 
 

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from tavid_jax.engine.method import Arrays, Params, Spec
 from tavid_jax.models.layers.located import Laca, LocalTexts
+from tavid_jax.models.layers.located_port import cross_attention_port, laca_caches
 from tavid_jax.models.layers.ports import CrossAttention, Prediction, Probe
 from tavid_jax.models.wan.transformer import Wan
 from tavid_jax.pipelines.backbones import TOKEN_AXES, Backbone, Conditions, Side, WanBackbone
@@ -186,10 +187,8 @@ class LocatedWan(WanBackbone):
             return super().precompute(network, batch)
         rest = {name: x for name, x in batch.items() if name != LOCAL_TEXT}
         made = super().precompute(network, rest)
-        prompt = self._embed(network, batch["text"])
-        kept = laca_caches(
-            self.laca, laca, prompt, self._texts(network, batch), **self._reading(network)
-        )
+        texts = (self._embed(network, batch[name]) for name in ("text", LOCAL_TEXT))
+        kept = laca_caches(laca, self.laca, *texts, **self._reading(network))
         return made | {LOCAL_CACHES: kept}
 
     def evaluate(
@@ -206,10 +205,13 @@ class LocatedWan(WanBackbone):
         network, laca = _parted(params)
         if NEAR[0] in batch:
             cross = cross_attention_port(
-                self.laca,
                 laca,
+                self.laca,
                 self._texts(network, batch),
+                grid=self.grid,
+                text_length=self.model.config.text_length,
                 caches=batch.get(LOCAL_CACHES),
+                implementation=self.model.attention,
                 **self._reading(network),
             )
         return super().evaluate(network, state, timestep, batch, probe, side, cross)
@@ -219,6 +221,16 @@ class LocatedWan(WanBackbone):
         flat = text.reshape(-1, *text.shape[-2:])
         made = self.model.apply({"params": network}, flat, method=Wan.embed_text)
         return made.reshape(*text.shape[:-1], made.shape[-1])
+
+    def _reading(self, network: Params) -> dict[str, Any]:
+        """What the attention shares with the published one."""
+        config, low_rank = self.model.config, self.laca.rank is not None
+        return dict(
+            heads=config.num_heads,
+            epsilon=config.epsilon,
+            dtype=self.model.dtype,
+            base=network["blocks"]["cross"] if low_rank else None,
+        )
 
     def _texts(self, network: Params, batch: Conditions) -> LocalTexts:
         near = (batch[name] for name in NEAR)

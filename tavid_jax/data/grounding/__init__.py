@@ -1,6 +1,6 @@
 """Raw clips to grounded ones: points on objects, each with the words about its object.
 
-    masks  ->  points by mask size  ->  a text each  ->  tracks  ->  is there motion?  ->  ArrayRecord
+    masks -> points by mask size -> tracks -> is there motion? -> a text each -> ArrayRecord
 
 What finds masks, words and tracks are providers (`providers`); how many points an object has is a
 rule (`points`), and so is which clips are kept (`motion`). `python -m tavid_jax.data ground` runs

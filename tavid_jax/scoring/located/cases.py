@@ -4,8 +4,8 @@ All files of a case have the same stem, in every method's folder and in that of 
 
     <stem>.json, .npz, ...   trajectories, a text for each one
     <stem>.txt               the prompt; or jobs.jsonl there, with "name" and "prompt"
-    <stem>.objects.png       ids of objects in frame 0, grey or palette: object k is segment k of the
-                             trajectories; tells how large crops are. Not needed.
+    <stem>.objects.png       ids of objects in frame 0, grey or palette; object k is segment k of
+                             the trajectories. Tells how large crops are; not needed.
 """
 
 from __future__ import annotations
