@@ -64,7 +64,7 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
         "viz",
         "weights",
     ),
-    "scoring": ("data", "metrics", "models", "tracks", "viz", "weights"),
+    "scoring": ("data", "engine.report", "metrics", "models", "tracks", "viz", "weights"),
     "models": ("parallel.sharding",),
     "weights": ("models",),
     "data": ("tracks",),

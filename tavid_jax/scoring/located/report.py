@@ -25,6 +25,11 @@ HIGHER = (GLOBAL, LOCAL)  # columns in which more is better
 _VALUE = {GLOBAL: "clip_t", LOCAL: "local_clip_t", EPE: "epe", ENTITIES: "swapped"}
 _WEIGHT = {GLOBAL: "counts", LOCAL: "counts", EPE: "pairs", ENTITIES: "judged"}
 _DIGITS = {DETECT: 2, TRACK: 2}
+_COUNT_AS = {
+    "centre": "count as at the centre",
+    "diagonal": "count as a diagonal away",
+    "skip": "are left out",
+}
 Records = dict[str, dict[str, dict[str, dict[str, Any]]]]  # method -> column -> measure -> record
 
 
@@ -253,10 +258,11 @@ def _about(columns: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
         return []
     error, swaps = columns[EPE][DETECT], columns[ENTITIES][SWAPPED]
     settings = error["settings"]
+    count_as = _COUNT_AS[settings["missing"]]
     return [
         f"EPE {DETECT} {error['of_found']:.2f} px over what was found by {settings['detector']}; "
-        f"{error['missing']:.1%} of the entities were not found and count as at the "
-        f"{settings['missing']}; {swaps['n']} entities could have been swapped"
+        f"{error['missing']:.1%} of the entities were not found and {count_as}; {swaps['n']} "
+        "entities could have been swapped"
     ]
 
 
