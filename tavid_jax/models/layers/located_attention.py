@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from tavid_jax.models.layers.located_devices import per_device
 from tavid_jax.models.layers.located_keys import Keys
-from tavid_jax.models.layers.located_pairs import PLACES, TILE, Route
+from tavid_jax.models.layers.located_pairs import PLACES, Route
 
 
 class Floor(NamedTuple):
@@ -35,9 +35,7 @@ def pick(x: Float[Array, "B T *D"], route: Route) -> Float[Array, "B R *D"]:
     return per_device(body, x.shape[0], heads, (names, "batch tokens"), names)(x, route.token)
 
 
-def put(
-    x: Float[Array, "B T *D"], rows: Float[Array, "B R *D"], route: Route
-) -> Float[Array, "B T *D"]:
+def put(x: Num[Array, "B T *D"], rows: Num[Array, "B R *D"], route: Route) -> Num[Array, "B T *D"]:
     """x where the tokens that have pairs are replaced by the row of their first one."""
     heads, names = _of(x)
 
@@ -108,9 +106,9 @@ def _answer_one(
 ) -> tuple[Float[Array, "R K d"], Float[Array, "R K"]]:
     """(output, log-sum-exp of the logits) of every pair of one example, tile by tile."""
 
-    def tiled(x: Array, fill: float) -> Array:
+    def tiled(x: Array, fill: int) -> Array:
         x = x.at[route.row].get(mode="fill", fill_value=fill)
-        return x.reshape(-1, TILE, *x.shape[1:])
+        return x.reshape(route.text.shape[0], -1, *x.shape[1:])
 
     def untiled(x: Array) -> Array:
         x = x.reshape(-1, *x.shape[2:])
@@ -131,7 +129,7 @@ def _answer_one(
     # The maximum only guards against overflow: the result does not depend on it.
     top = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
     weights = jnp.exp(logits - top)
-    total = jnp.sum(weights, axis=-1)  # (M, K, TILE)
+    total = jnp.sum(weights, axis=-1)  # (M, K, rows)
     out = jnp.einsum("mktl,mlkd->mtkd", weights.astype(v.dtype), v, preferred_element_type=wide)
     out = out / jnp.swapaxes(total, 1, 2)[..., None]
     if gaussian != "none":

@@ -34,8 +34,7 @@ class Inputs:
 
     Attributes:
       text: embedded local texts (b, N, L, D); None with a cache.
-      key_bias: of their keys, (b, N, L); None with a cache, which brings the number of positions.
-      lengths: real positions (b, N).
+      lengths: their real positions (b, N).
       text_bias: of the prompt's keys, (P,); or None.
       strength: (B,).
       route: of the pairs.
@@ -171,6 +170,11 @@ class Located:
         base: Any,
         inputs: Inputs,
     ) -> Float[Array, "B T D"]:
+        if x.shape[0] != inputs.strength.shape[0]:
+            raise ValueError(
+                f"LocalTexts has pairs of {inputs.strength.shape[0]} examples, the batch has "
+                f"{x.shape[0]}: give each its own"
+            )
         weights = _weights(params, inputs.base, self.laca)
         keys, bias = self._keys(weights, params["caches"], context, x.shape[0], inputs)
         published = base()
