@@ -57,11 +57,32 @@ def track_video(
       ValueError: see `even_points`; frames too small for the tracker.
       ClipError: masks of another size.
     """
+    start = even_points((int(video.shape[1]), int(video.shape[2])), grid_hw)
+    made = track_points(video, start, tracker=tracker, reverse=reverse, fps=fps)
+    return made if masks is None else with_segments(made, masks, -1 if reverse else 0)
+
+
+def track_points(
+    video: UInt8[np.ndarray, "T H W 3"],
+    points: Float[np.ndarray, "N 2"],
+    *,
+    tracker: Tracker | None = None,
+    reverse: bool = False,
+    fps: float | int | None = None,
+) -> Trajectories:
+    """Follows given points through a video.
+
+    Args:
+      video: RGB.
+      points: (x, y) px in the first frame, or with `reverse` in the last.
+      tracker, reverse, fps: see `track_video`.
+
+    Raises:
+      ValueError: frames too small for the tracker.
+    """
     tracker = tracker or DISTracker()
-    size_hw = (int(video.shape[1]), int(video.shape[2]))
-    start = even_points(size_hw, grid_hw)
-    tracks, seen = tracker(video[::-1] if reverse else video, start)
+    tracks, seen = tracker(video[::-1] if reverse else video, points)
     if reverse:
         tracks, seen = tracks[:, ::-1], seen[:, ::-1]
-    made = Trajectories(np.ascontiguousarray(tracks), np.ascontiguousarray(seen), size_hw, fps=fps)
-    return made if masks is None else with_segments(made, masks, -1 if reverse else 0)
+    size_hw = (int(video.shape[1]), int(video.shape[2]))
+    return Trajectories(np.ascontiguousarray(tracks), np.ascontiguousarray(seen), size_hw, fps=fps)

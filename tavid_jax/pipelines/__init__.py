@@ -7,10 +7,11 @@ from tavid_jax.pipelines.chain import TargetLost, chain
 from tavid_jax.pipelines.encoders import Encoders
 from tavid_jax.pipelines.follow import Follow
 from tavid_jax.pipelines.jobs import Job, read_jobs
+from tavid_jax.pipelines.located import Locate
 from tavid_jax.pipelines.memory import SMALLEST, Memory
 from tavid_jax.pipelines.opening import open_encoders, open_pipeline
 from tavid_jax.pipelines.pipeline import Pipeline
-from tavid_jax.pipelines.saving import Adapters, Control, Model, save_pipeline
+from tavid_jax.pipelines.saving import Adapters, Control, Located, Model, save_pipeline
 from tavid_jax.pipelines.settings import PUBLISHED, Published, Sampling
 from tavid_jax.pipelines.targets import Targets
 from tavid_jax.pipelines.video import Video
@@ -26,6 +27,8 @@ __all__ = [
     "Follow",
     "Geometry",
     "Job",
+    "Locate",
+    "Located",
     "Memory",
     "Model",
     "Pipeline",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tavid_jax.pipelines.follow import Follow
+from tavid_jax.pipelines.located import Locate
 from tavid_jax.pipelines.settings import PUBLISHED, Published, Sampling
 from tavid_jax.pipelines.targets import Targets
 from tavid_jax.weights.peft_export import DIFFUSERS_FILE
@@ -21,6 +22,8 @@ CARD = "base.json"
 ADAPTERS = DIFFUSERS_FILE
 # Adapters of its condition stream, and the projection that fuses two condition videos.
 STEERING = "control.safetensors"
+# Location-aware cross-attention.
+LOCATED = "laca.safetensors"
 # Learned vectors of its trigger words.
 VECTORS = "target_embedding.safetensors"
 _AGAIN = "copy or train it again"
@@ -46,10 +49,11 @@ class Card:
       files: {path in the folder: sha256}.
       targets: fields of `Targets`, of a model that was trained with them.
       follow: fields of `Follow`, of a model that was trained to follow tracks with them.
+      locate: fields of `Locate`, of a model that reads texts of trajectories.
 
     Raises:
       ValueError: a backbone or an autoencoder that was never published, sampling that the model
-        cannot do, targets or ways to follow tracks that make no sense.
+        cannot do, targets or ways to follow tracks or to read local texts that make no sense.
     """
 
     name: str
@@ -66,6 +70,7 @@ class Card:
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
     targets: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     follow: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    locate: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if self.backbone not in PUBLISHED:
@@ -74,6 +79,7 @@ class Card:
         self.published().check(self.sampling)
         self.read_targets()
         Follow.of(self.follow)
+        Locate.of(self.locate)
 
     def published(self) -> Published:
         """What a pipeline needs to know about the model."""
@@ -121,6 +127,8 @@ class Card:
         targets = {name: _tupled(value) for name, value in given.get("targets", {}).items()}
         follow = {name: _tupled(value) for name, value in given.get("follow", {}).items()}
         read = {"sampling": sampling, "loss_curve": curve, "targets": targets, "follow": follow}
+        if given.get("locate"):
+            read["locate"] = Locate.of(given["locate"]).to_json()
         return cls(**given | read)
 
 

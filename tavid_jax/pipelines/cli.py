@@ -27,6 +27,15 @@ moving camera. Its release is one file upon CogVideoX-5B-I2V, and one upon Wan2.
     ... --image first.jpg --tracks dance.npz --keep-frames 0,24,48        what lies between
     ... --flexbench flexbench.json --root FlexBench                       FlexBench's videos
 
+TGT makes things follow trajectories, each thing the one near which its words stand:
+
+    python -m tavid_jax.pipelines wan2.1-t2v-14b Wan2.1-T2V-14B --laca laca.safetensors \\
+        --prompt "A cat and a dog play." --tracks tracks.json --texts "a cat;a dog" \\
+        --dual literal --guidance 5 --local-guidance 4 --strength 0.5
+    ... --tracks tracks.json --texts "a fox;a dog"                        the same motion of a fox
+    ... --motion-of dance.mp4 --texts "a robot" --segments dance.pkl      a video's motion
+    ... --drag 100,200:500,220 --texts "a cat"                            drawn on the empty frame
+
 Longer stories: each step of --chain steps.jsonl goes on from the last frame of the one before, the
 mask is carried along. {"prompt": "She walks to the target mug."}, {"prompt": "She lifts the target
 mug.", "seed": 1}
@@ -34,7 +43,7 @@ mug.", "seed": 1}
 A line of a file of jobs: {"prompt": "...", "image": "a.jpg", "seed": 3, "size_hw": [480, 832],
 "frames": 81, "steps": 30, "guidance": 5, "name": "first"}; only the prompt is needed. There may be
 "mask": "mug.png" (or a list, one for each trigger word), "modulation": 4, "tracks": "drag.json",
-"source": "dance.mp4", "follow": {"colour": "frame", "keep_points": 0.1}. Files are relative to it.
+"source": "dance.mp4", "follow": {"colour": "frame", "keep_points": 0.1}, "texts": ["a cat"]. Files are relative to it.
 Every video's file holds what made it; a model is read once for all jobs.
 """  # noqa: E501
 
@@ -50,6 +59,7 @@ from typing import Any
 from absl import logging
 from PIL import Image
 
+from tavid_jax.diffusion.guidance import BRANCHES
 from tavid_jax.pipelines import options
 from tavid_jax.pipelines.bases import BASES
 from tavid_jax.pipelines.bench import bench_jobs
@@ -58,10 +68,11 @@ from tavid_jax.pipelines.finding import find_model
 from tavid_jax.pipelines.follow import Follow
 from tavid_jax.pipelines.follow_options import add_follow, given_tracks, job_fields
 from tavid_jax.pipelines.jobs import Job, read_jobs
+from tavid_jax.pipelines.laca_files import read_locate
 from tavid_jax.pipelines.memory import SMALLEST, Memory
 from tavid_jax.pipelines.opening import open_pipeline
 from tavid_jax.pipelines.pipeline import Pipeline
-from tavid_jax.pipelines.settings import DYNAMIC, FITS, PUBLISHED
+from tavid_jax.pipelines.settings import DYNAMIC, FITS, NULLS, PUBLISHED, Sampling
 from tavid_jax.pipelines.targets import Targets, with_trigger
 from tavid_jax.pipelines.video import Video
 from tavid_jax.viz.media import check_mp4
@@ -82,7 +93,9 @@ def _run(args: argparse.Namespace) -> int:
     check_mp4()
     steps = _steps(args)
     words = (targets or known or Targets(sentence="")).words
-    jobs = [] if steps else _jobs(args, words, found.published.sampling.frames)
+    located = args.laca or found.laca
+    room = None if located is None else read_locate(located).points
+    jobs = [] if steps else _jobs(args, words, found.published.sampling, room)
     out = Path(args.out)
     options.check_folder(out)
     names = [job.name for job in jobs] or [args.name]
@@ -143,13 +156,16 @@ def _steps(args: argparse.Namespace) -> list[dict[str, Any]]:
     return read_steps(args.chain)
 
 
-def _jobs(args: argparse.Namespace, words: Sequence[str], frames: int) -> list[Job]:
-    """Those of --jobs, or the one that the command line describes; `words` are the triggers,
-    `frames` how many a video has."""
+def _jobs(
+    args: argparse.Namespace, words: Sequence[str], sampling: Sampling, room: int | None
+) -> list[Job]:
+    """Those of --jobs, or the one that the command line describes; `words` are the triggers, `room`
+    how many trajectories have texts, None where none has."""
     if [args.prompt, args.jobs, args.flexbench].count(None) != 2:
         raise ValueError("give either --prompt or --jobs (or --flexbench), or steps by --chain")
-    given = {name: getattr(args, name) for name in _SAMPLING if getattr(args, name) is not None}
-    followed = job_fields(args, args.frames or frames)
+    given = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
+    size = None if room is None else (args.size_hw or sampling.size_hw)
+    followed = job_fields(args, args.frames or sampling.frames, room, size)
     if args.prompt is None:
         own = (args.image, args.last_image, args.mask, args.noun, args.modulation)
         if any(value is not None for value in own) or given_tracks(args):
@@ -183,7 +199,7 @@ def _jobs(args: argparse.Namespace, words: Sequence[str], frames: int) -> list[J
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:
     """What the command line says for all steps of a chain."""
-    fields = {name: getattr(args, name) for name in (*_SAMPLING, "seed", "modulation")}
+    fields = {name: getattr(args, name) for name in (*_OPTIONS, "seed", "modulation")}
     return {name: value for name, value in fields.items() if value is not None}
 
 
@@ -226,7 +242,14 @@ _SAMPLING: dict[str, tuple[Any, str]] = {
     "control_guidance": (float, "how much stronger tracks act, by one more branch (default: 1)"),
     "fit": (str, f"how an image becomes the video's size: {', '.join(FITS)}"),
 }
-
+# Those of models that read texts of trajectories.
+_LOCAL: dict[str, tuple[Any, str]] = {
+    "dual": (str, f"how --guidance and --local-guidance act: {', '.join(BRANCHES)}"),
+    "local_guidance": (float, "scale of guidance by the texts of trajectories (default: 4)"),
+    "strength": (float, "lambda of these texts, 0 is the plain model (default: as trained)"),
+    "null_local": (str, f"what stands for them where guidance leaves them out: {', '.join(NULLS)}"),
+}
+_OPTIONS = _SAMPLING | _LOCAL
 
 _MODELS = (
     f"a model of this package ({', '.join(BASES)}), the folder of one that was trained with it, or "
@@ -262,6 +285,9 @@ def _parser() -> argparse.ArgumentParser:
     sampling = parser.add_argument_group("how (default: as published)")
     for name, (kind, text) in _SAMPLING.items():
         sampling.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
+    local = parser.add_argument_group("texts of trajectories", "of models that read them (TGT)")
+    for name, (kind, text) in _LOCAL.items():
+        local.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
     add_follow(parser)
     _add_targets(parser)
     _add_running(parser)

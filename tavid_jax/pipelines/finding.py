@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tavid_jax.pipelines.bases import BASES, base_folder, resolve_checkpoint
-from tavid_jax.pipelines.card import ADAPTERS, STEERING, VECTORS, Card, has_card, read_card
+from tavid_jax.pipelines.card import ADAPTERS, LOCATED, STEERING, VECTORS, Card, has_card, read_card
 from tavid_jax.pipelines.folder import PARTS
 from tavid_jax.pipelines.settings import PUBLISHED, Published
 from tavid_jax.pipelines.targets import Targets
@@ -26,6 +26,7 @@ class Found:
       parts: {part: path} of those that lie elsewhere.
       adapters: of the transformer.
       control: the file of what reads condition videos: adapters of their stream, and a fusion.
+      laca: the file of a location-aware cross-attention.
       patch_embed: the file of a patch projection that was trained, with or without mask channels.
       targets: what the model was taught of targets.
       follow: fields of `Follow` that it was taught to follow tracks with.
@@ -39,6 +40,7 @@ class Found:
     parts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     adapters: str | Path | None = None
     control: str | Path | None = None
+    laca: str | Path | None = None
     patch_embed: str | Path | None = None
     targets: Targets | None = None
     follow: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -95,7 +97,7 @@ def find_model(name: str | Path, path: str | Path | None = None) -> Found:
 def _with_card(folder: Path) -> Found:
     folder = folder.expanduser()
     card = read_card(folder)
-    names = (ADAPTERS, STEERING, VECTORS)
+    names = (ADAPTERS, STEERING, LOCATED, VECTORS)
     files = {file: folder / file for file in names if (folder / file).is_file()}
     return Found(
         card.published(),
@@ -103,6 +105,7 @@ def _with_card(folder: Path) -> Found:
         parts={part: str(folder / part) for part in PARTS if (folder / part).is_dir()},
         adapters=files.get(ADAPTERS),
         control=files.get(STEERING),
+        laca=files.get(LOCATED),
         patch_embed=find_patch_embed(folder),
         targets=card.read_targets(),
         follow=card.follow,

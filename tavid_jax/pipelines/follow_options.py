@@ -12,7 +12,7 @@ from tavid_jax.tracks.codes import CODES
 from tavid_jax.tracks.stamps import ORDERS
 
 # Fields of a job that are options here.
-JOB = ("tracks", "segments", "control_videos", "source")
+JOB = ("tracks", "texts", "segments", "control_videos", "source")
 _FOLLOW = (
     "keep_points", "choose", "keep_frames", "random_frames", "unaligned", "scale", "prefix",
     "colour", "codes", "order", "stamp", "native", "stored_hw",
@@ -21,10 +21,15 @@ _FOLLOW = (
 
 def add_follow(parser: argparse.ArgumentParser) -> None:
     """Adds all options."""
-    group = parser.add_argument_group("tracks", "of models that follow them (FlexTraj)")
+    group = parser.add_argument_group("tracks", "of models that follow them (FlexTraj, TGT)")
     group.add_argument(
         "--tracks", metavar="FILE",
         help="points that the video follows; FORWARD,REVERSE for two files of one video",
+    )  # fmt: skip
+    group.add_argument(
+        "--texts", metavar="TEXT;TEXT|FILE",
+        help="of models that read one near each trajectory (TGT): in their order, or with "
+        "--segments one for each segment; a file has one in each line",
     )  # fmt: skip
     group.add_argument("--segments", metavar="FILE", help="masks of their segments, run lengths")
     group.add_argument(
@@ -76,20 +81,27 @@ def _add_ways(group: Any) -> None:
     )  # fmt: skip
 
 
-def job_fields(args: argparse.Namespace, frames: int) -> dict[str, Any]:
+def job_fields(
+    args: argparse.Namespace,
+    frames: int,
+    points: int | None = None,
+    size_hw: tuple[int, int] | None = None,
+) -> dict[str, Any]:
     """Fields of a job from the options, those that were given.
 
     Args:
       args: parsed.
-      frames: of the video.
+      frames, points, size_hw: see `moves.tracks_of`.
 
     Raises:
       ValueError: see `moves.tracks_of` and `Follow`.
     """
     fields = {name: getattr(args, name) for name in JOB if getattr(args, name) is not None}
-    made = tracks_of(args, frames)
+    made = tracks_of(args, frames, points, size_hw)
     if made is not None:
         fields["tracks"] = made
+        if made.texts is not None:  # each point has that of its segment
+            fields.pop("texts", None)
     ways = {name: getattr(args, name) for name in _FOLLOW if getattr(args, name) is not None}
     if "stamp" in ways:
         ways["stamp"] = tuple(ways["stamp"])

@@ -16,6 +16,7 @@ from tavid_jax.data.drags import Drag, drag_file
 from tavid_jax.data.point_lists import parse_points
 from tavid_jax.data.tracked import FLEXTRAJ_GRID_HW, even_points, track_video
 from tavid_jax.data.video import read_video
+from tavid_jax.pipelines.copying import copied
 from tavid_jax.pipelines.images import read_image
 from tavid_jax.tracks import camera
 from tavid_jax.tracks.trajectories import Trajectories
@@ -136,7 +137,9 @@ def add_moves(parser: argparse.ArgumentParser) -> None:
         ("--still", "X,Y", "a point that stays where it is; may be repeated"),
     ):
         group.add_argument(name, action="append", default=[], metavar=places, help=words)
-    group.add_argument("--motion-of", metavar="VIDEO", help="whose motion the image gets")
+    group.add_argument(
+        "--motion-of", metavar="VIDEO", help="whose motion the image, or each of --texts, gets"
+    )
     group.add_argument(
         "--camera", metavar="MOVE:...",
         help="; ".join(f"{name}:{what}" for name, (_, what) in CAMERAS.items()),
@@ -145,12 +148,19 @@ def add_moves(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--fov", type=float, default=55.0, help="of --camera (default: %(default)s)")
 
 
-def tracks_of(args: argparse.Namespace, frames: int) -> Trajectories | None:
+def tracks_of(
+    args: argparse.Namespace,
+    frames: int,
+    points: int | None = None,
+    size_hw: tuple[int, int] | None = None,
+) -> Trajectories | None:
     """What the options of `add_moves` make; None without them.
 
     Args:
-      args: parsed, with image and tracks.
+      args: parsed, with image, tracks, texts and segments.
       frames: of the video.
+      points: room of a model that reads a text for each trajectory; None of others.
+      size_hw: of the video, which points are drawn on where there is no image; None asks for one.
 
     Raises:
       ValueError: several of them, or what they need is missing or cannot be read.
@@ -158,10 +168,16 @@ def tracks_of(args: argparse.Namespace, frames: int) -> Trajectories | None:
     drawn = bool(args.drag or args.still)
     if [args.tracks, args.motion_of, args.camera, drawn or None].count(None) < 3:
         raise ValueError("give one of --tracks, --drag (and --still), --motion-of and --camera")
+    if args.motion_of is not None and points is not None:
+        if args.texts is None:
+            raise ValueError("--motion-of: give the words of what moves, --texts, for all segments")
+        return copied(args.motion_of, frames, args.texts, points, args.segments)
     if args.motion_of is not None:
         return cloned(args.motion_of, frames)
     if not (drawn or args.camera):
         return None
+    if drawn and args.image is None and size_hw is not None:
+        return dragged(args.drag, args.still, size_hw, frames)
     if args.image is None:
         raise ValueError("--drag, --still and --camera move points of an image: give --image")
     image = read_image(args.image)

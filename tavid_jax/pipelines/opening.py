@@ -35,6 +35,7 @@ from tavid_jax.pipelines.backbones import (
 from tavid_jax.pipelines.encoders import Encoders, tokenizer_mark
 from tavid_jax.pipelines.finding import Found, find, find_model
 from tavid_jax.pipelines.folder import IMAGE, TEXT, TOKENIZER, TRANSFORMER, VAE, find_parts
+from tavid_jax.pipelines.laca_files import put_around
 from tavid_jax.pipelines.memory import Memory
 from tavid_jax.pipelines.part import Part, open_part
 from tavid_jax.pipelines.pipeline import Pipeline
@@ -57,6 +58,7 @@ def open_pipeline(
     parts: Mapping[str, str | Path] | None = None,
     lora: str | Path | None = None,
     control: str | Path | None = None,
+    laca: str | Path | None = None,
     patch_embed: str | Path | None = None,
     targets: Targets | None = None,
     lora_scale: float | int | str = AUTO,
@@ -79,6 +81,8 @@ def open_pipeline(
         a file may hold both or one. TAViD's release is such a file and one of `patch_embed`.
       control: what reads condition videos, any form that `weights.load_flextraj` reads: FlexTraj's
         release, or a file of a model that was trained here.
+      laca: location-aware cross-attention of a Wan, by which trajectories have texts of their own:
+        a file that was trained here, or its folder.
       patch_embed: patch projection with channels for masks, any form that
         `weights.load_patch_embed` reads; of two experts, that of those that `lora` is of.
       targets: trigger words of these channels, by default the one of TAViD's release, "target";
@@ -99,7 +103,7 @@ def open_pipeline(
         targets that do not fit the channels of `patch_embed`.
       WeightsError: parts that are missing, damaged or do not fit.
     """
-    additions = dict(adapters=lora, control=control, patch_embed=patch_embed)
+    additions = dict(adapters=lora, control=control, laca=laca, patch_embed=patch_embed)
     found = _with_additions(find_model(name, path), name, additions, lora_scale)
     published, strict = found.published, strict and found.is_published
     memory = Memory() if memory is None else memory
@@ -116,6 +120,7 @@ def open_pipeline(
     }
     _check_experts(published, opened[TRANSFORMER], where[TRANSFORMER])
     targets, embedding = _plug_in(opened[TRANSFORMER], found, targets, lora_scale)
+    inject = None if found.laca is None else put_around(opened[TRANSFORMER], found.laca)
     return Pipeline(
         published,
         opened,
@@ -126,6 +131,7 @@ def open_pipeline(
         targets,
         embedding,
         follow=found.follow,
+        inject=inject,
     )
 
 

@@ -80,11 +80,16 @@ def add_additions(group: Any) -> None:
         "--control", metavar="FILE",
         help="what makes the model follow tracks: FlexTraj's released file, or one trained here",
     )  # fmt: skip
+    group.add_argument(
+        "--laca", metavar="FILE",
+        help="what makes a Wan read the texts of trajectories: laca.safetensors, or its folder",
+    )  # fmt: skip
 
 
 def additions(args: argparse.Namespace) -> dict[str, Any]:
     """Arguments of `open_pipeline` from the options of `add_additions`."""
-    return {name: getattr(args, name) for name in ("lora", "lora_scale", "patch_embed", "control")}
+    names = ("lora", "lora_scale", "patch_embed", "control", "laca")
+    return {name: getattr(args, name) for name in names}
 
 
 def _lora_scale(text: str) -> float | str:

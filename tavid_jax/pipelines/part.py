@@ -46,7 +46,8 @@ class Part:
       int8: whether large matrices are kept in 8 bits.
       on_cpu: whether it lives on the host's CPU.
       added: parameters besides the checkpoint's (low-rank adapters), or in their place (a patch
-        projection); where there are two experts, {expert: parameters}.
+        projection); where there are two experts, {expert: parameters}. Lazy ones are read with
+        the checkpoint's, in the same type.
       marks: {what was added: its fingerprint}.
     """
 
@@ -115,7 +116,7 @@ class Part:
             raise WeightsError(f"{self.opened.origin} holds no {only}")
         params = nest({path: self._read(path, leaf, place) for path, leaf in leaves.items()})
         added = self.added.get(only, {}) if only else self.added
-        params |= nest({path: place(path, leaf) for path, leaf in walk(added)})
+        params |= nest({path: self._add(path, leaf, place) for path, leaf in walk(added)})
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
         seconds = time.perf_counter() - started
         what = f"{self.name} {only}".strip()
@@ -127,6 +128,11 @@ class Part:
         if self.int8 and is_large_kernel(path, array.shape):
             return jax.tree.map(lambda part: place(path, part), quantise_leaf(array))
         return place(path, array.astype(self.dtype))
+
+    def _add(self, path: str, leaf: Any, place: Callable[[str, Any], Any]) -> Any:
+        # What is still on disk is as large as a model: it is read now, and cast as one.
+        lazy = isinstance(leaf, LazyArray)
+        return place(path, leaf.read().astype(self.dtype) if lazy else leaf)
 
     def _place(self, mesh: Mesh | None) -> Callable[[str, Any], Any]:
         if mesh is None:

@@ -4,6 +4,7 @@
     pytorch_lora_weights.safetensors                where adapters of it were trained instead
     control.safetensors                             adapters of its condition stream, and the
                                                     fusion of two condition videos
+    laca.safetensors                                its location-aware cross-attention
     patch_embed_conv2d.pth, patch_embedding.pth     its patch projection, with channels for masks
     target_embedding.safetensors                    learned vectors of the trigger words
     base.json                                       see `card`
@@ -13,6 +14,7 @@ Parts that were not trained stay where they are; the card names the checkpoint t
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -31,8 +33,18 @@ from tavid_jax.models.wan.config import WanConfig
 from tavid_jax.models.wan.experts import LOW_NOISE
 from tavid_jax.models.wan.vae.config import WanVAEConfig
 from tavid_jax.pipelines.additions import write_embedding
-from tavid_jax.pipelines.card import ADAPTERS, STEERING, VECTORS, Card, has_card, write_card
+from tavid_jax.pipelines.card import (
+    ADAPTERS,
+    LOCATED,
+    STEERING,
+    VECTORS,
+    Card,
+    has_card,
+    write_card,
+)
 from tavid_jax.pipelines.folder import TEXT, TOKENIZER, TRANSFORMER, VAE
+from tavid_jax.pipelines.laca_files import save_laca
+from tavid_jax.pipelines.located import Locate
 from tavid_jax.weights import save_flextraj, save_lora, save_patch_embed
 from tavid_jax.weights.exported import save
 from tavid_jax.weights.imported import whole_or_absent
@@ -73,6 +85,15 @@ class Control(NamedTuple):
     rules: Sequence[LoraRule]
 
 
+class Located(NamedTuple):
+    """Location-aware cross-attention of a transformer of this config: the node `laca`, and what it
+    is."""
+
+    config: Any
+    params: Mapping[str, Any]
+    how: Locate
+
+
 def save_pipeline(
     folder: str | Path,
     card: Card,
@@ -80,6 +101,7 @@ def save_pipeline(
     *,
     adapters: Adapters | None = None,
     control: Control | None = None,
+    located: Located | None = None,
     patch: Model | None = None,
     embedding: Num[Any, "K D"] | None = None,
     tokenizer: str | Path | None = None,
@@ -88,11 +110,12 @@ def save_pipeline(
 
     Args:
       folder: to be created; what stands there is replaced if it has a card itself.
-      card: what it is, and the type to store weights in (adapters keep their own); its `files` are
-        filled in.
+      card: what it is, and the type to store weights in (adapters keep their own); its `files`, and
+        `locate`, are filled in.
       parts: "transformer", "text_encoder" and "vae", those of them that were trained.
       adapters: of the transformer, where it was not trained itself.
       control: of the transformer, where it was trained to read condition videos.
+      located: of the transformer, where it was trained to read texts of trajectories.
       patch: config and parameters `patch_embed` and `patch_embed_extra` of the transformer, where
         the projection was trained beside adapters or has further channels.
       embedding: vectors that are added to the features of the card's trigger words.
@@ -106,6 +129,8 @@ def save_pipeline(
         is no model, or a folder that cannot be written.
     """
     folder = Path(folder).expanduser()
+    if located is not None:
+        card = dataclasses.replace(card, locate=located.how.to_json())
     _check(card, parts, adapters, tokenizer)
     total = sum(np.prod(x.shape) * 4 for m in parts.values() for _, x in walk(m.params))
     fresh = folder.with_name(f".{folder.name}.fresh")
@@ -121,6 +146,8 @@ def save_pipeline(
             _check_range("control", control.params, np.dtype(np.float32))
             config, rules = control.config, control.rules
             save_flextraj(part / STEERING, control.params, _family(control), config, rules)
+        if located is not None:
+            save_laca(part / LOCATED, located.params, located.how, located.config)
         if patch is not None:
             _check_range("patch_embed", patch.params, np.dtype(np.float32))
             save_patch_embed(patch.params, part, patch.config)

@@ -11,6 +11,7 @@ from tavid_jax.diffusion import guidance
 from tavid_jax.diffusion.schedulers.registry import make_sampler
 from tavid_jax.models.layers.located import Laca
 from tavid_jax.models.layers.located_params import init_laca
+from tavid_jax.models.wan.transformer import param_shapes
 from tavid_jax.pipelines.backbones import Geometry, make_backbone
 from tavid_jax.pipelines.denoising import Denoiser, Segment
 from tavid_jax.pipelines.located import (
@@ -34,22 +35,22 @@ SIZE_HW = (32, 64)
 BASE = make_backbone("wan2.1-t2v-1.3b", Geometry(9, SIZE_HW), SIZES, False, stride=8)
 
 
-def moved(tree, seed, scale=0.2):
-    """Parameters away from where they start."""
-    leaves, structure = jax.tree.flatten(tree)
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
-    return structure.unflatten(
-        [x + scale * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
-    )
+def random(shapes, seed):
+    """Noise in the shapes of a parameter tree."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda x: 0.3 * rng.standard_normal(x.shape).astype(np.float32), shapes)
 
 
 @functools.cache
 def made(**laca):
     """(located backbone, its parameters, a batch of two)."""
     backbone = locate(BASE, Laca(**laca), Rule(), points=3, text_positions=5)
-    params = BASE.model.init(jax.random.key(0), jnp.zeros((1,)), method="embed_time")["params"]
-    params = moved(params, 1)
-    node = init_laca(params["blocks"]["cross"], backbone.laca, jax.random.key(2))
+    shapes = param_shapes(BASE.model.config)
+    node = jax.eval_shape(
+        lambda cross, key: init_laca(cross, backbone.laca, key),
+        shapes["blocks"]["cross"],
+        jax.random.key(2),
+    )
     rng = np.random.default_rng(3)
     batch = {
         name: jnp.asarray(rng.normal(size=(2, *spec.shape)), jnp.float32)
@@ -70,12 +71,15 @@ def made(**laca):
     ]  # fmt: skip
     for name, *values in zip(NEAR, *pairs, strict=True):
         batch[name] = jnp.asarray(np.stack(values))
-    return backbone, params | {NODE: moved(node, 4)}, batch
+    return backbone, {**random(shapes, 1), NODE: random(node, 4)}, batch
+
+
+predictor = functools.cache(lambda backbone: jax.jit(backbone.predict))
 
 
 def predict(backbone, params, batch):
     state = batch["video"]
-    return jax.jit(backbone.predict)(params, state, jnp.array([200.0, 700.0]), batch)
+    return predictor(backbone)(params, state, jnp.array([200.0, 700.0]), batch)
 
 
 def close(got, want):
@@ -121,38 +125,32 @@ def test_nulls_of_local_texts():
     assert float(jnp.abs(predict(backbone, params, empty) - want).max()) > 1e-3
 
 
-@pytest.mark.parametrize("null", ["drop", "empty"])
-@pytest.mark.parametrize("mode", guidance.BRANCHES)
-def test_guidance_equals_predictions_that_are_made_one_by_one(mode, null):
-    backbone, params, batch = made()
-    rng = np.random.default_rng(6)
-    negative = jnp.asarray(rng.normal(size=batch["text"].shape), jnp.float32)
-    nothing = {}
-    if null == "empty":
-        features = jnp.asarray(rng.normal(size=(2, 5, 12)), jnp.float32)
-        nothing = {EMPTY_TEXT: features, EMPTY_LENGTH: jnp.array([1, 1])}
-    branches = dual_branches(backbone, batch | nothing, {"text": negative}, mode, True)
-    sampler = make_sampler("euler", 1, family="wan", shift=3.0)
-    scales = guidance.dual_scales(np.array([3.0]), np.array([2.0]), sampler.timesteps, mode=mode)
-    keys = jax.random.split(jax.random.key(7), 2)
+def nulled(null):
+    """(entries of the text "", the batch without local texts), by hand."""
+    backbone, _, batch = made()
+    if null == "drop":
+        return {}, backbone.null_local(batch)
+    features = jnp.asarray(np.random.default_rng(8).normal(size=(2, 5, 12)), jnp.float32)
+    texts = {
+        LOCAL_TEXT: jnp.stack([features] * 3, 1),
+        LOCAL_LENGTH: jnp.ones((2, 3), jnp.int32),
+    }
+    return {EMPTY_TEXT: features, EMPTY_LENGTH: jnp.array([1, 1])}, batch | texts
 
-    def sample(sequential):
-        denoiser = Denoiser(backbone, sampler, scales, sequential=sequential, dual=mode)
-        conditions = denoiser.precompute(params, branches)
-        segment = Segment(0, 1, True, "")
-        return denoiser.run(params, batch["video"], conditions, segment, keys, jnp.zeros((2, 0))).x
 
-    timestep = jnp.full((2,), sampler.timesteps[0], jnp.float32)
-    ask = jax.jit(functools.partial(backbone.predict, params, batch["video"], timestep))
-    bare = backbone.null_local(batch)
-    if null == "empty":
-        bare = batch | {
-            LOCAL_TEXT: jnp.stack([features] * 3, 1),
-            LOCAL_LENGTH: jnp.ones((2, 3), jnp.int32),
-        }
-    none, glob = ask(bare | {"text": negative}), ask(bare)
-    loc, both = ask(batch | {"text": negative}), ask(batch)
-    want = {
+@functools.cache
+def four(null):
+    """(branches of every mode, what they amount to), from four predictions that are made alone."""
+    backbone, _, batch = made()
+    negative = {"text": jnp.asarray(np.random.default_rng(6).normal(size=(2, 8, 12)), jnp.float32)}
+    nothing, bare = nulled(null)
+    branches = {
+        mode: dual_branches(backbone, batch | nothing, negative, mode, True)
+        for mode in guidance.BRANCHES
+    }
+    none, glob = (asked(bare | given) for given in (negative, {}))
+    loc, both = (asked(batch | given) for given in (negative, {}))
+    return branches, {
         "literal": none + 3 * (both - glob) + 2 * (both - loc),
         "semantic": none + 3 * (both - loc) + 2 * (both - glob),
         "global": none + 3 * (glob - none),
@@ -160,10 +158,41 @@ def test_guidance_equals_predictions_that_are_made_one_by_one(mode, null):
         "combined": none + 3 * (both - none),
         "global_given": loc + 3 * (both - loc),
         "local_given": glob + 2 * (both - glob),
-    }[mode]
+    }
+
+
+def asked(batch):
+    backbone, params, whole = made()
+    return predictor(backbone)(params, whole["video"], jnp.array([1000.0] * 2), batch)
+
+
+@pytest.mark.parametrize("null", ["drop", "empty"])
+def test_every_mode_is_what_its_branches_amount_to(null):
+    branches, want = four(null)
+    for mode, names in guidance.BRANCHES.items():
+        assert len(branches[mode]) == len(names)
+        outs = jnp.stack([asked(branch) for branch in branches[mode]])
+        close(guidance.dual_cfg(outs, 3.0, 2.0, mode), want[mode])
+    backbone, _, batch = made()
+    (alone,) = dual_branches(backbone, batch | nulled(null)[0], {}, "literal", False)
+    assert set(alone) == set(batch)
+
+
+@pytest.mark.parametrize(
+    ("mode", "sequential"), [("literal", False), ("literal", True), ("local_given", False)]
+)
+def test_a_guided_step_at_once_and_one_by_one(mode, sequential):
+    backbone, params, batch = made()
+    branches, want = four("drop")
+    sampler = make_sampler("euler", 1, family="wan", shift=3.0)
+    assert sampler.timesteps[0] == 1000
+    scales = guidance.dual_scales(np.array([3.0]), np.array([2.0]), sampler.timesteps, mode=mode)
+    denoiser = Denoiser(backbone, sampler, scales, sequential=sequential, dual=mode)
+    conditions = denoiser.precompute(params, branches[mode])
+    keys = jax.random.split(jax.random.key(7), 2)
+    rest = conditions, Segment(0, 1, True, ""), keys, jnp.zeros((2, 0))
     # One step of Euler from noise to data.
-    close(sample(False), batch["video"] - want)
-    close(sample(True), batch["video"] - want)
+    close(denoiser.run(params, batch["video"], *rest).x, batch["video"] - want[mode])
 
 
 @pytest.mark.parametrize(

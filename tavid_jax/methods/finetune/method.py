@@ -174,6 +174,11 @@ class Finetune(Method):
         """Fields of `pipelines.Follow` by which the model follows tracks, if it does."""
         return {}
 
+    def locate(self) -> Mapping[str, Any]:
+        """Fields of `pipelines.Locate` by which the model reads texts of trajectories, if it does:
+        its backbone's parameters hold the node "laca" then."""
+        return {}
+
     # ---- what it starts from -----------------------------------------------------------------
 
     def pretrained(self) -> Mapping[str, Stored]:

@@ -25,8 +25,9 @@ from tavid_jax.pipelines.bases import resolve_checkpoint
 from tavid_jax.pipelines.card import Card, has_card, read_card, told_steps
 from tavid_jax.pipelines.folder import TEXT as TEXT_PART
 from tavid_jax.pipelines.folder import TOKENIZER, TRANSFORMER, VAE
+from tavid_jax.pipelines.located import NODE, Locate
 from tavid_jax.pipelines.pretrained import locate
-from tavid_jax.pipelines.saving import Adapters, Control, Model, save_pipeline
+from tavid_jax.pipelines.saving import Adapters, Control, Located, Model, save_pipeline
 from tavid_jax.pipelines.settings import Sampling
 
 # In the folder of a run.
@@ -35,6 +36,8 @@ FOLDER = "model"
 # condition videos.
 PATCHES = "patch_embed", "patch_embed_extra"
 FUSE = "fuse"
+# A small parameter of every Wan, which its head reads for all tokens.
+_CHANGES = "out_modulation"
 
 
 def save_run(config: Any, stage: str, method: Finetune, results: Results, folder: Path) -> Path:
@@ -103,7 +106,11 @@ def _trained(
     if rules:
         mine = {rule.name: lora[rule.name] for rule in rules}
         additions["adapters"] = Adapters(model.config, mine, rules, expert)
-    if not model.lora:
+    located = weights.pop(NODE, None)
+    if method.locate():
+        how = Locate.of(method.locate())
+        additions["located"] = Located(model.config, located, how)
+    if not (model.lora or (method.locate() and _is_frozen(method, weights))):
         # No published file has further channels or a fusion: they are in files of their own.
         weights.pop(PATCHES[1], None)
         config = dataclasses.replace(model.config, extra_channels=0, condition_videos=0)
@@ -131,6 +138,15 @@ def _keeps_patch(method: Finetune) -> bool:
     model, path = method.backbone.model, f"{BACKBONE}/{PATCHES[0]}/kernel"
     trained = any(re.fullmatch(pattern, path) for pattern in method.trainable_paths)
     return bool(model.config.extra_channels) or (bool(model.lora) and trained)
+
+
+def _is_frozen(method: Finetune, weights: Params) -> bool:
+    """Whether a backbone is still the checkpoint's, told by what any training of it changes."""
+    stored = method.outside.leaves.get(f"{BACKBONE}/{_CHANGES}")
+    if stored is None:
+        return False
+    leaf = np.asarray(weights[_CHANGES])
+    return np.array_equal(leaf, np.asarray(stored.read()).astype(leaf.dtype))
 
 
 def _tokenizer(config: Any) -> Path:
@@ -162,6 +178,7 @@ def card_of(config: Any, stage: str, method: Finetune, results: Results) -> Card
         loss_curve=tuple(curve),
         targets=_targets(method),
         follow=method.ways(),
+        locate=Locate.of(method.locate()).to_json() if method.locate() else {},
     )
 
 
