@@ -101,7 +101,8 @@ class LocalTexts:
         position `lengths` and those behind are padding, of which there is at least one position.
         None where keys and values come from a cache.
       lengths: real positions of each text, (B, N) int32.
-      token, owner, gauss, share: of the pairs, (B, S), see `tracks.neighbourhoods.Pairs`.
+      token, owner, gauss, share: of the pairs, (B, S), see `tracks.neighbourhoods.Pairs`; S is its
+        `capacity`, of which every frame has an equal part.
       strength: lambda, (B,) float32; traced.
     """
 

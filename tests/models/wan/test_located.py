@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tavid_jax.models.layers.located import Laca
+from tavid_jax.models.layers.located import Laca, LocalTexts
 from tavid_jax.models.layers.located_params import init_laca
 from tavid_jax.models.layers.located_port import cross_attention_port, laca_caches
 from tavid_jax.models.layers.ports import Ports
 from tavid_jax.models.wan.checks import check_located
 from tavid_jax.models.wan.config import PRESETS, WanConfig
-from tavid_jax.models.wan.transformer import Wan
+from tavid_jax.models.wan.transformer import Wan, param_shapes
+from tavid_jax.parallel.flops import count
 from tavid_jax.parallel.sharding import paths
 from tests.models.layers import located_cases as cases
 
@@ -171,6 +172,51 @@ def test_some_blocks_have_one():
     )
     same(scanned, np.asarray(unrolled, np.float64))
     same(low, np.asarray(unrolled, np.float64), 0.05)
+
+
+@pytest.mark.parametrize(("outside", "most"), [("prompt", 0.01), ("skip", 0.02)])
+def test_it_costs_little(outside: str, most: float):
+    """Of a block of 14B at 81x480x832 with five texts, beyond what the prompt's projections cost;
+    "skip" in all."""
+    config, grid, laca = WanConfig(num_layers=1), (21, 30, 52), Laca(outside=outside)
+    d, tokens, pairs = config.dim, math.prod(grid), 5 * 21 * 25
+    model = Wan(config, dtype=jnp.bfloat16, attention="xla")
+
+    def shape(*sizes: int, dtype=jnp.float32):
+        return jax.ShapeDtypeStruct(sizes, dtype)
+
+    integers, numbers = shape(1, pairs, dtype=jnp.int32), shape(1, pairs)
+    texts = LocalTexts(
+        text=shape(1, 5, 33, d),
+        lengths=shape(1, 5, dtype=jnp.int32),
+        token=integers,
+        owner=integers,
+        gauss=numbers,
+        share=numbers,
+        strength=shape(1),
+    )
+    sizes = {"heads": config.num_heads, "epsilon": config.epsilon, "dtype": jnp.bfloat16}
+
+    def run(params, own, texts, video, text):
+        def blocks(model: Wan):
+            ports = Ports()
+            if own is not None:
+                port = cross_attention_port(
+                    own, laca, texts, grid=grid, text_length=512, implementation="xla", **sizes
+                )
+                ports = Ports(cross_attention=port)
+            times = {"video": model.embed_time(jnp.zeros(1))}
+            return model.blocks({"video": video}, times, {"text": text}, grid, ports).streams
+
+        return model.apply({"params": params}, method=blocks)
+
+    params = param_shapes(config)
+    own = jax.eval_shape(lambda cross: init_laca(cross, laca), params["blocks"]["cross"])
+    given = texts, shape(1, tokens, d), shape(1, 512, d)
+    alone, whole = (count(run, params, o, *given).flops for o in (None, own))
+    # q' and o' of all tokens, and the attention to the prompt with its keys and values.
+    prompt = 4 * tokens * d * d + 4 * 512 * d * (d + tokens) if outside == "prompt" else 0
+    assert 0 < whole - alone - prompt < most * alone
 
 
 def test_models_that_cannot_have_one_are_refused():
