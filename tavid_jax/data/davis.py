@@ -22,7 +22,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -39,7 +39,7 @@ FPS = 24.0
 OBJECTS = ".objects.png"  # ends the name of a picture of ids of objects beside their trajectories
 # Of a sequence that is too short: "truncate" to the most frames of the form 1 + 4k, or "hold" its
 # last frame, and the last place of every point.
-Short = Literal["truncate", "hold"]
+SHORT = ("truncate", "hold")
 _TIES = 1e-3  # px: distances from the edge that count as equal
 
 
@@ -57,7 +57,7 @@ class Protocol:
     Attributes:
       size_hw: of the frames.
       frames: of a case, 1 + 4k.
-      short: what becomes of shorter sequences, see `Short`.
+      short: what becomes of shorter sequences, see `SHORT`.
       most: objects of a case, the largest of frame 0.
       resize: "squash" ("resized", as published) or "cover", which cuts the sides.
       split: name of the list in ImageSets/2017.
@@ -69,14 +69,14 @@ class Protocol:
 
     size_hw: tuple[int, int] = (480, 832)
     frames: int = 81
-    short: Short = "truncate"
+    short: str = "truncate"
     most: int = 5
     resize: Resize = "squash"
     split: str = "val"
     resolution: str = "480p"
 
     def __post_init__(self):
-        if self.short not in get_args(Short):
+        if self.short not in SHORT:
             raise ClipError(f"short={self.short!r} is unknown; known: truncate, hold")
         if self.frames < 1 or self.frames % 4 != 1 or self.most < 1:
             raise ClipError(

@@ -7,7 +7,7 @@ import dataclasses
 import io
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from PIL import Image
 
@@ -121,7 +121,7 @@ def add(commands) -> None:
     )
     parser.add_argument(
         "--short",
-        choices=get_args(davis.Short),
+        choices=davis.SHORT,
         default=USUAL.short,
         help="sequences with fewer frames: cut them to 1 + 4k, or hold the last frame (default: "
         "%(default)s)",

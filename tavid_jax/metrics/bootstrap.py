@@ -122,7 +122,7 @@ def _pooled(
         weight = weights[kept].astype(np.float64)
         columns += [values[kept] * weight, weight]
 
-    def pooled(sums: np.ndarray) -> np.ndarray:
+    def pooled(sums: np.ndarray) -> np.ndarray | np.floating:
         means = sums[..., ::2] / sums[..., 1::2]
         return means[..., 0] - means[..., 1:].sum(axis=-1)
 

@@ -77,7 +77,7 @@ def lines(
       cells: see `compare`.
       digits: measure -> decimals; three where it is not named.
       label: over the methods.
-      intervals: a second line below each method with the intervals.
+      intervals: a second line below each method that has intervals with these.
     """
     settings = list(dict.fromkeys(s for row in cells.values() for s in row))
     measures = {s: [m for at, m in _columns(cells) if at == s] for s in settings}
@@ -87,7 +87,7 @@ def lines(
         places = [[digits.get(m, 3) for m in measures[s]] for s in settings]
         pairs = [list(zip(a, b, strict=True)) for a, b in zip(found, places, strict=True)]
         table.append([method, *(" / ".join(_mean(*pair) for pair in cell) for cell in pairs)])
-        if intervals:
+        if intervals and any(_bounds(*pair) != "-" for cell in pairs for pair in cell):
             table.append(["", *(" / ".join(_bounds(*pair) for pair in cell) for cell in pairs)])
     return _aligned(table)
 

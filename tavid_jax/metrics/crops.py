@@ -7,15 +7,14 @@ the first frame: an entity that is elsewhere is not seen in it.
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 
 from tavid_jax.metrics import result
 from tavid_jax.metrics.located import REFERENCE_HW
 
-Around = Literal["object", "square"]
+AROUND = ("object", "square")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,13 +32,13 @@ class CropRule:
       ValueError: an unknown `around`, sizes that are not positive.
     """
 
-    around: Around = "object"
+    around: str = "object"
     share: float | int = 1.2
     least: float | int = 96
     moved: bool = False
 
     def __post_init__(self):
-        if self.around not in ("object", "square"):
+        if self.around not in AROUND:
             raise ValueError(f"around={self.around!r} is unknown; known: object, square")
         if self.share <= 0 or self.least < 0:
             raise ValueError(f"a box of share={self.share}, least={self.least} is empty")
@@ -102,7 +101,7 @@ def crop_boxes(
 
 
 def box_sizes(
-    ids: Int[np.ndarray, "H W"], numbers: Int[np.ndarray, " N"]
+    ids: Integer[np.ndarray, "H W"], numbers: Int[np.ndarray, " N"]
 ) -> Float[np.ndarray, "N 2"]:
     """(height, width) px of the box around each object of a picture of ids; NaN where it has none.
 

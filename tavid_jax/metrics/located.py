@@ -11,7 +11,7 @@ Letters: C clips, N entities (what only fills up a batch is visible nowhere), T 
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -24,7 +24,7 @@ from tavid_jax.metrics.trajerr import counted_samples
 REFERENCE_HW = (480, 832)
 # Where an entity counts as being that was not found: "centre" of the frame; "diagonal": as far away
 # as the frame's corners are apart; "skip": nowhere, it is left out (and the rate alone tells).
-Missing = Literal["centre", "diagonal", "skip"]
+MISSING = ("centre", "diagonal", "skip")
 # px of the reference: targets nearer together than this cannot be swapped. A tenth of the diagonal.
 MARGIN = 96.0
 
@@ -36,7 +36,7 @@ def epe_detect(
     detected: Bool[np.ndarray, "C N"],
     *,
     size_hw: tuple[int, int],
-    missing: Missing = "centre",
+    missing: str = "centre",
     reference_hw: tuple[int, int] = REFERENCE_HW,
     **about: Any,
 ) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def epe_detect(
       visibility: of the targets: pairs that count.
       detected: entities that were found at all; the places of others are not read.
       size_hw: of the frame that the px refer to.
-      missing: what an entity that was not found costs, see `Missing`.
+      missing: what an entity that was not found costs, see `MISSING`.
       reference_hw: resolution in whose px errors are given; each axis is scaled by itself.
       **about: of the detector and the tracker, into the record.
 
@@ -61,8 +61,8 @@ def epe_detect(
     Raises:
       ValueError: shapes that do not belong together, an unknown `missing`.
     """
-    if missing not in get_args(Missing):
-        raise ValueError(f"missing={missing!r} is unknown; known: {', '.join(get_args(Missing))}")
+    if missing not in MISSING:
+        raise ValueError(f"missing={missing!r} is unknown; known: {', '.join(MISSING)}")
     result.check_shapes(target.shape[:3], visibility=visibility)
     result.check_shapes(target.shape[:2], detected=detected)
     there = detected[..., None] & np.isfinite(found).all(axis=-1)

@@ -1,6 +1,7 @@
 """Scores of anybody's videos: contact with a target, consistency, motion; see `score_videos`.
 
-How well videos follow trajectories is judged by `scoring.motion`.
+How well videos follow trajectories is judged by `scoring.motion`, and whether the entities that
+texts name do by `scoring.located`.
 
 Numbers come from two sides. `metrics` holds the aggregations, exact and without any network. The
 providers of this room make what is aggregated (features, flows, midpoints, regions of the actor);
@@ -17,15 +18,17 @@ from tavid_jax.scoring.providers import (
     Flow,
     Found,
     Midpoint,
+    PairFeatures,
     ScoringError,
     VideoFeatures,
 )
 from tavid_jax.scoring.score import Providers, Scores, score_videos
-from tavid_jax.scoring.towers import CLIPFeatures, DINOFeatures
+from tavid_jax.scoring.towers import CLIPFeatures, CLIPPair, DINOFeatures
 
 __all__ = [
     "Actors",
     "CLIPFeatures",
+    "CLIPPair",
     "DINOFeatures",
     "DISFlow",
     "DISMidpoint",
@@ -37,6 +40,7 @@ __all__ = [
     "Midpoint",
     "MotionActors",
     "OwlViTActors",
+    "PairFeatures",
     "Providers",
     "Scores",
     "ScoringError",

@@ -146,3 +146,5 @@ def test_captions_of_both_forms_and_what_is_missing(tree, tmp_path):
         davis.sequence_names(tmp_path)
     with pytest.raises(ClipError, match=r"80 frames.*1 \+ 4k"):
         davis.Protocol(frames=80)
+    with pytest.raises(ClipError, match="short='loop' is unknown"):
+        davis.Protocol(short="loop")

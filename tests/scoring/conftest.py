@@ -15,11 +15,13 @@ from tavid_jax.data.synthetic import SceneConfig, sample_scene, scene_clip
 from tavid_jax.data.video import write_video
 from tavid_jax.models.vision import clip, owlvit, vit
 from tavid_jax.models.vision.config import (
+    CLIPConfig,
     CLIPTextConfig,
     CLIPVisionConfig,
     OwlViTConfig,
     ViTConfig,
 )
+from tavid_jax.weights.clip import clip_shapes
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -53,7 +55,9 @@ def _random(shapes, seed: int):
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory):
-    """Folders as transformers writes them: dino, clip (its image tower), owlvit (+ tokenizer)."""
+    """Folders as transformers writes them: dino, clip (its image tower), pair (both towers of a
+    CLIP, + tokenizer), owlvit (+ tokenizer).
+    """
     root = tmp_path_factory.mktemp("checkpoints")
     models = {
         "dino": ("vit", VIT, vit),
@@ -62,14 +66,17 @@ def checkpoints(tmp_path_factory):
     }
     for seed, (folder, (kind, config, module)) in enumerate(models.items()):
         weights.save(kind, _random(module.param_shapes(config), seed), config, root / folder)
+    pair = _random(clip_shapes(CLIPConfig(VISION, TEXT)), 3)
+    weights.save("clip", pair, CLIPConfig(VISION, TEXT), root / "pair")
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = letters + [f"{letter}</w>" for letter in letters]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
     numbers = {token: number for number, token in enumerate(tokens)}
     # The end must be the largest id, as in the published vocabulary.
     numbers["<|startoftext|>"], numbers["<|endoftext|>"] = VOCABULARY - 2, VOCABULARY - 1
-    (root / "owlvit" / "vocab.json").write_text(json.dumps(numbers), encoding="utf-8")
-    (root / "owlvit" / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    for folder in ("owlvit", "pair"):
+        (root / folder / "vocab.json").write_text(json.dumps(numbers), encoding="utf-8")
+        (root / folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
     return root
 
 

@@ -20,7 +20,7 @@ from typing import get_args
 from tavid_jax.data.arguments import positive
 from tavid_jax.data.tracker import DISTracker
 from tavid_jax.metrics.crops import RULES
-from tavid_jax.metrics.located import MARGIN, Missing
+from tavid_jax.metrics.located import MARGIN, MISSING
 from tavid_jax.scoring import command
 from tavid_jax.scoring.located import page, report
 from tavid_jax.scoring.located.cases import find_cases
@@ -157,7 +157,7 @@ def _add_rules(rules: argparse._ArgumentGroup) -> None:
     )
     rules.add_argument(
         "--missing",
-        choices=get_args(Missing),
+        choices=MISSING,
         default="centre",
         help="an entity that is not found counts as at the frame's centre, a diagonal away, or not "
         "at all (default: %(default)s)",

@@ -22,7 +22,8 @@ _RADIUS = 7
 
 
 def film(scores: Sequence[CaseScores], *, height: int = 240) -> UInt8[np.ndarray, "T H W 3"]:
-    """A panel for each method: a line is where an entity should go, a ring where it was found.
+    """A panel for each method: a line is where an entity should go, its past
+    drawn bold, a ring where it was found.
 
     Without a detector the ring is the point that was followed from the line's start.
 
@@ -51,7 +52,7 @@ def _drawn(one: CaseScores, height: int) -> UInt8[np.ndarray, "T H W 3"]:
     size_hw = (height, round(height * video.shape[2] / video.shape[1]))
     colours = _colours(given.num_points)
     drawn = tracks.draw_trails(
-        canvas.resize_clip(video, size_hw),
+        _with_paths(canvas.resize_clip(video, size_hw), one, colours),
         given.tracks,
         given.visibility,
         size_hw=given.size_hw,
@@ -65,6 +66,21 @@ def _drawn(one: CaseScores, height: int) -> UInt8[np.ndarray, "T H W 3"]:
         for radius, width, colour in ((_RADIUS, 4, (16, 16, 16)), (_RADIUS, 2, colours[n])):
             cv2.circle(drawn[t], (x, y), radius, [int(c) for c in colour], width, cv2.LINE_AA)
     return drawn
+
+
+def _with_paths(frames: np.ndarray, one: CaseScores, colours: np.ndarray) -> np.ndarray:
+    """The whole of every trajectory, thin and faint."""
+    given, size_hw = one.given, frames.shape[1:3]
+    places = np.rint(scale_points(given.tracks, given.size_hw, size_hw))
+    places = np.clip(places, -4000, 4000).astype(int).tolist()
+    both = given.visibility[:, 1:] & given.visibility[:, :-1]
+    for frame in frames:
+        lines = frame.copy()
+        for n, t in np.argwhere(both):
+            colour = [int(c) for c in colours[n]]
+            cv2.line(lines, places[n][t], places[n][t + 1], colour, 1, cv2.LINE_AA)
+        cv2.addWeighted(lines, 0.5, frame, 0.5, 0, dst=frame)
+    return frames
 
 
 def _colours(count: int) -> UInt8[np.ndarray, "N 3"]:

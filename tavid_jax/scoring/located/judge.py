@@ -14,7 +14,7 @@ from tavid_jax.data.tracker import DISTracker, Tracker
 from tavid_jax.data.video import VideoError, read_video, scale_points
 from tavid_jax.metrics.clip_t import cosines
 from tavid_jax.metrics.crops import OBJECT, CropRule, box_sizes, crop_boxes
-from tavid_jax.metrics.located import MARGIN, Missing
+from tavid_jax.metrics.located import MARGIN
 from tavid_jax.metrics.trajerr import query_frames
 from tavid_jax.scoring.located.cases import Case
 from tavid_jax.scoring.located.entities import Detector, Located, Look, locate
@@ -37,7 +37,7 @@ class Judges:
       look: in which frames it looks; None: what it is made for.
       pairs: towers for CLIP-T, one column each, the first one beside the published values.
       crop: of local CLIP-T.
-      missing: what an entity that is not found costs, see `metrics.located.Missing`.
+      missing: what an entity that is not found costs, see `metrics.located.MISSING`.
       margin: see `metrics.located.identity_swaps`.
     """
 
@@ -46,7 +46,7 @@ class Judges:
     look: Look | None = None
     pairs: tuple[PairFeatures, ...] = ()
     crop: CropRule = OBJECT
-    missing: Missing = "centre"
+    missing: str = "centre"
     margin: float | int = MARGIN
 
     @property

@@ -49,7 +49,7 @@ def build(scores: LocatedScores, *, published: str | None, films: int) -> Report
         "Methods",
         [_column(head) for head in heads],
         lines,
-        note=_note(scores, published),
+        note=_note(scores, len(cells) > len(found)),
         highlight=methods,
         reference=[name for name in cells if name not in found],
     )
@@ -86,7 +86,7 @@ def _column(head: str) -> dict[str, Any]:
     return {"name": head, "better": better, "digits": digits}
 
 
-def _note(scores: LocatedScores, published: str | None) -> str:
+def _note(scores: LocatedScores, published: bool) -> str:
     note = (
         "95 % intervals over clips, of micro averages. EPE in px of 832x480: **detect** of the "
         "entity that the words name, **track** of whatever is where the trajectory starts. "

@@ -20,9 +20,9 @@ from tavid_jax.scoring.report import save_json
 
 GLOBAL, LOCAL, EPE, ENTITIES = "CLIP-T global", "CLIP-T local", "EPE", "entities"
 DETECT, TRACK, SWAPPED, MISSING = "detect", "track", "swapped", "missing"
-PUBLISHED = "published"  # begins the name of a row; the column of values without a place beside
+PUBLISHED = "published"  # begins the name of a row
 HIGHER = (GLOBAL, LOCAL)  # columns in which more is better
-_VALUE = {GLOBAL: "clip_t", LOCAL: "local_clip_t", EPE: "epe", ENTITIES: "swapped"}
+_COLUMNS = (GLOBAL, LOCAL, EPE, ENTITIES)
 _WEIGHT = {GLOBAL: "counts", LOCAL: "counts", EPE: "pairs", ENTITIES: "judged"}
 _DIGITS = {DETECT: 2, TRACK: 2}
 _COUNT_AS = {
@@ -142,24 +142,29 @@ def table(found: Records, published: str | None = "methods") -> Cells:
     """
     cells: Cells = {
         method: {
-            column: {name: _interval(column, name, record) for name, record in records.items()}
-            for column, records in columns.items()
+            column: {
+                name: _interval(column, name, record) for name, record in columns[column].items()
+            }
+            for column in _COLUMNS
+            if column in columns
         }
         for method, columns in found.items()
     }
+    # Only values that have one of ours to stand beside: by the first network, or by words.
+    beside = {
+        column: next((name for name in measures if name != TRACK), None)
+        for row in reversed(cells.values())
+        for column, measures in row.items()
+    }
     for name, values in TABLES.get(published or "", {}).items():
-        row = {GLOBAL: values.clip_t, LOCAL: values.local_clip_t, EPE: values.epe}
-        cells[f"{PUBLISHED}: {name}"] = {
-            column: {_beside(cells, column): Interval(value, math.nan, math.nan, 0)}
-            for column, value in row.items()
+        known = {GLOBAL: values.clip_t, LOCAL: values.local_clip_t, EPE: values.epe}
+        row = {
+            column: {beside[column]: Interval(value, math.nan, math.nan, 0)}
+            for column, value in known.items()
+            if beside.get(column)
         }
+        cells |= {f"{PUBLISHED}: {name}": row} if row else {}
     return cells
-
-
-def _beside(cells: Cells, column: str) -> str:
-    """The measure that a published value stands beside: the first one, but no EPE by tracks."""
-    names = [name for row in cells.values() for name in row.get(column, {}) if name != TRACK]
-    return names[0] if names else PUBLISHED
 
 
 def _interval(column: str, name: str, record: dict[str, Any]) -> Interval:
@@ -230,17 +235,19 @@ def notes(scores: LocatedScores) -> list[str]:
 def text(scores: LocatedScores, published: str | None = "methods") -> str:
     """The table, differences, what stands behind it, what was left out and skipped."""
     found = measured(scores)
-    out = lines(table(found, published), _DIGITS, "")
+    digits = dict.fromkeys(scores.judges.networks, 4) | _DIGITS
+    cells = table(found, published)
+    out = lines(cells, digits, "")
     out += ["", "95 % intervals over clips, of micro averages; EPE in px of 832x480, by our own"]
     out += ["definitions (metrics.located); CLIP-T as plain cosines"]
-    if published:
+    if len(cells) > len(found):
         out.append(f"{PUBLISHED}: {SOURCE}, on DAVIS, its CLIP and its EPE not told in full")
     first = next(iter(found))
     for method, columns in differences(found).items():
         for column, measures in columns.items():
             for name, difference in measures.items():
-                digits = _DIGITS.get(name, 4)
-                shown = [f"{value:+.{digits}f}" for value in difference[:3]]
+                places = digits.get(name, 3)
+                shown = [f"{value:+.{places}f}" for value in difference[:3]]
                 settled = "" if difference.excludes_zero else ", not settled"
                 out.append(
                     f"{method} - {first}, {column} {name}: {shown[0]} [{shown[1]}, {shown[2]}] "
