@@ -141,7 +141,7 @@ class Grounder:
         fit = np.flatnonzero((shares >= rule.least) & (shares <= rule.most))
         most = min(rule.objects, rule.total)
         if len(fit) > most:
-            notes.append(("size", f"{len(fit) - most} objects are smaller than the first {most}"))
+            notes.append(("size", f"objects beyond the {most} largest: {len(fit) - most}"))
         return np.sort(fit[np.argsort(-shares[fit], kind="stable")[:most]]), notes
 
     def _points_of(self, clip: Clip, objects: Objects, notes: Notes) -> Held:
