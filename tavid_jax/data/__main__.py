@@ -11,6 +11,7 @@ and to tracks that steer a video:
 python -m tavid_jax.data drag IMAGE OUT --drag x,y:x,y   tracks that a person draws
 python -m tavid_jax.data track VIDEO OUT                 tracks of a video's points
 python -m tavid_jax.data tracks IN [OUT]                 what a file of tracks holds; convert it
+python -m tavid_jax.data davis ROOT OUT --captions FILE  DAVIS as cases: tracks, words, jobs
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tavid_jax.data import masks, track_commands
+from tavid_jax.data import davis_command, masks, track_commands
 from tavid_jax.data.arguments import positive, size
 from tavid_jax.data.behave import import_behave
 from tavid_jax.data.check import check_folder, contact_sheet, write_sheet
@@ -118,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     grounding.add(commands)
     _add_imports(commands)
     track_commands.add(commands)
+    davis_command.add(commands)
     return parser
 
 

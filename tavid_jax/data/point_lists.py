@@ -4,7 +4,7 @@
       "size_hw": [480, 720],         (H, W) px that places refer to
       "frames": 49,                  T
       "points": [
-        {"path": [[0, 100, 200], [24, 300, 220], [48, 500, 150]]},
+        {"path": [[0, 100, 200], [24, 300, 220], [48, 500, 150]], "text": "a cat"},
         {"path": [[0, 400, 300]], "visible": [[0, 20], [30, 48]], "segment": 1},
         {"xy": [[10.5, 20], null, ...], "colour": [255, 0, 0], "depth": 0.5}
       ]
@@ -33,6 +33,7 @@ and may have:
     segment   0 (default) = in no segment, or k >= 1.
     colour    [red, green, blue], each 0 to 255; all points have one, or none.
     depth     a number, or T of them; smaller is nearer; all points have it, or none.
+    text      words about what moves along it; "" (default) = none.
 
 Places are (x, y) px, x to the right and y down from the centre of the first pixel; they may lie
 outside the frame. Unknown keys are errors.
@@ -54,7 +55,7 @@ from tavid_jax.tracks.trajectories import Trajectories
 Ease = Literal["linear", "smooth"]
 EASES = ("linear", "smooth")
 FILE_KEYS = ("points", "size_hw", "frames", "fps", "segments", "ease")
-POINT_KEYS = ("path", "xy", "ease", "visible", "segment", "colour", "depth")
+POINT_KEYS = ("path", "xy", "ease", "visible", "segment", "colour", "depth", "text")
 
 
 def parse_points(
@@ -93,12 +94,14 @@ def parse_points(
         segments=segments,
         colour=_all_or_none("colour", [point.colour for point in made]),
         fps=_fps(held.get("fps")),
+        texts=_texts([point.text for point in made]),
     )
 
 
 def format_points(trajectories: Trajectories) -> str:
     """Such a file of trajectories, every place of every point, exact to the last bit of float32."""
     segment, depth, colour = trajectories.segment, trajectories.depth, trajectories.colour
+    texts = trajectories.texts
     lines = []
     for n in range(trajectories.num_points):
         seen = trajectories.visibility[n]
@@ -111,7 +114,9 @@ def format_points(trajectories: Trajectories) -> str:
             point["colour"] = colour[n].tolist()
         if depth is not None:
             point["depth"] = _shortest(depth[n])
-        lines.append(json.dumps(point))
+        if texts is not None:
+            point["text"] = texts[n]
+        lines.append(json.dumps(point, ensure_ascii=False))
     head: dict[str, Any] = {
         "size_hw": [int(side) for side in trajectories.size_hw],
         "frames": trajectories.num_frames,
@@ -162,6 +167,11 @@ class _Point:
         if not isinstance(held, dict):
             raise TrackFileError(f"{name} must be an object with 'path' or 'xy', got {held!r}")
         _check_keys(name, held, POINT_KEYS)
+        if "text" in held and not {"path", "xy"} & set(held):
+            raise TrackFileError(
+                f"{name} has a text, {_short(held['text'])}, but no trajectory: give it a 'path' "
+                "or 'xy', or take it out"
+            )
         if ("path" in held) == ("xy" in held):
             raise TrackFileError(f"{name} must have either 'path' or 'xy'")
         self._name, self._frames = name, frames
@@ -175,6 +185,7 @@ class _Point:
         self.segment = self._segment(held.get("segment"))
         self.colour = self._colour(held.get("colour"))
         self.depth = self._depth(held.get("depth"))
+        self.text = self._text(held.get("text"))
 
     def _fail(self, key: str, what: str) -> None:
         raise TrackFileError(f"{self._name}: {key!r} {what}")
@@ -245,6 +256,11 @@ class _Point:
             self._fail("depth", f"must be a number or {self._frames} of them, got {_short(depth)}")
         return np.broadcast_to(values, (self._frames,)).astype(np.float32)
 
+    def _text(self, text: Any) -> str | None:
+        if text is not None and not isinstance(text, str):
+            self._fail("text", f"must be words in quotes, got {_short(text)}")
+        return text
+
 
 def _check_keys(name: str, held: Mapping[str, Any], known: Sequence[str]) -> None:
     for key in held:
@@ -294,6 +310,10 @@ def _all_or_none(key: str, values: list, needed: bool = True) -> np.ndarray | No
         bare = next(n for n, value in enumerate(values) if value is None)
         raise TrackFileError(f"points[{bare}] has no {key!r}, others have: give it to all or none")
     return np.stack([np.asarray(0 if value is None else value) for value in values])
+
+
+def _texts(texts: list[str | None]) -> tuple[str, ...] | None:
+    return None if all(text is None for text in texts) else tuple(text or "" for text in texts)
 
 
 def _array(values: Any) -> np.ndarray | None:

@@ -74,6 +74,7 @@ def summary(trajectories: Trajectories) -> str:
         f"visible path   {np.median(way.sum(1)):.1f} px median, {way.sum(1).max():.1f} px longest",
         f"depth          {'yes' if t.depth is not None else 'no'}",
         f"colours        {'yes' if t.colour is not None else 'no'}",
+        f"texts          {sum(map(bool, t.texts or ())) or 'none'}",
     ]
     if t.segment is None:
         return "\n".join([*lines, "segments       unknown"])

@@ -27,7 +27,8 @@ KINDS = (
     "comfy", "keypoints",
 )  # fmt: skip
 ARRAY_KEYS = (
-    "tracks", "visibility", "size_hw", "depth", "segment", "segments", "number", "colour", "fps"
+    "tracks", "visibility", "size_hw", "depth", "segment", "segments", "number", "colour", "fps",
+    "texts",
 )  # fmt: skip
 _FIELDS = {
     "tracks": ("fiu", ("N", "T", 2)),
@@ -36,8 +37,9 @@ _FIELDS = {
     "segment": ("iu", ("N",)),
     "number": ("iu", ("N",)),
     "colour": ("u", ("N", 3)),
+    "texts": ("U", ("N",)),
 }
-_KINDS_OF = {"fiu": "numbers", "b": "bool", "iu": "integers", "u": "uint8"}
+_KINDS_OF = {"fiu": "numbers", "b": "bool", "iu": "integers", "u": "uint8", "U": "strings"}
 # Sizes of files of formats that mean one, but do not say it.
 USUAL_HW = {"flextraj": other_tracks.FLEXTRAJ_SIZE_HW, "trajloom": OFFICIAL_SIZE_HW}
 _TRACKER_TRACKS, _TRACKER_SEEN = ("pred_tracks", "tracks"), ("pred_visibility", "visibility")
@@ -195,6 +197,8 @@ def _read_arrays(path, held: Any, size_hw, frames) -> Trajectories:
     if "segment" in held and "segments" not in held and held["segment"].dtype.kind in "iu":
         single["segments"] = int(held["segment"].max(initial=0))
     fields = {k: v for k, v in held.items() if k not in ("size_hw", "segments", "fps")}
+    if "texts" in held:
+        fields["texts"] = tuple(held["texts"].tolist())
     return Trajectories(size_hw=(int(size[0]), int(size[1])), **fields, **single)
 
 

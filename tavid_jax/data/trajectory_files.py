@@ -25,6 +25,7 @@ Our own npz holds the fields of `Trajectories`:
     number      int32 (N,), which point of its segment each one is, if not in their order.
     colour      uint8 (N, 3), RGB.
     fps         float ().
+    texts       strings (N,), words about what each point belongs to, "" = none.
 
 Any other key in it is an error. TrajLoom's reader takes such a file too. Pickled files are read
 without running what they hold (`arrays`).
@@ -171,6 +172,8 @@ def write_trajectories(
         write_whole(path, point_lists.format_points(trajectories).encode())
     elif kind == "arrays":
         values = {name: getattr(trajectories, name) for name in ARRAY_KEYS}
+        if trajectories.texts is not None:  # without a type, no texts at all would be numbers
+            values["texts"] = np.array(trajectories.texts, np.str_)
         save_npz(path, **{k: np.asarray(v) for k, v in values.items() if v is not None})
     elif kind == "flextraj":
         write_whole(path, npy_bytes(other_tracks.to_flextraj(trajectories)))

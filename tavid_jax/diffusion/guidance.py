@@ -19,7 +19,11 @@ BRANCHES = {
     "global": ("none", "glob"),
     "local": ("none", "loc"),
     "combined": ("none", "both"),
+    "global_given": ("loc", "both"),
+    "local_given": ("glob", "both"),
 }
+# Modes of two branches that the scale of the local texts weighs; the others take the prompt's.
+BY_LOCAL = ("local", "local_given")
 
 
 def cfg(
@@ -43,6 +47,11 @@ def dual_cfg(
       global    none + s_glob (glob - none)
       local     none + s_loc (loc - none)
       combined  none + s_glob (both - none)
+      global_given  loc + s_glob (both - loc)
+      local_given   glob + s_loc (both - glob)
+
+    "global" and "local" leave the other condition out; the two "given" modes hold it in both
+    branches, as the paper's rows of guidance by one condition "with trajectories" may be read.
 
     "literal" is the equation as printed. There s_glob scales what the *local* texts add; the text
     around it says that s_glob is for the global prompt, which is "semantic". Where the conditions'
@@ -62,15 +71,12 @@ def dual_cfg(
     names = BRANCHES[mode]
     if len(branches) != len(names):
         raise ValueError(f"{len(branches)} branches: {mode} takes {len(names)}, {', '.join(names)}")
-    by_name = dict(zip(names, at_least_float32(branches), strict=True))
-    none, glob, loc, both = (by_name.get(name) for name in BRANCHES["literal"])
+    if len(names) == 2:
+        return cfg(*branches, s_loc if mode in BY_LOCAL else s_glob)
+    none, glob, loc, both = at_least_float32(branches)
     if mode == "literal":
         return none + s_glob * (both - glob) + s_loc * (both - loc)
-    if mode == "semantic":
-        return none + s_glob * (both - loc) + s_loc * (both - glob)
-    if mode == "local":
-        return cfg(none, loc, s_loc)
-    return cfg(none, glob if mode == "global" else both, s_glob)
+    return none + s_glob * (both - loc) + s_loc * (both - glob)
 
 
 def constant(scale: float | int, steps: int) -> Float[np.ndarray, " n"]:
@@ -125,6 +131,29 @@ def within(
     return np.where((low <= levels) & (levels <= high), scales, 1.0)
 
 
-def is_guided(scales: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-    """Steps whose scale is not 1: in the others the unconditional branch need not be run."""
-    return np.asarray(scales) != 1
+def dual_scales(
+    s_glob: Float[np.ndarray, " n"],
+    s_loc: Float[np.ndarray, " n"],
+    timesteps: Float[np.ndarray, " n"],
+    guided: tuple[float | int, float | int] = (0.0, 1.0),
+    mode: str = "literal",
+) -> Float[np.ndarray, "n 2"]:
+    """Both scales of `dual_cfg` in each step, for `is_guided`: 1 where "both" is evaluated alone,
+    outside of an interval of noise levels (see `within`).
+
+    A scale that the mode does not read counts as 1 beside one that leads to "both" (which then
+    is all that is needed at 1), and as 0 in the modes that never ask for "both".
+    """
+    unread = 1.0 if "both" in BRANCHES[mode] else 0.0
+    pair = [s_glob, s_loc]
+    if len(BRANCHES[mode]) == 2:
+        pair[0 if mode in BY_LOCAL else 1] = np.full_like(s_glob, unread)
+    return np.stack([within(scale, timesteps, *guided) for scale in pair], axis=-1)
+
+
+def is_guided(
+    scales: Float[np.ndarray, " n"] | Float[np.ndarray, "n scales"],
+) -> Bool[np.ndarray, " n"]:
+    """Steps with a scale that is not 1: in the others one branch alone is run."""
+    guided = np.asarray(scales) != 1
+    return guided if guided.ndim == 1 else guided.any(axis=-1)

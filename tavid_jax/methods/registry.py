@@ -11,6 +11,7 @@ SYSTEMS = {
     "finetune": ("tavid_jax.methods.finetune.system", "FinetuneSystem"),
     "flextraj": ("tavid_jax.methods.flextraj.system", "FlextrajSystem"),
     "tavid": ("tavid_jax.methods.tavid.system", "TavidSystem"),
+    "tgt": ("tavid_jax.methods.tgt.system", "TgtSystem"),
     "trajloom": ("tavid_jax.methods.trajloom.system", "TrajLoom"),
 }
 

@@ -11,7 +11,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Num
 
 CHUNK = 1 << 22  # drawn indices held at a time
 
@@ -48,15 +48,13 @@ def mean_interval(
     Returns:
       The interval; low and high are NaN with fewer than two clips, the mean too with none.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}, it must lie between 0 and 1")
+    _check_level(level)
     kept = values[np.isfinite(values)].astype(np.float64)
     if len(kept) < 2:
         mean = float(kept[0]) if len(kept) else math.nan
         return Interval(mean, math.nan, math.nan, len(kept))
     means = _resampled_means(kept, num_resamples, seed)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(kept.mean()), float(low), float(high), len(kept))
+    return _interval(float(kept.mean()), means, level, len(kept))
 
 
 def paired_difference(
@@ -76,9 +74,81 @@ def paired_difference(
     return mean_interval(difference, level=level, num_resamples=num_resamples, seed=seed)
 
 
+def pooled_interval(
+    values: Float[np.ndarray, "C"],
+    weights: Num[np.ndarray, "C"],
+    *,
+    level: float = 0.95,
+    num_resamples: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """Mean over the items of all clips (a micro average) and its interval; clips are drawn.
+
+    Args:
+      values: the mean of each clip's items; clips whose value is not finite are left out.
+      weights: how many items each clip has; of those without any, nothing is used.
+
+    Other arguments and the result as in `mean_interval`.
+    """
+    return _pooled([(values, weights)], level, num_resamples, seed)
+
+
+def pooled_difference(
+    first: Float[np.ndarray, "C"],
+    first_weights: Num[np.ndarray, "C"],
+    second: Float[np.ndarray, "C"],
+    second_weights: Num[np.ndarray, "C"],
+    *,
+    level: float = 0.95,
+    num_resamples: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """Interval of the difference of two micro averages over the clips where both are finite.
+
+    Negative means that `first` is smaller. Arguments as in `pooled_interval`.
+    """
+    both = [(first, first_weights), (second, second_weights)]
+    return _pooled(both, level, num_resamples, seed)
+
+
+def _pooled(
+    sides: list[tuple[np.ndarray, np.ndarray]], level: float, num_resamples: int, seed: int
+) -> Interval:
+    """Pooled mean of the first side, minus that of the second if there is one."""
+    _check_level(level)
+    kept = np.all([np.isfinite(values) & (weights > 0) for values, weights in sides], axis=0)
+    columns = []
+    for values, weights in sides:
+        weight = weights[kept].astype(np.float64)
+        columns += [values[kept] * weight, weight]
+
+    def pooled(sums: np.ndarray) -> np.ndarray:
+        means = sums[..., ::2] / sums[..., 1::2]
+        return means[..., 0] - means[..., 1:].sum(axis=-1)
+
+    count = int(kept.sum())
+    if not count:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    table = np.stack(columns, axis=-1)
+    mean = float(pooled(table.sum(axis=0)))
+    if count < 2:
+        return Interval(mean, math.nan, math.nan, count)
+    return _interval(mean, pooled(_resampled_means(table, num_resamples, seed)), level, count)
+
+
+def _interval(mean: float, means: Float[np.ndarray, "R"], level: float, count: int) -> Interval:
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(mean, float(low), float(high), count)
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}, it must lie between 0 and 1")
+
+
 def _resampled_means(
-    values: Float[np.ndarray, "C"], num_resamples: int, seed: int
-) -> Float[np.ndarray, "R"]:
+    values: Float[np.ndarray, "C *K"], num_resamples: int, seed: int
+) -> Float[np.ndarray, "R *K"]:
     rng = np.random.default_rng(seed)
     rows = max(1, CHUNK // len(values))
     means = []

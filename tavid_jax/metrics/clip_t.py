@@ -43,7 +43,7 @@ def clip_t(
     result.check_shapes((clips, width), prompts=prompts)
     result.check_shapes(frames.shape[:2], valid=valid)
     counted = np.ones(frames.shape[:2], bool) if valid is None else valid
-    return _record("clip_t", _cosines(frames, prompts[:, None]), counted, network)
+    return summary("clip_t", cosines(frames, prompts[:, None]), counted, network=network)
 
 
 def local_clip_t(
@@ -73,26 +73,44 @@ def local_clip_t(
     """
     result.check_shapes((*crops.shape[:2], crops.shape[3]), captions=captions)
     result.check_shapes(crops.shape[:3], visibility=visibility)
-    cosines = _cosines(crops, captions[:, :, None])
-    return _record("local_clip_t", cosines, visibility, network, crop_rule=crop_rule)
+    found = cosines(crops, captions[:, :, None])
+    return summary("local_clip_t", found, visibility, network=network, crop_rule=crop_rule)
 
 
-def _cosines(images: np.ndarray, texts: np.ndarray) -> np.ndarray:
-    """Cosines over the last axis in float64; NaN where a feature is zero."""
+def cosines(
+    images: Float[np.ndarray, "*I D"], texts: Float[np.ndarray, "*S D"]
+) -> Float[np.ndarray, "*C"]:
+    """Cosines over the last axis, the others broadcast, float64; NaN where a feature is zero."""
     images, texts = images.astype(np.float64), texts.astype(np.float64)
     norms = np.linalg.norm(images, axis=-1) * np.linalg.norm(texts, axis=-1)
     return result.ratio((images * texts).sum(axis=-1), norms)
 
 
-def _record(
-    name: str, cosines: np.ndarray, counted: np.ndarray, network: str, **settings: Any
+def summary(
+    name: str,
+    values: Float[np.ndarray, "C *D"],
+    counted: Bool[np.ndarray, "C *D"],
+    *,
+    network: str,
+    **settings: Any,
 ) -> dict[str, Any]:
-    per_clip = result.masked_mean(cosines, counted, axis=tuple(range(1, cosines.ndim)))
-    total = result.masked_mean(cosines, counted, axis=tuple(range(cosines.ndim)))
+    """The record of cosines that are known already, as `clip_t` and `local_clip_t` return it.
+
+    Args:
+      name: of the value.
+      values: cosines by clip.
+      counted: which of them count.
+      network: see `clip_t`.
+      **settings: all else that changes the value.
+    """
+    axes = tuple(range(1, values.ndim))
+    total = result.masked_mean(values, counted, axis=tuple(range(values.ndim)))
+    counts = counted.sum(axis=axes)
+    per_clip = result.masked_mean(values, counted, axis=axes)
     return result.record(
-        {name: float(total), "per_clip": per_clip},
+        {name: float(total), "per_clip": per_clip, "counts": counts},
         n=counted.sum(),
-        clips=len(cosines),
+        clips=len(values),
         network=network,
         **settings,
     )

@@ -20,7 +20,14 @@ from tavid_jax.models.cogvideox.config import PRESETS as COGVIDEOX
 from tavid_jax.models.cogvideox.sharding import SHARDING as COGVIDEOX_SHARDING
 from tavid_jax.models.cogvideox.transformer import CogVideoX
 from tavid_jax.models.layers.kv_cache import KVCache
-from tavid_jax.models.layers.ports import AttentionBias, Ports, Prediction, Probe, Residuals
+from tavid_jax.models.layers.ports import (
+    AttentionBias,
+    CrossAttention,
+    Ports,
+    Prediction,
+    Probe,
+    Residuals,
+)
 from tavid_jax.models.layers.streams import CONDITION, IMAGE, TEXT
 from tavid_jax.models.wan.config import PRESETS as WAN
 from tavid_jax.models.wan.sharding import SHARDING as WAN_SHARDING
@@ -331,9 +338,10 @@ class WanBackbone:
         batch: Conditions,
         probe: Probe | None = None,
         side: Side | None = None,
+        cross: CrossAttention | None = None,
     ) -> Prediction:
-        """The network's output with a side network's residuals, and what a probe of its
-        cross-attention saw."""
+        """The network's output with a side network's residuals or another cross-attention, and
+        what a probe of the published one saw."""
         extra = _mask_channels(batch, state, self.model.config.extra_channels)
         if self.has_image:
             mask = batch["given"][:, :, None, None].astype(state.dtype)
@@ -355,6 +363,7 @@ class WanBackbone:
                 kv_in=batch.get(CACHES, {}),
                 probe=probe,
                 attention_bias=_bias(batch, self.model.config.num_layers),
+                cross_attention=cross,
                 residuals=None if side is None else side(state, timestep, extra),
             ),
             method=Wan.predict,

@@ -70,12 +70,18 @@ def sampler_of(backbone: Backbone, published: Published, sampling: Sampling) -> 
 
 
 def scales_of(
-    sampler: Sampler, published: Published, sampling: Sampling
-) -> Float[np.ndarray, " n"]:
-    """The scale of guidance in each step, 1 where there is none."""
+    sampler: Sampler, published: Published, sampling: Sampling, dual: str = ""
+) -> Float[np.ndarray, " n"] | Float[np.ndarray, "n 2"]:
+    """The scale of guidance in each step, 1 where there is none; with a mode of dual guidance both
+    of its scales, see `guidance.dual_scales`."""
     given = sampling.guidance
     high, low = given if isinstance(given, tuple) and len(given) == 2 else (given, given)
     high, low = (g[0] if isinstance(g, tuple) else g for g in (high, low))
+    if dual:
+        first = _high_noise_steps(sampler, published)
+        scales = np.where(np.arange(sampler.steps) < first, high, low).astype(np.float64)
+        local = guidance.constant(sampling.local_guidance, sampler.steps)
+        return guidance.dual_scales(scales, local, sampler.timesteps, sampling.guided, dual)
     if sampling.dynamic != "none" and high > 1:
         scales = guidance.dynamic_cfg(high, sampler.timesteps, sampling.dynamic)
     else:
@@ -93,7 +99,7 @@ def _high_noise_steps(sampler: Sampler, published: Published) -> int:
 
 
 def segments_of(
-    sampler: Sampler, published: Published, scales: Float[np.ndarray, " n"]
+    sampler: Sampler, published: Published, scales: Float[np.ndarray, "n *scales"]
 ) -> list[Segment]:
     """The schedule, cut where the expert changes and where guidance begins or ends."""
     guided, first = guidance.is_guided(scales), _high_noise_steps(sampler, published)
@@ -115,18 +121,21 @@ class Denoiser:
     Attributes:
       backbone: with its conditions.
       sampler: the solver.
-      scales: of guidance, per step.
+      scales: of guidance, per step; two of them for dual guidance.
       control_guidance: how much stronger condition videos act, where branches lack them.
       sequential: whether the branches of guidance are evaluated one after the other.
       report: told each step that is done, from within the program.
+      dual: mode of guidance by the prompt and local texts, of conditions that hold any; "" of
+        others. Not beside `control_guidance`.
     """
 
     backbone: Backbone
     sampler: Sampler
-    scales: Float[np.ndarray, " n"]
+    scales: Float[np.ndarray, "n *scales"]
     control_guidance: float | int = 1.0
     sequential: bool = False
     report: Report | None = None
+    dual: str = ""
 
     def precompute(self, params: Any, branches: list[dict[str, Array]]) -> Any:
         """What does not change over the steps, for the branches of guidance.
@@ -215,7 +224,8 @@ class Denoiser:
 
         def predict(x: Array, timestep: Array, row: dict[str, Array]) -> Array:
             x = self._with_given(x, given)
-            if not (segment.guided or self._steered):
+            count = self._count(segment.guided)
+            if count == 1:
                 out = self._evaluate(params, x, timestep, each | common)
             elif self.sequential:
                 outs = jax.lax.map(
@@ -223,7 +233,6 @@ class Denoiser:
                 )
                 out = self._guided(outs, segment.guided, row["guidance"])
             else:
-                count = 1 + segment.guided + self._steered
                 outs = self._evaluate(params, neighbours(*[x] * count), timestep, each | common)
                 outs = jnp.stack([outs[i::count] for i in range(count)])
                 out = self._guided(outs, segment.guided, row["guidance"])
@@ -246,13 +255,22 @@ class Denoiser:
         done = segment.stop == self.sampler.steps
         return state._replace(x=self._with_given(state.x, given)) if done else state
 
+    def _count(self, guided: bool) -> int:
+        """Branches of a step."""
+        if self.dual:
+            return len(guidance.BRANCHES[self.dual]) if guided else 1
+        return 1 + guided + self._steered
+
     @property
     def _steered(self) -> bool:
         """Whether there is a branch whose condition videos are black."""
         return self.control_guidance != 1
 
     def _guided(self, outs: Float[Array, "n B F h w C"], guided: bool, scale: Array) -> Array:
-        """Predictions of the branches, combined: [black condition videos,] [no prompt,] all."""
+        """Predictions of the branches, combined: [black condition videos,] [no prompt,] all; or
+        those of `guidance.BRANCHES`."""
+        if self.dual:
+            return guidance.dual_cfg(outs, scale[0], scale[1], self.dual)
         if guided and self._steered:
             bare, without, with_ = outs
             return guidance.cfg(bare, without, self.control_guidance) + scale * (with_ - without)

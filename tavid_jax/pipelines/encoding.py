@@ -55,16 +55,31 @@ def encode_prompts(
       mesh: see `Part.hold`.
       dtype: of the features.
     """
-    features: dict[str, np.ndarray] = {}
+    how = dict(wan=wan, mesh=mesh, dtype=dtype)
+    features = encode_texts(part, tokenizer, [(prompt, length) for prompt in prompts], **how)
+    return {prompt: found for (prompt, _), found in features.items()}
+
+
+def encode_texts(
+    part: Part,
+    tokenizer: Tokenizer,
+    texts: Iterable[tuple[str, int]],
+    *,
+    wan: bool,
+    mesh: Mesh | None = None,
+    dtype: DTypeLike = np.float32,
+) -> dict[tuple[str, int], Float[np.ndarray, "_ D"]]:
+    """{(text, length): features} of texts of several lengths; otherwise as `encode_prompts`."""
+    features: dict[tuple[str, int], np.ndarray] = {}
     with part.hold(mesh) as params:
-        for prompt in dict.fromkeys(prompts):
-            ids, mask = tokenizer(clean(prompt) if wan else prompt, length)
+        for text, length in dict.fromkeys(texts):
+            ids, mask = tokenizer(clean(text) if wan else text, length)
             if wan:
                 ids, mask = cut(ids, mask)
                 out = zero_padded(part.apply(params, ids, mask), mask, length)
             else:
                 out = part.apply(params, ids)
-            features[prompt] = np.asarray(out[0].astype(dtype))
+            features[text, length] = np.asarray(out[0].astype(dtype))
     return features
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -49,6 +49,8 @@ class Guide:
     facts: Mapping[str, Any]
     prefix: str = ""
     is_empty: bool = False
+    #: what the two videos are called
+    LABELS: ClassVar = ("identities", "colours")
 
 
 def guide_of(job: Job, sampling: Sampling, images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> Guide:
@@ -78,7 +80,7 @@ def guide_of(job: Job, sampling: Sampling, images: Sequence[UInt8[np.ndarray, "h
         return layered([draw() for draw in layers], follow.threshold)
 
     shown = videos()
-    facts |= {"videos": [_hash(video) for video in shown], "follow": dataclasses.asdict(follow)}
+    facts |= {"videos": [digest_of(video) for video in shown], "follow": dataclasses.asdict(follow)}
     empty = not shown[0].any()
     if empty:
         facts["unconditioned"] = "no point is visible"
@@ -94,8 +96,29 @@ def steering_of(job: Job, frames: int) -> Trajectories:
       ValueError: see `guide_of`.
     """
     job = dataclasses.replace(job, follow=job.ways({}))
-    trajectories, masks, _ = _trajectories(job, frames)
+    trajectories, masks, _ = read_tracks(job, frames)
     return sparsified(trajectories, job.follow, _rng(job), *masks)
+
+
+def read_tracks(job: Job, frames: int) -> tuple[Trajectories, list[Masks], bool]:
+    """A job's tracks of so many frames, with their segments; the masks of the first frame (large,
+    and perhaps small ones); and whether points were tracked backward too.
+
+    Raises:
+      ValueError: see `guide_of`.
+    """
+    if isinstance(job.tracks, Trajectories):
+        forward, reverse = job.tracks.window(0, frames), None
+    else:
+        forward, reverse = read_pair(job.tracks, frames=frames, stored_hw=job.follow.stored_hw)
+    masks = [] if job.segments is None else _masks(job.segments, 0)
+    if masks:
+        forward = with_segments(forward, masks[0])
+    if reverse is None:
+        return forward, masks, False
+    if masks:
+        reverse = with_segments(reverse, _masks(job.segments, frames - 1)[0], -1)
+    return merge_two_way(forward, reverse), masks, True
 
 
 def first_frame(source: VideoSource) -> UInt8[np.ndarray, "H W 3"]:
@@ -128,7 +151,7 @@ class _Video:
     @property
     def hash(self) -> str:
         is_array = isinstance(self.source, np.ndarray)
-        return _hash(self.source) if is_array else file_hash(self.source)[:12]
+        return digest_of(self.source) if is_array else file_hash(self.source)[:12]
 
 
 def _ready_made(
@@ -156,7 +179,7 @@ def _of_tracks(
     job: Job, sampling: Sampling, source: _Video, images: Sequence[Any], facts: dict[str, Any]
 ) -> Callable[[], Pair]:
     follow, size_hw = job.follow, tuple(sampling.size_hw)
-    trajectories, masks, two_way = _trajectories(job, sampling.frames)
+    trajectories, masks, two_way = read_tracks(job, sampling.frames)
     steering = sparsified(trajectories, follow, _rng(job), *masks)
     draw = Drawing(follow, trajectories.size_hw, size_hw, sampling.fit or "cover")
 
@@ -170,25 +193,8 @@ def _of_tracks(
         return draw(steering, colours, two_way)
 
     values = (value for value in vars(trajectories).values() if value is not None)
-    facts |= {"tracks": _hash(*values), "points": trajectories.num_points}
+    facts |= {"tracks": digest_of(*values), "points": trajectories.num_points}
     return videos
-
-
-def _trajectories(job: Job, frames: int) -> tuple[Trajectories, list[Masks], bool]:
-    """Of the video's frames, with their segments; the masks (large, and perhaps small ones); and
-    whether points were tracked backward too."""
-    if isinstance(job.tracks, Trajectories):
-        forward, reverse = job.tracks.window(0, frames), None
-    else:
-        forward, reverse = read_pair(job.tracks, frames=frames, stored_hw=job.follow.stored_hw)
-    masks = [] if job.segments is None else _masks(job.segments, 0)
-    if masks:
-        forward = with_segments(forward, masks[0])
-    if reverse is None:
-        return forward, masks, False
-    if masks:
-        reverse = with_segments(reverse, _masks(job.segments, frames - 1)[0], -1)
-    return merge_two_way(forward, reverse), masks, True
 
 
 def _masks(segments: Any, frame: int) -> list[Masks]:
@@ -203,7 +209,8 @@ def _rng(job: Job) -> np.random.Generator:
     return np.random.default_rng([job.seed if seed is None else seed, _CHOICES])
 
 
-def _hash(*values: Any) -> str:
+def digest_of(*values: Any) -> str:
+    """Tells arrays from others."""
     digest = hashlib.sha256()
     for array in map(np.asarray, values):
         digest.update(

@@ -39,6 +39,9 @@ class Job:
       tracks: of points that the video follows, for models that follow condition videos: a file
         that `data.trajectory_files` reads, or two ("forward.npy,reverse.npy"); or trajectories in
         memory.
+      texts: of the trajectories, for models that read a text near each: one for each of `tracks`,
+        or, where `segments` are given, for each of these; a list, a file of lines, or with
+        semicolons between. None takes those of the file of tracks.
       segments: masks of the tracked video's segments: a file of run lengths, or masks of the first
         frame (S, H, W); points take the segment that they start in.
       control_videos: condition videos that were made elsewhere, such as rendered meshes: of
@@ -65,6 +68,7 @@ class Job:
     mask: ImageSource | Sequence[ImageSource] | None = None
     modulation: float | int = 0.0
     tracks: str | os.PathLike | Trajectories | None = None
+    texts: str | os.PathLike | Sequence[str] | None = None
     segments: str | os.PathLike | np.ndarray | None = None
     control_videos: Sequence[VideoSource] | VideoSource | None = None
     source: VideoSource | None = None
@@ -87,6 +91,8 @@ class Job:
     def _check_guided(self) -> None:
         if self.segments is not None and self.tracks is None:
             raise ValueError("segments without tracks: give the points that lie in them")
+        if self.texts is not None and self.tracks is None:
+            raise ValueError("texts without tracks: give the trajectories that they belong to")
         follow = self.ways({})
         if follow != Follow() and not self.is_guided:
             raise ValueError("follow without tracks or control_videos: give what is to be followed")
@@ -175,7 +181,7 @@ def read_jobs(path: str | os.PathLike) -> list[Job]:
 def read_fields(path: str | os.PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
     """(number, JSON object) of the lines of a file that are not empty.
 
-    Images, masks, tracks and videos in them are relative to the file.
+    Images, masks, tracks, texts and videos in them are relative to the file.
 
     Raises:
       ValueError: a file that cannot be read; naming the line, one that is no JSON object.
@@ -195,6 +201,9 @@ def read_fields(path: str | os.PathLike) -> Iterator[tuple[int, dict[str, Any]]]
                 fields[name] = _below(path.parent, fields[name])
             elif isinstance(fields.get(name), list):  # of masks, or a pair of videos
                 fields[name] = [_below(path.parent, str(one)) for one in fields[name]]
+        texts = fields.get("texts")
+        if isinstance(texts, str) and (path.parent / texts).is_file():
+            fields["texts"] = path.parent / texts
         yield number, fields
 
 
@@ -246,6 +255,11 @@ def _is_control(value: Any) -> bool:
     return value is None or (1 <= len(many) <= 2 and all(map(_is_video, many)))
 
 
+def _are_texts(value: Any) -> bool:
+    many = [] if value is None or _is_file(value) else value
+    return isinstance(many, list | tuple) and all(isinstance(one, str) for one in many)
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and bool(np.isfinite(value))
 
@@ -266,6 +280,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: value is None or _is_file(value) or isinstance(value, Trajectories),
         "give a file, or Trajectories",
     ),
+    "texts": (_are_texts, "give a list of texts, a file, or texts with semicolons between"),
     "segments": (
         lambda v: v is None or _is_file(v) or (isinstance(v, np.ndarray) and v.ndim == 3),
         "give a file, or masks (S, H, W)",

@@ -28,11 +28,18 @@ from tavid_jax.pipelines.backbones import (
     WanBackbone,
 )
 from tavid_jax.pipelines.denoising import Denoiser, sampler_of, scales_of, segments_of
-from tavid_jax.pipelines.encoding import Autoencoding, encode_clip, encode_prompts
+from tavid_jax.pipelines.encoding import Autoencoding, encode_clip, encode_texts
 from tavid_jax.pipelines.folder import IMAGE, TEXT, TRANSFORMER, VAE
 from tavid_jax.pipelines.following import Guide, first_frame, guide_of
 from tavid_jax.pipelines.images import read_image, size_of_area, to_bytes
 from tavid_jax.pipelines.jobs import Job
+from tavid_jax.pipelines.located import LocatedWan
+from tavid_jax.pipelines.locating import (
+    check_local_options,
+    local_conditions,
+    local_guide,
+    wanted_texts,
+)
 from tavid_jax.pipelines.masks import fit_mask, latent_masks, read_mask
 from tavid_jax.pipelines.memory import Memory
 from tavid_jax.pipelines.part import Part
@@ -149,8 +156,7 @@ class Pipeline:
                 if is_told(number, len(tasks)):
                     logging.info("decode %d/%d: %s", number, len(tasks), task.name)
                 made_by, fps = provenance(self, task), task.sampling.fps
-                guide = task.guide if task.is_guided else None
-                yield Video(frames, fps, task.name, made_by, task.latents, task.masks, guide)
+                yield Video(frames, fps, task.name, made_by, task.latents, task.masks, task.shown)
                 task.latents = None
 
     def size_of(self, job: Job) -> tuple[int, int]:
@@ -194,28 +200,40 @@ class Pipeline:
         backbone = self.backbone(sampling, bool(images))
         self._check_noise(job, backbone)
         sampler_of(backbone, published, sampling)  # an unknown solver is told now
-        guide = self._guide(job, name, sampling, read)
+        guide = self._guide(job, name, sampling, backbone, read)
         if guide is not None:
             job = dataclasses.replace(job, prompt=guide.prefix + job.prompt)
         masks = self._masks(job, sampling, backbone, read)
         return Task(job, name, sampling, backbone, read, masks, guide)
 
     def _guide(
-        self, job: Job, name: str, sampling: Sampling, images: Sequence[np.ndarray]
+        self,
+        job: Job,
+        name: str,
+        sampling: Sampling,
+        backbone: Backbone,
+        images: Sequence[np.ndarray],
     ) -> Guide | None:
-        """What draws the condition videos of a job; None makes it the plain model's."""
+        """What draws the condition videos or trajectories of a job; None makes it the plain
+        model's."""
         count, model = self.parts[TRANSFORMER].config.condition_videos, self.published.backbone
-        if job.is_guided and not count:
+        located = isinstance(backbone, LocatedWan)
+        if not located:
+            check_local_options(job.options, job, model)
+        if job.is_guided and not (count or located):
             raise ValueError(
                 f"{model} follows no tracks: it was not trained to. Give the file of what was "
                 "(control=..., --control), such as flextraj_cogvideox.safetensors"
             )
         if not job.is_guided:
-            if count:
+            if count or located:
                 logging.info("%s: no tracks are given; the plain %s makes it", name, model)
             return None
-        job = dataclasses.replace(job, follow=job.ways(self.follow))
-        guide = guide_of(job, sampling, images)
+        if located:
+            guide = local_guide(job, name, sampling, backbone)
+        else:
+            job = dataclasses.replace(job, follow=job.ways(self.follow))
+            guide = guide_of(job, sampling, images)
         if guide.is_empty:
             logging.warning(
                 "%s: no point is visible in any frame; the plain %s makes it", name, model
@@ -311,10 +329,11 @@ class Pipeline:
         return Denoiser(
             task.backbone,
             sampler,
-            scales_of(sampler, self.published, task.sampling),
+            scales_of(sampler, self.published, task.sampling, task.dual),
             control_guidance=task.control_guidance,
             sequential=self.memory.sequential_guidance,
             report=self._tick,
+            dual=task.dual,
         )
 
     # ---- encode ------------------------------------------------------------------------------
@@ -341,18 +360,26 @@ class Pipeline:
                     logging.info("encode %s %d/%d: %s", what, number, len(shown), task.name)
 
     def _encode_texts(self, tasks: list[Task]) -> None:
-        wanted = [(task.job.prompt, self.negative(task)) for task in tasks]
-        config = self.parts[TRANSFORMER].config
-        features = encode_prompts(
+        length = self.parts[TRANSFORMER].config.text_length
+        pairs = ((task.job.prompt, self.negative(task)) for task in tasks)
+        wanted = [(text, length) for pair in pairs for text in pair]
+        for task in tasks:
+            if task.is_located:
+                wanted += wanted_texts(task.guide, task.sampling, task.backbone)
+        features = encode_texts(
             self.parts[TEXT],
             self.tokenizer,
-            [prompt for pair in wanted for prompt in pair],
-            config.text_length,
+            wanted,
             wan=self.published.family == "wan",
             mesh=self.mesh,
         )
-        for task, (prompt, negative) in zip(tasks, wanted, strict=True):
-            task.conditions |= {"text": features[prompt], "negative": features[negative]}
+        for task in tasks:
+            prompt, negative = task.job.prompt, self.negative(task)
+            task.conditions["text"] = features[prompt, length]
+            task.conditions["negative"] = features[negative, length]
+            if task.is_located:
+                read = task.guide, task.sampling, task.backbone
+                task.conditions |= local_conditions(*read, self.tokenizer, features)
             if task.masks or self.embedding is not None:
                 self._add_targets(task)
 

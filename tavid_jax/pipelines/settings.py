@@ -8,9 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from tavid_jax.diffusion.guidance import BRANCHES
+
 DYNAMIC = ("none", "timestep", "index")
 FITS = ("cover", "stretch", "area", "area_published")
 POSTERIORS = ("sample", "mode")
+NULLS = ("drop", "empty")
+# Options that are of local texts alone.
+LOCAL = ("dual", "local_guidance", "strength", "null_local")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +40,14 @@ class Sampling:
         or "mode".
       control_guidance: how much stronger condition videos act than they do by themselves, at the
         cost of one more branch, whose condition videos are black; 1 is as they are.
+      dual: how a model of local texts is guided by them and by the prompt, a mode of
+        `guidance.dual_cfg`: "literal" is the paper's equation as printed. `guidance` is its s_glob;
+        where all scales that a mode reads are 1, and outside of `guided`, there is none.
+      local_guidance: its s_loc.
+      strength: lambda of the local texts' attention, traced: 0 is the published model; None is
+        what it was trained with.
+      null_local: what stands for local texts that guidance leaves out: "drop", no token reads any;
+        or "empty", the text "" where the trajectories are.
       fit: how an image becomes size_hw. "cover" keeps its aspect ratio and cuts off what stands
         out, "stretch" does neither. "area": the video gets the image's aspect ratio and about as
         many pixels as size_hw has; "area_published": the same, rounded as Wan's code does it
@@ -56,6 +69,10 @@ class Sampling:
     grid: str | None = None
     posterior: str = "sample"
     control_guidance: float | int = 1.0
+    dual: str = "literal"
+    local_guidance: float | int = 4.0
+    strength: float | int | None = None
+    null_local: str = "drop"
     fit: str | None = None
 
     def __post_init__(self):
@@ -120,6 +137,10 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "grid": _or_none(lambda value: isinstance(value, str), "give its name"),
     "posterior": _one_of(POSTERIORS),
     "control_guidance": (lambda v: _is_number(v) and v >= 0, "give a scale from 0; 1 is none"),
+    "dual": _one_of(tuple(BRANCHES)),
+    "local_guidance": (lambda v: _is_number(v) and v >= 0, "give a scale from 0"),
+    "strength": _or_none(lambda v: _is_number(v) and v >= 0, "give a number from 0, mostly to 1"),
+    "null_local": _one_of(NULLS),
     "fit": _or_none(*_one_of(FITS)),
 }
 

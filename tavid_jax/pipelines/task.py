@@ -16,9 +16,13 @@ from tavid_jax.pipelines.denoising import Denoiser, Segment
 from tavid_jax.pipelines.following import Guide
 from tavid_jax.pipelines.images import fit_image
 from tavid_jax.pipelines.jobs import Job
+from tavid_jax.pipelines.located import LOCAL_TEXT
+from tavid_jax.pipelines.locating import EMPTY_TEXT, LocalGuide, dual_branches
 from tavid_jax.pipelines.settings import Sampling
 from tavid_jax.pipelines.watching import Watch
 
+# Entries that are features of a text or an image.
+FEATURES = ("text", "negative", "clip", LOCAL_TEXT, EMPTY_TEXT)
 # What a job's key is folded with, for each use of randomness.
 NOISE, POSTERIOR, SAMPLER, CONDITION = range(4)
 
@@ -32,7 +36,8 @@ class Task:
       name, sampling, backbone: as they were settled.
       images: as they were given.
       masks: of the targets, fitted to the frames.
-      guide: what draws the condition videos, if there is something to draw; None without.
+      guide: what draws the condition videos or the trajectories, if there is something to draw;
+        None without.
       conditions: entries of a batch.
       black: entries of a batch whose condition videos are black, where guidance reads them.
       given: the clean latent of the first frames.
@@ -63,7 +68,22 @@ class Task:
     @property
     def is_guided(self) -> bool:
         """Whether condition videos are read: the plain model makes what has none."""
-        return self.guide is not None and not self.guide.is_empty
+        return self.shown is not None and not self.is_located
+
+    @property
+    def is_located(self) -> bool:
+        """Whether local texts are read: the plain model makes what has none."""
+        return isinstance(self.shown, LocalGuide)
+
+    @property
+    def shown(self) -> Guide | None:
+        """The guide, if it shows anything."""
+        return None if self.guide is None or self.guide.is_empty else self.guide
+
+    @property
+    def dual(self) -> str:
+        """Mode of guidance by local texts; "" where there are none."""
+        return self.sampling.dual if self.is_located else ""
 
     @property
     def control_guidance(self) -> float | int:
@@ -80,8 +100,9 @@ class Task:
             fit=None,
             posterior="sample",
             control_guidance=self.control_guidance,
+            strength=None,
         )
-        has = bool(self.job.modulation), self.is_guided
+        has = bool(self.job.modulation), self.is_guided, self.is_located
         return read, self.backbone.given_frames, len(self.images), *has
 
 
@@ -96,7 +117,8 @@ class Batch:
     watch: Watch | None = None
 
     def branches(self, guided: bool, dtype: DTypeLike) -> list[dict[str, jax.Array]]:
-        """Conditions of each branch of guidance: [black condition videos,] [no prompt,] all.
+        """Conditions of each branch of guidance: [black condition videos,] [no prompt,] all; or
+        those of `guidance.BRANCHES`.
 
         Args:
           guided: whether there is one without the prompt.
@@ -104,15 +126,16 @@ class Batch:
         """
         everything = self._stacked(lambda task: task.conditions)
         everything = {
-            name: x.astype(dtype) if name in ("text", "negative", "clip") else x
-            for name, x in everything.items()
+            name: x.astype(dtype) if name in FEATURES else x for name, x in everything.items()
         }
-        negative = everything.pop("negative")
+        without = {"text": everything.pop("negative")}
+        if BIAS in everything:  # the negative prompt names no target
+            without[BIAS] = jnp.zeros_like(everything[BIAS])
+        if self.denoiser.dual:
+            backbone = self.tasks[0].backbone
+            return dual_branches(backbone, everything, without, self.denoiser.dual, guided)
         branches = [everything]
         if guided:
-            without = {"text": negative}
-            if BIAS in everything:  # the negative prompt names no target
-                without[BIAS] = jnp.zeros_like(everything[BIAS])
             branches.insert(0, everything | without)
         if self.denoiser.control_guidance != 1:
             branches.insert(0, branches[0] | self._stacked(lambda task: task.black))

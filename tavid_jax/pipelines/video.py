@@ -31,7 +31,7 @@ class Video:
       provenance: what made it: model, weights, prompt, seed, options. It stands in the file too.
       latents: what was decoded, in the transformer's units.
       masks: of its targets in the first frame, (H, W) in [0, 1] each.
-      guide: what draws the condition videos that it follows; None without.
+      guide: what draws the condition videos or trajectories that it follows; None without.
     """
 
     frames: UInt8[np.ndarray, "T H W 3"]
@@ -56,7 +56,7 @@ class Video:
         `save`; ValueError for a video that follows none."""
         if self.guide is None:
             raise ValueError(f"{self.name} follows no condition videos")
-        shown = zip(("identities", "colours"), self.guide.videos(), strict=True)
+        shown = zip(self.guide.LABELS, self.guide.videos(), strict=True)
         panels = [Panel(label, video) for label, video in shown if video.any()]
         return self._saved(Path(path), side_by_side([*panels, Panel("video", self.frames)]))
 

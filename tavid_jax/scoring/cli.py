@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tavid_jax.data import files
+from tavid_jax.data.arguments import positive
 from tavid_jax.metrics.contact import RULE, ContactRule
-from tavid_jax.scoring import report
+from tavid_jax.scoring import command, report
 from tavid_jax.scoring.detectors import QUERIES, HOGActors, MotionActors, OwlViTActors
 from tavid_jax.scoring.picture import picture
 from tavid_jax.scoring.progress import ProgressLine
@@ -28,22 +28,16 @@ from tavid_jax.viz import media
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code (0 = everything that was named is scored)."""
     args = _parser().parse_args(argv)
-    line = ProgressLine()
-    try:
+
+    def work(line: ProgressLine) -> int:
         rule = ContactRule(args.contact_frames, args.contact_overlap, args.contact_reach)
         scores = _run(args, rule, line)
-    except (ValueError, OSError) as error:  # all of ours are ValueErrors
-        line.close()
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        line.close()
-        print("interrupted; no scores were written, finished pictures stay", file=sys.stderr)
-        return 130
-    print(report.text(scores))
-    report.write_json(args.out, scores)
-    print(f"scores: {os.path.abspath(args.out)}")
-    return 1 if scores.skipped else 0
+        print(report.text(scores))
+        report.write_json(args.out, scores)
+        print(f"scores: {os.path.abspath(args.out)}")
+        return 1 if scores.skipped else 0
+
+    return command.run(work, "no scores were written, finished pictures stay")
 
 
 def _run(args: argparse.Namespace, rule: ContactRule, line: ProgressLine) -> Scores:
@@ -111,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="one picture a video of targets, actor and contact (default: named as the JSON)",
     )
-    add("--frames", type=_count, help="only so many frames of each video, from the first on")
+    add("--frames", type=positive(int), help="only so many frames of each video, from the first on")
     weights = parser.add_argument_group(
         "weights", "files, folders or hf: names; each is recorded with its fingerprint"
     )
@@ -140,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     touch.add_argument(
         "--contact-frames",
-        type=_count,
+        type=positive(int),
         default=RULE.frames,
         metavar="N",
         help="looks in a row, about eight a second (default: %(default)s)",
@@ -160,10 +154,3 @@ def _parser() -> argparse.ArgumentParser:
         help="of the frame's short side by which the actor is grown (default: %(default)s)",
     )
     return parser
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be positive, got {text}")
-    return value

@@ -7,19 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from tavid_jax.metrics.contact import region_of_boxes
-from tavid_jax.models.text.clip_tokenizer import CLIPTokenizer
-from tavid_jax.models.vision.images import owlvit_preprocess
-from tavid_jax.models.vision.owlvit import OwlViT
 from tavid_jax.scoring.flows import DISFlow
+from tavid_jax.scoring.owlvit import OwlViTBoxes, iou
 from tavid_jax.scoring.providers import Found, Progress, ScoringError, no_progress
-from tavid_jax.scoring.towers import open_as, read_float32
-from tavid_jax.weights.source import HUB
 
 QUERIES = ("a hand",)
 
@@ -46,32 +40,19 @@ class OwlViTActors:
         threshold: float | int = 0.1,
         most_shared: float | int = 0.5,
     ):
-        wanted = "OWL-ViT (google/owlvit-base-patch32)"
-        opened = open_as(checkpoint, ("owlvit",), "--owlvit", wanted)
         if not queries:
             raise ScoringError("OWL-ViT looks for what a text names: give at least one text")
-        self.name = opened.preset or "owlvit"
-        self._queries = tuple(queries)
+        self._boxes = OwlViTBoxes(checkpoint, tokenizer=tokenizer)
+        self.name, self._queries = self._boxes.name, tuple(queries)
         self._threshold, self._most_shared = float(threshold), float(most_shared)
-        self._weights = opened.fingerprint()
-        config = opened.config
-        read = CLIPTokenizer.open(tokenizer or _folder(checkpoint), config.text.text_length)
-        self._size, model, params = config.vision.image_size, OwlViT(config), read_float32(opened)
-        tokens = jnp.asarray(read(self._queries))
-        self._vectors = jax.jit(model.apply, static_argnames="method")(
-            {"params": params}, tokens, method="queries"
-        )
-        self._params = {"params": params}
-        self._detect = jax.jit(lambda p, images, q: model.apply(p, images, q, method="detect"))
 
     def describe(self) -> dict[str, Any]:
         """Name, queries, thresholds, fingerprint of the weights."""
         return {
-            "name": self.name,
+            **self._boxes.describe(),
             "queries": list(self._queries),
             "threshold": self._threshold,
             "most_shared": self._most_shared,
-            "weights": self._weights,
         }
 
     def __call__(
@@ -81,20 +62,15 @@ class OwlViTActors:
         progress: Progress = no_progress,
     ) -> Found:
         """The actor's boxes in each frame."""
-        height, width = frames.shape[1:3]
         boxes, notes = [], []
         for number, frame in enumerate(frames):
-            given = owlvit_preprocess(frame[None], self._size)
-            found = self._detect(self._params, given, self._vectors)
-            logits, places = np.asarray(found.logits)[0], np.asarray(found.boxes)[0]
-            best = logits.argmax(-1)
-            scores = 1 / (1 + np.exp(-logits.max(-1).astype(np.float64)))
-            corners = _corners(places) * np.array([width, height, width, height])
-            kept = _kept(corners, scores, self._threshold, self._most_shared)
-            boxes.append(corners[kept])
+            found = self._boxes(frame, self._queries)
+            best, scores = found.scores.argmax(-1), found.scores.max(-1)
+            kept = _kept(found.boxes, scores, self._threshold, self._most_shared)
+            boxes.append(found.boxes[kept])
             notes.append(tuple(f"{self._queries[best[k]]} {scores[k]:.2f}" for k in kept))
             progress(number + 1, len(frames))
-        return Found(region_of_boxes(boxes, (height, width)), tuple(boxes), tuple(notes))
+        return Found(region_of_boxes(boxes, frames.shape[1:3]), tuple(boxes), tuple(notes))
 
 
 class HOGActors:
@@ -237,22 +213,6 @@ def _large(region: Bool[np.ndarray, "H W"], least: float) -> Bool[np.ndarray, "H
     return kept[parts]
 
 
-def _folder(checkpoint: str | Path) -> Path:
-    if str(checkpoint).startswith(HUB):
-        raise ScoringError(
-            f"--owlvit {checkpoint}: its tokenizer is not downloaded with the weights; give "
-            "--tokenizer FOLDER with the model's tokenizer.json"
-        )
-    path = Path(checkpoint).expanduser()
-    return path if path.is_dir() else path.parent
-
-
-def _corners(boxes: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, "N 4"]:
-    """(centre, size) -> (x0, y0, x1, y1), cut at the picture's edges."""
-    half = boxes[:, 2:] / 2
-    return np.clip(np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1), 0, 1)
-
-
 def _kept(
     boxes: Float[np.ndarray, "N 4"],
     scores: Float[np.ndarray, " N"],
@@ -264,13 +224,6 @@ def _kept(
     for index in np.argsort(-scores, kind="stable"):
         if scores[index] <= threshold:
             break
-        if all(_iou(boxes[index], boxes[other]) <= most_shared for other in kept):
+        if all(iou(boxes[index], boxes[other]) <= most_shared for other in kept):
             kept.append(int(index))
     return kept
-
-
-def _iou(one: Float[np.ndarray, "4"], other: Float[np.ndarray, "4"]) -> float:
-    low, high = np.maximum(one[:2], other[:2]), np.minimum(one[2:], other[2:])
-    shared = np.prod(np.maximum(high - low, 0))
-    areas = np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2])
-    return float(shared / (areas - shared)) if areas > shared else 0.0

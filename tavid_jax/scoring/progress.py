@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
-from tavid_jax.scoring.providers import Progress
+from tavid_jax.scoring.providers import Progress, no_progress
 
 SECONDS_BETWEEN_LINES = 10.0
+# (video, videos, what begins) -> what is called with (done, in all)
+Stage = Callable[[int, int, str], Progress]
+
+
+def silent(number: int, count: int, what: str) -> Progress:
+    """A `Stage` that says nothing."""
+    return no_progress
 
 
 class ProgressLine:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -33,6 +33,27 @@ class Features(Protocol):
         self, frames: UInt8[np.ndarray, "T H W 3"], progress: Progress = no_progress
     ) -> Float[np.ndarray, "T D"]:
         """Features of the frames of one video."""
+        ...
+
+
+@runtime_checkable
+class PairFeatures(Protocol):
+    """One feature vector per picture and one per text, compared by their cosines."""
+
+    name: str
+
+    def describe(self) -> dict[str, Any]:
+        """All that changes the numbers, the name first."""
+        ...
+
+    def pictures(
+        self, pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]], progress: Progress = no_progress
+    ) -> Float[np.ndarray, "T D"]:
+        """Features of at least one picture; their sizes may differ."""
+        ...
+
+    def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "S D"]:
+        """Features of at least one text."""
         ...
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from tavid_jax.models.text.clip import CLIPText
+from tavid_jax.models.text.clip_tokenizer import CLIPTokenizer
 from tavid_jax.models.vision.clip import CLIPVision
+from tavid_jax.models.vision.config import CLIPVisionConfig
 from tavid_jax.models.vision.images import clip_preprocess, dino_preprocess
 from tavid_jax.models.vision.vit import ViT
 from tavid_jax.scoring.providers import Progress, ScoringError, no_progress
 from tavid_jax.weights import open_parameters
 from tavid_jax.weights.opened import Opened
+from tavid_jax.weights.source import HUB
 from tavid_jax.weights.table import nest
 
 _BATCH = 8  # frames at once
@@ -56,6 +60,21 @@ def read_float32(opened: Opened, below: str = "") -> dict:
     )
 
 
+def tokenizer_folder(checkpoint: str | Path, option: str) -> Path:
+    """The folder of a checkpoint, in which its tokenizer lies.
+
+    Raises:
+      ScoringError: a `hf:` name.
+    """
+    if str(checkpoint).startswith(HUB):
+        raise ScoringError(
+            f"{option} {checkpoint}: its tokenizer is not downloaded with the weights; give "
+            "--tokenizer FOLDER with the model's tokenizer.json"
+        )
+    path = Path(checkpoint).expanduser()
+    return path if path.is_dir() else path.parent
+
+
 class _Tower:
     """Frames through preprocessing and an encoder, batch by batch."""
 
@@ -87,16 +106,24 @@ class _Tower:
         self, frames: UInt8[np.ndarray, "T H W 3"], progress: Progress = no_progress
     ) -> Float[np.ndarray, "T D"]:
         """Features of the frames of one video."""
+        return self.pictures(list(frames), progress)
+
+    def pictures(
+        self, pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]], progress: Progress = no_progress
+    ) -> Float[np.ndarray, "T D"]:
+        """Features of at least one picture, of any sizes that give inputs of one size."""
         features = []
-        for start in range(0, len(frames), _BATCH):
-            some = frames[start : start + _BATCH]
-            # The last batch is filled up: one shape, one compilation.
-            filled = np.concatenate([some, np.repeat(some[-1:], _BATCH - len(some), axis=0)])
-            features.append(
-                np.asarray(self._encode(self._params, self._prepare(filled)))[: len(some)]
-            )
-            progress(min(start + _BATCH, len(frames)), len(frames))
-        return np.concatenate(features)
+        for start in range(0, len(pictures), _BATCH):
+            some = pictures[start : start + _BATCH]
+            given = np.concatenate([self._prepare(picture[None]) for picture in some])
+            features.append(self._encode(self._params, _filled(given))[: len(some)])
+            progress(min(start + _BATCH, len(pictures)), len(pictures))
+        return np.concatenate([np.asarray(some) for some in features])
+
+
+def _filled(batch: np.ndarray) -> np.ndarray:
+    """The last batch is filled up: one shape, one compilation."""
+    return np.concatenate([batch, np.repeat(batch[-1:], _BATCH - len(batch), axis=0)])
 
 
 class DINOFeatures(_Tower):
@@ -124,7 +151,7 @@ class DINOFeatures(_Tower):
 
 
 class CLIPFeatures(_Tower):
-    """Background consistency: image features of CLIP.
+    """Image features of CLIP: background consistency, consistency of frames.
 
     Args:
       checkpoint: transformers' folder of openai/clip-vit-base-patch32, or of its image tower with
@@ -141,12 +168,50 @@ class CLIPFeatures(_Tower):
                 f"--clip {checkpoint}: an image tower without the projection to features; give "
                 f"{wanted}"
             )
+        self._open(opened, config)
+
+    def _open(self, opened: Opened, config: CLIPVisionConfig) -> None:
         model, size = CLIPVision(config), config.image_size
         super().__init__(
             opened,
             (opened.preset or "clip").removesuffix("-vision"),
             f"shorter side {size}, bicubic, middle, CLIP's normalisation",
-            read_float32(opened, "vision/" if both else ""),
+            read_float32(opened, "vision/" if opened.name == "clip" else ""),
             lambda params, images: model.apply({"params": params}, images, method="features"),
             functools.partial(clip_preprocess, size=size),
         )
+
+
+class CLIPPair(CLIPFeatures):
+    """Both towers of a CLIP: pictures and texts, for CLIP-T.
+
+    Args:
+      checkpoint: transformers' folder of openai/clip-vit-large-patch14,
+        laion/CLIP-ViT-H-14-laion2B-s32B-b79K, openai/clip-vit-base-patch32, ...
+      tokenizer: folder of its tokenizer; None: the checkpoint's.
+
+    Raises:
+      ScoringError: a checkpoint of one tower alone, or of another model.
+      ValueError: no tokenizer there.
+    """
+
+    def __init__(self, checkpoint: str | Path, *, tokenizer: str | Path | None = None):
+        wanted = "a CLIP with both towers (openai/clip-vit-large-patch14)"
+        opened = open_as(checkpoint, ("clip",), "--clip", wanted)
+        config = opened.config
+        folder = tokenizer or tokenizer_folder(checkpoint, "--clip")
+        self._read = CLIPTokenizer.open(folder, config.text.text_length)
+        self._open(opened, config.vision)
+        model = CLIPText(config.text)
+        self._text_params = {"params": read_float32(opened, "text/")}
+        self._encode_texts = jax.jit(model.apply)
+        self._known: dict[str, np.ndarray] = {}
+
+    def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "S D"]:
+        """Features of at least one text; what is too long is cut (77 tokens), with a warning."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        for start in range(0, len(new), _BATCH):
+            some = new[start : start + _BATCH]
+            found = self._encode_texts(self._text_params, _filled(self._read(some)))
+            self._known |= zip(some, np.asarray(found), strict=False)
+        return np.stack([self._known[text] for text in texts])

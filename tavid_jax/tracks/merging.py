@@ -7,7 +7,7 @@ only those far from all forward tracks are added.
 import numpy as np
 from jaxtyping import Bool, Float
 
-from tavid_jax.tracks.trajectories import Trajectories, TrajectoryError
+from tavid_jax.tracks.trajectories import Trajectories, TrajectoryError, joined_texts
 
 # forward_file: as released, which reads only the forward run: both runs start from the same grid
 # in the same order, so a forward track's first position is also the reverse track's last one.
@@ -58,7 +58,7 @@ def merge_two_way(
         if (parts[0] is None) != (parts[1] is None):
             raise TrajectoryError(f"{name}: only one of forward and reverse tracks has it")
         changes[name] = None if parts[0] is None else np.concatenate(parts)
-    return forward.replace(**changes)
+    return forward.replace(texts=joined_texts(forward, added), **changes)
 
 
 def new_points(

@@ -27,7 +27,8 @@ class Trajectories:
       number: int32 (N,), which point of its segment each one is; None counts them in their order.
       colour: uint8 (N, 3), one RGB colour for each point; None if there is none.
       fps: frames per second, None if unknown.
-      texts: words about what each point belongs to, N strings ("" = none); None if there are none.
+      texts: words about what each point belongs to, N strings ("" = none, also where there is only
+        white space; that around words is dropped); None if there are none.
 
     Raises:
       TrajectoryError: see the class.
@@ -109,12 +110,20 @@ class Trajectories:
         self._set("number", number.astype(np.int32))
 
     def _check_texts(self, count: int) -> None:
+        if isinstance(self.texts, str):
+            _fail(f"texts must be one string for each of {count} points, got {self.texts!r}")
         texts = tuple(self.texts)
-        if len(texts) != count or not all(isinstance(text, str) for text in texts):
-            _fail(f"texts must be one string for each of {count} points, got {len(texts)}")
-        self._set("texts", texts)
+        if len(texts) != count:
+            _fail(
+                f"texts must be one for each of {count} points, got {len(texts)}: a text needs a "
+                'trajectory; a trajectory that has no text takes ""'
+            )
+        for n, text in enumerate(texts):
+            if not isinstance(text, str):
+                _fail(f"texts: that of point {n} must be a string, got {text!r}")
+        self._set("texts", tuple(text.strip() for text in texts))
 
-    def _set(self, name: str, value: np.ndarray) -> None:
+    def _set(self, name: str, value: np.ndarray | tuple[str, ...]) -> None:
         object.__setattr__(self, name, value)
 
     @property
@@ -158,6 +167,13 @@ class Trajectories:
             for name in ("tracks", "visibility", "depth")
         }
         return self.replace(**cut)
+
+
+def joined_texts(first: Trajectories, second: Trajectories) -> tuple[str, ...] | None:
+    """The texts of two sets of points, one behind the other; "" for those of a set without any."""
+    if first.texts is None and second.texts is None:
+        return None
+    return sum((one.texts or ("",) * one.num_points for one in (first, second)), ())
 
 
 def _fail(what: str) -> None:

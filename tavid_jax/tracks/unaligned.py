@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int
 
 from tavid_jax.tracks.codes import segments_at
 from tavid_jax.tracks.sparsify import mask_scores
-from tavid_jax.tracks.trajectories import Trajectories, TrajectoryError
+from tavid_jax.tracks.trajectories import Trajectories, TrajectoryError, joined_texts
 
 MODES = ("released", "translate")
 SHIFT_PX = (30, 49)  # of a frame 720 px wide
@@ -110,7 +110,7 @@ def unaligned_pair(
         parts = [getattr(front, name), getattr(back, name)]
         # What only one of them has cannot be said of both.
         changes[name] = None if any(p is None for p in parts) else np.concatenate(parts)
-    return front.replace(**changes)
+    return front.replace(texts=joined_texts(front, back), **changes)
 
 
 def pair_shift(

@@ -63,6 +63,15 @@ def test_everything_that_a_point_may_have():
     assert made.tracks[1, 4].tolist() == [4.5, 4]
 
 
+def test_texts_are_the_points_own():
+    still = {"path": [[0, 1, 2]]}
+    assert parse_points(held(still, still)).texts is None
+    made = parse_points(held(still | {"text": "  a cat\n"}, still, still | {"text": " "}))
+    assert made.texts == ("a cat", "", "")  # white space alone is no text
+    assert json.loads(format_points(made))["points"][0]["text"] == "a cat"
+    assert "ein Bär" in format_points(made.replace(texts=("ein Bär", "", "")))
+
+
 def test_what_the_reader_is_told():
     bare = {"points": [{"path": [[0, 1, 1], [6, 7, 1]]}]}
     made = parse_points(bare, size_hw=(8, 8), frames=7)
@@ -121,6 +130,10 @@ PATH = {"path": [[0, 1, 1]]}
         (held(PATH | {"colour": [0, 0, 256]}), "of 0 to 255"),
         (held(PATH | {"colour": [0, 0, 1]}, PATH), r"points\[1\] has no 'colour', others have"),
         (held(PATH | {"depth": [1, 2]}), "a number or 5 of them"),
+        (held(PATH | {"text": 3}), r"points\[0\]: 'text' must be words in quotes, got 3"),
+        (held(PATH | {"text": ["a"]}), "'text' must be words"),
+        (held(PATH, {"text": "a cat"}), r"points\[1\] has a text, 'a cat', but no trajectory"),
+        (held(PATH | {"texts": "a"}), "unknown key 'texts'; did you mean 'text'"),
         (held(PATH, ease="fast"), "'ease' must be one of linear, smooth"),
         (held(PATH, frames=0), "'frames' must be a count"),
         (held(PATH, size_hw=[20]), r"'size_hw' must be \[H, W\]"),

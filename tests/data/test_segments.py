@@ -9,7 +9,12 @@ import pytest
 from tavid_jax.data.arrays import ForbiddenContentError
 from tavid_jax.data.clip import Clip, ClipError
 from tavid_jax.data.rle_masks import all_masks, frame_masks, write_rle_masks
-from tavid_jax.data.segments import trajectories_of, with_segments
+from tavid_jax.data.segments import (
+    mask_centres,
+    object_tracks,
+    trajectories_of,
+    with_segments,
+)
 from tavid_jax.tracks.codes import segments_at
 from tavid_jax.tracks.trajectories import Trajectories
 
@@ -120,3 +125,61 @@ def test_code_in_a_mask_file_is_refused(tmp_path):
     with pytest.raises(ForbiddenContentError, match="mkdir"):
         frame_masks(tmp_path / "m.pkl")
     assert not (tmp_path / "ran").exists()
+
+
+def one_box(**fields):
+    """A clip of a 4 x 3 box that goes 2 px right per frame; a third of it is hidden at last."""
+    way = np.array([[0, 0], [2, 0], [4, 0]], np.float32)
+    at = np.array([[2, 2], [4, 2], [5, 4]], np.float32)
+    pixels = np.zeros((3, *HW), bool)
+    for t in range(3):
+        pixels[t, 2:5, 2 + 2 * t : 6 + 2 * t] = True
+    pixels[2, 4] = False
+    seen = np.ones((3, 3), bool)
+    seen[2, 2] = False
+    return Clip(
+        id="box",
+        size_hw=HW,
+        fps=8.0,
+        tracks=at[:, None] + way,
+        visibility=seen,
+        segment=np.ones(3, np.int32),
+        **{"masks": pixels[:1], "segment_map": pixels.astype(np.uint8), **fields},
+    )
+
+
+@pytest.mark.parametrize(
+    "fields, start",
+    [
+        ({}, (3.5, 3.0)),  # of the whole views
+        ({"segment_map": None}, (3.5, 3.0)),
+        ({"segment_map": None, "masks": None}, (11 / 3, 8 / 3)),  # of the points
+    ],
+)
+def test_objects_move_as_their_points(fields, start):
+    found = object_tracks(one_box(**fields, local_captions=("a box",)))
+    ways = [[start, (start[0] + 2, start[1]), (start[0] + 4, start[1])]]
+    np.testing.assert_allclose(found.tracks, ways, rtol=1e-6)
+    assert found.visibility.tolist() == [[True, True, True]] and found.texts == ("a box",)
+    assert found.segment.tolist() == [1] and found.segments == 1 and found.fps == 8.0
+    stricter = object_tracks(one_box(**fields), least=0.7)
+    assert stricter.visibility.tolist() == [[True, True, False]] and stricter.texts is None
+
+
+def test_objects_without_points_are_never_visible():
+    masks = np.concatenate([one_box().masks, np.zeros((1, *HW), bool)])
+    found = object_tracks(one_box(masks=masks))
+    assert found.visibility.tolist() == [[True] * 3, [False] * 3] and found.segments == 2
+
+
+def test_objects_that_are_not_there():
+    with pytest.raises(ClipError, match="'box': its tracks belong to no objects"):
+        object_tracks(one_box(masks=None).replace(segment=None))
+    with pytest.raises(ClipError, match="'box': 2 local captions for 1 objects"):
+        object_tracks(one_box(local_captions=("a box", "a disc")))
+
+
+def test_centres_of_masks():
+    centres = mask_centres(np.stack([boxes(), np.zeros((2, *HW), bool)]))
+    np.testing.assert_array_equal(centres[0], [[4.5, 3.0], [8.0, 6.0]])
+    assert centres.shape == (2, 2, 2) and np.isnan(centres[1]).all()

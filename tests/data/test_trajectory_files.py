@@ -35,6 +35,7 @@ def points():
         segments=4,
         colour=rng.integers(0, 255, (N, 3), dtype=np.uint8),
         fps=24.0,
+        texts=("a cat", "", "ein Bär, groß", 'a "red" ball', "a cat"),
     )
 
 
@@ -62,8 +63,38 @@ def test_our_own_formats_keep_everything(tmp_path, points, name):
     for field in ("tracks", "visibility", "depth", "segment", "colour"):
         np.testing.assert_array_equal(getattr(got, field), getattr(points, field))
     assert (got.size_hw, got.segments, got.fps) == (HW, 4, 24.0)
+    assert got.texts == points.texts
+    for texts in (None, ("",) * N):
+        write_trajectories(tmp_path / name, points.replace(texts=texts))
+        assert read_trajectories(tmp_path / name).texts == texts
     assert identify(tmp_path / name) == ("points" if name.endswith("json") else "arrays")
     assert sorted(os.listdir(tmp_path)) == [name]  # nothing half-written beside it
+
+
+def test_texts_go_with_their_points(tmp_path, points):
+    write_trajectories(tmp_path / "a.json", points)
+    got = read_trajectories(tmp_path / "a.json", size_hw=(240, 360), frames=3, rescale=True)
+    assert got.num_frames == 3 and got.texts == points.texts
+    assert points.take(np.array([3, 0])).texts == (points.texts[3], "a cat")
+    assert points.take(np.arange(N) == 2).texts == ("ein Bär, groß",)
+    none = points.take(np.zeros(N, bool))
+    write_trajectories(tmp_path / "none.npz", none)
+    assert read_trajectories(tmp_path / "none.npz").texts == none.texts == ()
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (np.array(["a", "b"]), r"'texts' must be strings \(N,\), got <U1 \(2,\) with N=5"),
+        (np.array("a cat"), r"'texts' must be strings \(N,\), got <U5 \(\)"),
+        (np.arange(5), r"'texts' must be strings \(N,\), got int64 \(5,\)"),
+    ],
+)
+def test_texts_that_do_not_fit(tmp_path, points, texts, words):
+    held = {"tracks": points.tracks, "visibility": points.visibility, "size_hw": np.array(HW)}
+    np.savez(tmp_path / "a.npz", **held, texts=texts)
+    with pytest.raises(TrackFileError, match=words):
+        read_trajectories(tmp_path / "a.npz")
 
 
 def test_trajlooms_files(tmp_path, points):

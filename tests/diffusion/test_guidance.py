@@ -59,12 +59,36 @@ def branches(*names):
         ("global", lambda none, g, loc: none + 5 * g),
         ("local", lambda none, g, loc: none + 4 * loc),
         ("combined", lambda none, g, loc: none + 5 * (g + loc)),
+        ("global_given", lambda none, g, loc: none + 5 * g + loc),
+        ("local_given", lambda none, g, loc: none + g + 4 * loc),
     ],
 )
 def test_dual_guidance_of_additive_effects(mode, expected):
     given, parts = branches(*guidance.BRANCHES[mode])
     out = guidance.dual_cfg(given, 5.0, 4, mode)
     np.testing.assert_allclose(out, expected(*parts), atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("mode", "scales", "guided"),
+    [
+        ("literal", (5, 1), True),
+        ("literal", (1, 1), False),  # "both" alone
+        ("combined", (1, 4), False),
+        ("local_given", (5, 1), False),
+        ("local_given", (1, 4), True),
+        ("global", (1, 1), True),  # which is not "both"
+        ("local", (5, 1), True),
+    ],
+)
+def test_steps_of_dual_guidance(mode, scales, guided):
+    pair = (np.full(50, float(scale)) for scale in scales)
+    made = guidance.dual_scales(*pair, TIMESTEPS, (0.2, 0.6), mode)
+    inside = (TIMESTEPS >= 200) & (TIMESTEPS <= 600)
+    np.testing.assert_array_equal(made[~inside], 1.0)
+    np.testing.assert_array_equal(guidance.is_guided(made), inside & guided)
+    column = int(mode in guidance.BY_LOCAL)
+    np.testing.assert_array_equal(made[inside, column], scales[column])
 
 
 def test_dual_guidance_with_equal_scales_is_ordinary_if_effects_add_up():

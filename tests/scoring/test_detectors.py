@@ -7,7 +7,8 @@ import pytest
 from tavid_jax.data.synthetic import SceneConfig, sample_scene, scene_clip
 from tavid_jax.metrics import contact
 from tavid_jax.scoring import Actors, HOGActors, MotionActors, OwlViTActors, ScoringError
-from tavid_jax.scoring.detectors import _iou, _kept
+from tavid_jax.scoring.detectors import _kept
+from tavid_jax.scoring.owlvit import iou
 
 NOTHING = np.zeros((0, 3, 50, 70), bool)
 
@@ -71,8 +72,8 @@ def test_owlvit_needs_its_own_files(checkpoints, tmp_path):
 def test_weaker_boxes_of_one_thing_are_dropped():
     boxes = np.array([[0, 0, 10, 10], [1, 0, 10, 10], [20, 20, 30, 30], [0, 0, 3, 3]], float)
     scores = np.array([0.5, 0.9, 0.3, 0.05])
-    assert _iou(boxes[0], boxes[1]) == pytest.approx(0.9)
-    assert _iou(boxes[0], boxes[2]) == 0.0 and _iou(boxes[0] * 0, boxes[0] * 0) == 0.0
+    assert iou(boxes[0], boxes[1]) == pytest.approx(0.9)
+    assert iou(boxes[0], boxes[2]) == 0.0 and iou(boxes[0] * 0, boxes[0] * 0) == 0.0
     assert _kept(boxes, scores, 0.1, 0.5) == [1, 2]
     assert _kept(boxes, scores, 0.1, 0.95) == [1, 0, 2]
     assert _kept(boxes, scores, 0.01, 0.5) == [1, 2, 3]

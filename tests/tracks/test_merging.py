@@ -38,6 +38,19 @@ def test_only_positions_reads_the_reverse_run():
         merge_two_way(forward, fewer)
 
 
+def test_texts_follow_their_points():
+    forward, reverse = grid_runs()
+    assert merge_two_way(forward, reverse).texts is None
+    said = reverse.replace(texts=("a", "b", "c"))
+    assert merge_two_way(forward, said).texts == ("", "", "", "a")
+    assert merge_two_way(forward.replace(texts=("x", "y", "z")), reverse).texts == (
+        "x",
+        "y",
+        "z",
+        "",
+    )
+
+
 def test_refusals():
     forward, reverse = grid_runs()
     with pytest.raises(TrajectoryError, match="num_frames: forward tracks have 2"):

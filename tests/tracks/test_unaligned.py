@@ -82,6 +82,9 @@ def test_the_partners_object_takes_the_place_of_ones_own():
     x, y = own.tracks[:, 0].T
     outside = ~((x >= 5) & (x < 45) & (y >= 3) & (y < 33))
     assert back.num_points == int(0.1 * outside.sum())
+    partner = partner.replace(texts=("a cat",) * partner.num_points)
+    said = unaligned_pair(own, partner, own_mask, partner_mask, np.random.default_rng(0), 0.1)
+    assert said.texts == ("a cat",) * front.num_points + ("",) * back.num_points
 
 
 def test_refusals():

@@ -1,5 +1,6 @@
 """How many sprites a scene has, which (shape, motion) they get, and paths that keep them apart."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -90,13 +91,17 @@ def least_overlap(
     (B, S), tries = cast.present.shape, config.placings
     t = np.arange(config.num_frames) * config.tempo
     height, width = config.size_hw
-    stage = motions.Stage(float(width), float(height), config.unit, room.reshape(-1, 2))
+    ends = _ends(config, seeds, room)
+    stage = motions.Stage(float(width), float(height), config.unit, room.reshape(-1, 2), ends)
     if tries == 1:
         return motions.move(cast.kind.ravel(), kinds(config), numbers, t, stage)
     more = uniforms(seeds, (tries - 1) * S * motions.COLUMNS, stream=5)
     numbers = np.concatenate([numbers.reshape(B, -1), more], axis=1)
     numbers = numbers.reshape(B, tries, S, motions.COLUMNS)
     stage = stage._replace(room=np.repeat(room[:, None], tries, axis=1).reshape(-1, 2))
+    if ends is not None:
+        ends = np.repeat(ends.reshape(B, 1, S, 2, 2), tries, axis=1).reshape(-1, 2, 2)
+        stage = stage._replace(ends=ends)
     kind = np.repeat(cast.kind[:, None], tries, axis=1).ravel()
     poses = motions.move(kind, kinds(config), numbers.reshape(-1, motions.COLUMNS), t, stage)
     poses = [part.reshape(B, tries, S, *part.shape[1:]) for part in poses]
@@ -104,6 +109,27 @@ def least_overlap(
     return motions.Poses(
         *(part[np.arange(B), best].reshape(B * S, *part.shape[3:]) for part in poses)
     )
+
+
+def _ends(
+    config: SceneConfig, seeds, room: Float[np.ndarray, "B S 2"]
+) -> Float[np.ndarray, "n 2 2"] | None:
+    """First and last centres of sprites that travel, (B S, 2, 2) px; None where none may.
+
+    The frame is cut into equal cells, at least as many as sprites. Each begins in a cell of its
+    own and ends in a cell of its own, so that nothing hides anything at either end.
+    """
+    if "travel" not in config.kinds:
+        return None
+    (B, S), side = room.shape[:2], np.array(config.size_hw[::-1], np.float64)
+    rows = math.ceil(math.sqrt(S))
+    dice = Dice(uniforms(seeds, 2 * rows**2 + 4 * S, stream=7))
+    cells = np.stack([dice.order(rows**2)[:, :S] for _ in range(2)], axis=2)
+    corner = np.stack([cells % rows, cells // rows], axis=-1) * side / rows - 0.5
+    free = np.maximum(side / rows - 2.0 * room, 0.0)[:, :, None]
+    share = dice.columns(4 * S).reshape(B, S, 2, 2)
+    middle = corner + 0.5 * side / rows
+    return (middle + (share - 0.5) * free).reshape(-1, 2, 2)
 
 
 def _overlap(

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Num
 
 from tavid_jax.data.clip import Clip
+from tavid_jax.data.segments import mask_centres
 from tavid_jax.data.synthetic import looks, motions, shapes, toy
 
 # Colours that a pixel is told apart by.
@@ -19,8 +20,8 @@ JUDGED_COLOURS = (*toy.COLOURS, toy.NEW_COLOUR)
 
 _COVERED = 0.5  # share of a colour in a pixel that makes the pixel part of the object
 _OFF_COLOUR = 0.25  # farthest that a pixel may lie from the mixtures of a colour and the background
-_LEAST_AREA = 0.015  # of the frame: an object that is there covers at least this
-_SEEN_IN = 0.8  # of the frames
+LEAST_AREA = 0.015  # of the frame: an object that is there covers at least this
+SEEN_IN = 0.8  # of the frames
 _CLEAN = 0.75  # of the foreground has a colour that the caption names
 _STILL = 0.1  # of the frame's side: a shorter way is none
 _TOUCH = 7.0 / 24.0  # of the frame's side: greatest distance of centres that touch
@@ -109,7 +110,7 @@ def judge_objects(
       ValueError: an unknown colour, shape or kind, or a colour that is named twice.
     """
     _check_expected(expected, colours, silhouettes)
-    parts = _segment(video, tuple(colours))
+    parts = segment(video, tuple(colours))
     masks = [parts.masks[..., list(colours).index(colour)] for colour, _, _ in expected]
     seen = [_is_seen(mask) for mask in masks]
     named = np.any(masks, axis=0).sum() if masks else 0
@@ -143,7 +144,9 @@ def _check_expected(expected, colours, silhouettes) -> None:
             raise ValueError(f"the judge knows no {name} {unknown}: use some of {sorted(known)}")
 
 
-class _Parts(NamedTuple):
+class Parts(NamedTuple):
+    """Pixels of a video: those of each colour, and all that are not of the background."""
+
     masks: Bool[np.ndarray, "T H W colours"]
     foreground: Bool[np.ndarray, "T H W"]
 
@@ -157,8 +160,17 @@ def _unit(video: Video) -> Float[np.ndarray, "T H W 3"]:
     return np.clip(0.5 * np.nan_to_num(video.astype(np.float32)) + 0.5, 0.0, 1.0)
 
 
-def _segment(video: Video, colours: tuple[str, ...]) -> _Parts:
-    """Which pixels belong to which colour, and to anything at all."""
+def segment(video: Video, colours: tuple[str, ...]) -> Parts:
+    """Which pixels belong to which colour, and to anything at all; see `judge_objects`.
+
+    Args:
+      video: uint8, or float in [-1, 1].
+      colours: names of the palette that may occur.
+
+    Raises:
+      ValueError: unknown colours.
+    """
+    _check_expected([], colours, ())
     rgb = _unit(video)
     ground = np.median(rgb.reshape(len(rgb), -1, 3), axis=1)[:, None, None]
     offset = rgb - ground
@@ -170,27 +182,23 @@ def _segment(video: Video, colours: tuple[str, ...]) -> _Parts:
     nearest = off.min(-1, keepdims=True)
     stray = nearest[..., 0] >= _OFF_COLOUR
     masks = (off == nearest) & (off < _OFF_COLOUR) & (share >= _COVERED)
-    return _Parts(masks, masks.any(-1) | stray)
+    return Parts(masks, masks.any(-1) | stray)
 
 
 def _mask(video: Video, colour: str, colours: Sequence[str]) -> Bool[np.ndarray, "T H W"]:
     """Which pixels belong to one colour."""
-    _check_expected([], colours, ())
     if colour not in colours:
         raise ValueError(f"the judge knows no colour {colour!r}: use one of {sorted(colours)}")
-    return _segment(video, tuple(colours)).masks[..., list(colours).index(colour)]
+    return segment(video, tuple(colours)).masks[..., list(colours).index(colour)]
 
 
 def _is_seen(mask: Bool[np.ndarray, "T H W"]) -> bool:
-    return bool((mask.mean((1, 2)) >= _LEAST_AREA).mean() >= _SEEN_IN)
+    return bool((mask.mean((1, 2)) >= LEAST_AREA).mean() >= SEEN_IN)
 
 
 def _centroids(mask: Bool[np.ndarray, "T H W"]) -> Float[np.ndarray, "seen 2"]:
     """Mean pixel (x, y) of the mask in each frame that has any."""
-    area = mask.sum((1, 2))
-    x = (mask.sum(1) * np.arange(mask.shape[2])).sum(1)
-    y = (mask.sum(2) * np.arange(mask.shape[1])).sum(1)
-    return (np.stack([x, y], axis=-1) / np.maximum(area, 1)[:, None])[area > 0]
+    return mask_centres(mask)[mask.any((1, 2))]
 
 
 def _motion(mask: Bool[np.ndarray, "T H W"]) -> str:
@@ -278,7 +286,7 @@ def judge_contact(
       ValueError: unknown colours.
     """
     mask = _mask(video[-1:], actor, colours)
-    if mask.mean() < _LEAST_AREA:
+    if mask.mean() < LEAST_AREA:
         return -1
     distance = np.hypot(*(np.asarray(positions) - _centroids(mask)).T)
     nearest = int(np.argmin(distance))
@@ -321,7 +329,7 @@ def centres(
     places = np.full((len(names), len(video), 2), np.nan)
     for number, name in enumerate(names):
         mask = _mask(video, name, colours)
-        seen = mask.mean((1, 2)) >= _LEAST_AREA
+        seen = mask.mean((1, 2)) >= LEAST_AREA
         places[number, seen] = _centroids(mask[seen])
     return places
 

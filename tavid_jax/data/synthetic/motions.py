@@ -5,7 +5,8 @@ numbers are pixels of a 64-pixel frame and frames.  All kinds but `enter` and `l
 determined by their past: a forecaster that has seen half of the clip can know the rest.
 
 `left`, `right`, `up`, `down`, `still`, `drift` and `roam` are the simple ones, for small models:
-they take the whole clip, however long it is, and never leave the frame.
+they take the whole clip, however long it is, and never leave the frame. So is `travel`, which may
+be out of it on the way.
 """
 
 from typing import NamedTuple
@@ -29,12 +30,15 @@ class Stage(NamedTuple):
       width, height: sides of the frame in px.
       unit: px per px of a 64-pixel frame.
       room: (n, 2) half sides in px of the box that each sprite fills; nothing if None.
+      ends: (n, 2, 2) centres of each sprite in the first and the last frame, for `travel`; None
+        leaves them to the dice.
     """
 
     width: float
     height: float
     unit: float
     room: Float[np.ndarray, "n 2"] | None = None
+    ends: Float[np.ndarray, "n 2 2"] | None = None
 
 
 class Poses(NamedTuple):
@@ -250,6 +254,30 @@ def roam(dice: Dice, t: Float[np.ndarray, " T"], stage: Stage) -> Poses:
     return _inside(dice, _squeezed(path, stage), stage)
 
 
+def travel(dice: Dice, t: Float[np.ndarray, " T"], stage: Stage) -> Poses:
+    """From one place in the frame to another on a bent path, ever faster or slower.
+
+    The path is moved sideways by a parabola of up to 16 px and a sine of up to 8 px, so near the
+    frame's sides it may leave the frame and come back.
+    """
+    bend, sway = dice.uniform(-16.0, 16.0)[:, None], dice.uniform(-8.0, 8.0)[:, None]
+    haste = dice.uniform(-0.7, 0.7)[:, None]
+    ends = stage.ends
+    if ends is None:
+        ends = np.stack([dice.uniform(), dice.uniform(), dice.uniform(), dice.uniform()], axis=-1)
+        side = np.array([stage.width, stage.height])
+        ends = stage.room[:, None] + ends.reshape(-1, 2, 2) * (side - 2.0 * stage.room[:, None])
+        ends = ends - 0.5
+    p = _progress(t)
+    p = p + haste * p * (1.0 - p)
+    side = (bend * 4.0 * p * (1.0 - p) + sway * np.sin(2.0 * np.pi * p)) * stage.unit
+    way = ends[:, 1] - ends[:, 0]
+    heading = np.arctan2(way[:, 1], way[:, 0])
+    across = np.stack([-np.sin(heading), np.cos(heading)], axis=-1)
+    path = ends[:, :1] + p[..., None] * way[:, None] + side[..., None] * across[:, None]
+    return _poses(path[..., 0], path[..., 1])
+
+
 def _squeezed(path: Float[np.ndarray, "n T 2"], stage: Stage) -> Float[np.ndarray, "n T 2"]:
     """Paths made narrower where the frame has no room for them."""
     free = np.array([stage.width, stage.height]) - 2.0 * stage.room
@@ -273,6 +301,7 @@ KINDS = {
     "still": still,
     "drift": drift,
     "roam": roam,
+    "travel": travel,
 }
 
 # Kinds of the demo: every one is determined by the first half of the clip.
@@ -280,7 +309,7 @@ FORECAST_KINDS = ("orbit", "pendulum", "bounce", "billiard", "accelerate", "spin
 
 # Kinds that short captions name, and those that they are silent about.
 SAID_KINDS = ("left", "right", "up", "down", "still")
-UNSAID_KINDS = ("drift", "roam")
+UNSAID_KINDS = ("drift", "roam", "travel")
 
 # What a caption says about each kind.
 WORDS = {
@@ -299,6 +328,7 @@ WORDS = {
     "still": "stands still",
     "drift": "drifts about",
     "roam": "drifts about",
+    "travel": "drifts about",
 }
 
 
@@ -327,7 +357,8 @@ def move(
     for index, name in enumerate(names):
         rows = np.flatnonzero(kinds == index)
         if rows.size:
-            mine = stage._replace(room=room[rows])
+            ends = None if stage.ends is None else stage.ends[rows]
+            mine = stage._replace(room=room[rows], ends=ends)
             for whole, part in zip(out, KINDS[name](Dice(uniforms[rows]), t, mine), strict=True):
                 whole[rows] = part
     return out

@@ -106,3 +106,40 @@ def steered(**fields) -> SceneConfig:
         colours=COLOURS,
     )
     return SceneConfig(**{**_PLAIN, **defaults, **fields})
+
+
+def grounded(**fields) -> SceneConfig:
+    """Two objects that look as those of `moving_objects`, on bent paths that no words tell.
+
+    The captions say no more than "a red disc and a pink hoop", the local ones "a red disc"; tracks
+    lie on a grid of every pixel.
+
+    Args:
+      **fields: of `SceneConfig`, to change: `counts=(0.5, 0.5)` for one or two objects.
+    """
+    defaults = dict(kinds=("drift",), counts=(0.0, 1.0), unsaid=0.0, stride=1, placings=24)
+    return moving_objects("all", **{**defaults, **fields})
+
+
+def crowd(**fields) -> SceneConfig:
+    """Three to five small objects that cross, hide each other and leave the frame for a while.
+
+    All lie apart in the first and in the last frame. Captions are silent as in `grounded`; tracks
+    lie on a grid of every pixel. The frames are 32 x 32 pixels: tokens of 4 pixels are 8 x 8.
+
+    Args:
+      **fields: of `SceneConfig`, to change: `counts` is the probability of one, two, ... objects,
+        and `size_hw=(24, 24)` gives the same scenes in smaller frames.
+    """
+    defaults = dict(
+        size_hw=(32, 32),
+        stride=1,
+        max_objects=5,
+        counts=(0.0, 0.0, 0.4, 0.3, 0.3),
+        radius=_px(2.25, 2.55),
+        stretch=(1.0, 1.0),
+        kinds=("travel",),
+        shapes=SILHOUETTES,
+        colours=COLOURS,
+    )
+    return SceneConfig(**{**_PLAIN, **defaults, **fields})

@@ -22,11 +22,12 @@ from tavid_jax.data.synthetic.captions import caption, local_captions
 from tavid_jax.data.synthetic.config import SceneConfig
 from tavid_jax.data.synthetic.scene import sample_scenes
 
-# Everything that has a word, and how many scenes are enough to meet all of it. Roaming has no word
-# of its own and came later: models are trained with the pieces that there were without it.
+# Everything that has a word, and how many scenes are enough to meet all of it. Roaming and
+# travelling have no words of their own and came later: models are trained with the pieces that
+# there were without them.
 _ALL = SceneConfig(
     render=False,
-    kinds=tuple(kind for kind in motions.KINDS if kind != "roam"),
+    kinds=tuple(kind for kind in motions.KINDS if kind not in ("roam", "travel")),
     shapes=tuple(shapes.SHAPES),
     targets=tuple(shapes.SHAPES),
     lookalikes=(0, 6),

@@ -15,7 +15,7 @@ from tavid_jax.metrics import bootstrap
 
 NONE, OBJECTS, CONTACT = JUDGES = ("none", "objects", "contact")
 # Groups of scenes by their number of objects.
-ONE, TWO, ALL = GROUPS = ("one", "two", "all")
+ONE, TWO, MORE, ALL = GROUPS = ("one", "two", "more", "all")
 # Values per scene, in the order of the tables.
 ATTRIBUTES = ("colour", "motion", "shape", "clean", "all")
 TOUCHES = ("touched", "target", "lookalike", "none")
@@ -164,9 +164,10 @@ def _actor_place(clip: Clip) -> Float[np.ndarray, "2"]:
 
 
 def groups_of(clips: Sequence[Clip]) -> dict[str, Int[np.ndarray, " n"]]:
-    """Places of the clips of one object, of two, and of all; empty groups are left out."""
+    """Places of the clips of one object, of two, of more, and of all; empty groups are left out."""
     counts = np.array([len(clip.kinds) for clip in clips])
-    groups = {ONE: np.flatnonzero(counts == 1), TWO: np.flatnonzero(counts == 2)}
+    groups = {ONE: counts == 1, TWO: counts == 2, MORE: counts > 2}
+    groups = {name: np.flatnonzero(members) for name, members in groups.items()}
     return {**{k: v for k, v in groups.items() if len(v)}, ALL: np.arange(len(clips))}
 
 

@@ -14,6 +14,7 @@ from tavid_jax.methods.finetune.judging import (
     CHOICES,
     CONTACT,
     MEASURED,
+    MORE,
     ONE,
     TWO,
     Judged,
@@ -48,7 +49,7 @@ WORDS = {
 }
 # What is right or wrong of every object.
 THINGS = ("colour", "motion", "shape")
-GROUPS = {ONE: "one object", TWO: "two objects", ALL: "all scenes"}
+GROUPS = {ONE: "one object", TWO: "two objects", MORE: "three objects and more", ALL: "all scenes"}
 CURVES = ("loss", "validation/loss", "grad_norm")
 RIGHT_DOT, WRONG_DOT = canvas.THEME.truth, (255, 139, 98)
 SHARES_NOTE = (
@@ -121,7 +122,7 @@ def share_table(report: Any, trial: Mapping[str, Any]) -> None:
     Args:
       trial: {"title", model: {group: {name: measure}}}.
     """
-    wanted = [(group, name) for group in (ONE, TWO) for name in (*THINGS, "all")]
+    wanted = [(group, name) for group in (ONE, TWO, MORE) for name in (*THINGS, "all")]
     wanted += [(ALL, name) for name in ATTRIBUTES]
     rows = [(goal_words(*place), *place) for place in wanted if place[0] in trial[TRUTH]]
     _result_table(report, trial, rows, SHARES_NOTE)

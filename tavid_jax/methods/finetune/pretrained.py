@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tavid_jax.engine.method import Stored
+from tavid_jax.models.wan.config import WanConfig
 from tavid_jax.pipelines.backbones import Backbone
 from tavid_jax.pipelines.folder import IMAGE, TEXT, TRANSFORMER, VAE
 from tavid_jax.pipelines.opening import UNREAD
@@ -125,6 +126,8 @@ def _check_backbone(checkpoint: str, opened: Any, name: str, expected: Any) -> N
     found = opened.config
     # No file has the projections of further channels; they begin at zero.
     expected = dataclasses.replace(expected, extra_channels=0, condition_videos=0)
+    if isinstance(found, WanConfig):  # whose text has no positions, so that no weight is of them
+        found = dataclasses.replace(found, text_length=expected.text_length)
     if isinstance(found, type(expected)) and found == expected:
         return
     if opened.preset is not None and opened.preset != name:

@@ -7,6 +7,7 @@ x <- x + (1 - strength) CrossAttn(n, prompt) + strength LACA(n, prompt, texts, p
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import flax.struct
@@ -14,6 +15,7 @@ import flax.struct
 GAUSSIANS = ("input", "value", "none")
 FORMULATIONS = ("gather", "segments")
 OUTSIDE = ("prompt", "skip")
+OVERLAPS = ("owner", "blend", "concat")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +51,46 @@ class Laca:
     layers: tuple[int, ...] | None = None
     strength: float | int = 0.5
 
+    def __post_init__(self):
+        choices = {
+            "gaussian": GAUSSIANS,
+            "formulation": FORMULATIONS,
+            "outside": OUTSIDE,
+            "overlap": OVERLAPS,
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                _fail(f"{name} is {getattr(self, name)!r}: use one of {', '.join(known)}")
+        if self.rank is not None and self.rank < 1:
+            _fail(f"rank is {self.rank}: give 1 or more, or None for whole matrices")
+        if self.alpha is not None and self.rank is None:
+            _fail(f"alpha is {self.alpha}, but there is no rank that it belongs to: give one")
+        if self.layers is not None and (
+            not self.layers or list(self.layers) != sorted(set(self.layers)) or self.layers[0] < 0
+        ):
+            _fail(
+                f"layers are {self.layers}: give blocks, each once and ascending, or None for all"
+            )
+        if not math.isfinite(self.strength):
+            _fail(f"strength is {self.strength}: it must be finite")
+        if self.formulation == "segments":
+            self._check_segments()
+
+    def _check_segments(self) -> None:
+        """One softmax of a token over the texts of one owner, by keys that know no distance."""
+        wanted = {"gaussian": ("value", "none"), "overlap": ("owner",), "outside": ("prompt",)}
+        for name, known in wanted.items():
+            if getattr(self, name) not in known:
+                _fail(
+                    f"formulation 'segments' exists for {name} {' or '.join(known)}, not for "
+                    f"{getattr(self, name)!r}: use 'gather'"
+                )
+
+    @property
+    def scale(self) -> float:
+        """alpha / rank of a low-rank form; 1 where alpha is not given."""
+        return 1.0 if self.alpha is None else self.alpha / self.rank
+
 
 @flax.struct.dataclass
 class LocalTexts:
@@ -70,3 +112,7 @@ class LocalTexts:
     gauss: Any
     share: Any
     strength: Any
+
+
+def _fail(what: str) -> None:
+    raise ValueError(f"Laca: {what}")

@@ -4,9 +4,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from tavid_jax.models.layers.located import Laca
+from tavid_jax.models.layers.located_params import check_layers
 from tavid_jax.models.layers.ports import AttentionBias, Probe
 from tavid_jax.models.layers.streams import CONDITION, IMAGE, TEXT, VIDEO
 from tavid_jax.models.wan.block import Time
+from tavid_jax.models.wan.config import WanConfig
 
 # Which keys the queries of a stream see.
 SEEN = {VIDEO: (VIDEO, CONDITION, TEXT, IMAGE), CONDITION: (CONDITION, TEXT, IMAGE)}
@@ -53,3 +56,13 @@ def check_probe(probe: Probe, tokens: int, biased: bool) -> None:
         raise ValueError(f"probe.rows={probe.rows} must lie within the {tokens} video tokens")
     if biased:
         raise ValueError("the probe does not know text_bias: give it the whole text")
+
+
+def check_located(config: WanConfig, laca: Laca) -> None:
+    """Raises ValueError for a model that cannot have this location-aware cross-attention."""
+    if config.image_dim is not None:
+        raise ValueError(
+            "location-aware cross-attention: this model's cross-attention also reads an image "
+            f"(image_dim={config.image_dim}), which no trajectory has; use a text-to-video model"
+        )
+    check_layers(laca, config.num_layers)

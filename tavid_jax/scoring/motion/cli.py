@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from typing import get_args
 
+from tavid_jax.data.arguments import positive
 from tavid_jax.data.tracker import DISTracker
 from tavid_jax.metrics.fvd import Convention
 from tavid_jax.metrics.trajerr import Norm
+from tavid_jax.scoring import command
 from tavid_jax.scoring.i3d import WHERE, I3DFeatures
 from tavid_jax.scoring.motion import report
 from tavid_jax.scoring.motion.cases import GRANULARITIES, Folders, find_cases
@@ -32,21 +33,15 @@ from tavid_jax.scoring.towers import CLIPFeatures
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code (0 = everything that was named is judged)."""
     args = _parser().parse_args(argv)
-    line = ProgressLine()
-    try:
+
+    def work(line: ProgressLine) -> int:
         scores = _run(args, line)
         report.write_json(args.out, scores, args.norm)
-    except (ValueError, OSError) as error:  # all of ours are ValueErrors
-        line.close()
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        line.close()
-        print("interrupted; nothing was written", file=sys.stderr)
-        return 130
-    print(report.text(scores, args.norm))
-    print(f"scores: {os.path.abspath(args.out)}")
-    return 1 if scores.skipped else 0
+        print(report.text(scores, args.norm))
+        print(f"scores: {os.path.abspath(args.out)}")
+        return 1 if scores.skipped else 0
+
+    return command.run(work, "nothing was written")
 
 
 def _run(args: argparse.Namespace, line: ProgressLine) -> MotionScores:
@@ -81,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         help="of videos in no folder of that name (default: %(default)s)",
     )
     add("--out", default="motion.json", metavar="JSON", help="default: %(default)s")
-    add("--frames", type=_count, help="only so many frames of each video, from the first on")
+    add("--frames", type=positive(int), help="only so many frames of each video, from the first on")
     add(
         "--norm",
         choices=get_args(Norm),
@@ -120,10 +115,3 @@ def _parser() -> argparse.ArgumentParser:
         "%(default)s",
     )
     return parser
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be positive, got {text}")
-    return value

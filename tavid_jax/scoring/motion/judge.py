@@ -22,15 +22,15 @@ from tavid_jax.metrics.trajerr import (
 )
 from tavid_jax.metrics.trajsim import SetSimilarity, set_similarity
 from tavid_jax.scoring.motion.cases import Case
-from tavid_jax.scoring.motion.following import Followed, check_aspect, follow, foreground_points
-from tavid_jax.scoring.motion.trackfiles import read_trajectories
+from tavid_jax.scoring.motion.following import Followed, follow, foreground_points
+from tavid_jax.scoring.motion.trackfiles import check_video, read_trajectories
+from tavid_jax.scoring.progress import Stage, silent
 from tavid_jax.scoring.providers import Features, Progress, ScoringError, VideoFeatures
 from tavid_jax.scoring.targets import read_objects
 from tavid_jax.tracks.trajectories import Trajectories
 
 GENERATED, ORACLE, STILL = "generated", "oracle", "zero motion"
 Frames = UInt8[np.ndarray, "T H W 3"]
-Stage = Callable[[int, int, str], Progress]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,17 +100,13 @@ class MotionScores:
     skipped: tuple[tuple[str, str], ...] = ()
 
 
-def _silent(number: int, count: int, what: str) -> Progress:
-    return lambda done, total: None
-
-
 def judge_motion(
     cases: Sequence[Case],
     judges: Judges,
     *,
     skipped: Sequence[tuple[str, str]] = (),
     max_frames: int | None = None,
-    stage: Stage = _silent,
+    stage: Stage = silent,
 ) -> MotionScores:
     """Judges every case.
 
@@ -144,21 +140,12 @@ def judge_motion(
 
 def _read(case: Case, judges: Judges, max_frames: int | None) -> Trajectories:
     """The case's trajectories, cut to the frames that are judged, checked against the videos."""
-    trajectories = read_trajectories(case.tracks)
-    length = min(trajectories.num_frames, max_frames or trajectories.num_frames)
-    trajectories = trajectories.window(0, length)
+    trajectories = read_trajectories(case.tracks, max_frames=max_frames)
+    length = trajectories.num_frames
     for video in (case.video, case.real):
         if video is None:
             continue
-        if video.num_frames < length:
-            raise ScoringError(
-                f"{video.path}: has {video.num_frames} frames, its trajectories {case.tracks} have "
-                f"{length}; judge fewer with --frames {video.num_frames}"
-            )
-        try:
-            check_aspect(video.size_hw, trajectories.size_hw)
-        except ValueError as error:
-            raise ScoringError(f"{video.path}: {error}") from error
+        check_video(video, trajectories, case.tracks)
     least = 2 if judges.videos is None else judges.videos.min_frames
     if length < least:
         raise ScoringError(f"{case.tracks}: {length} frames; at least {least} are needed")

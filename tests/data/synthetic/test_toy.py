@@ -270,6 +270,49 @@ def test_steered_objects_roam_silently_within_the_frame():
     assert clip.grid_hw == (12, 12) and set(clip.segment) == {0, 1, 2}
 
 
+def test_grounded_objects_go_where_no_words_tell():
+    clips = scene_clips(sample_scenes(toy.grounded(), range(20)))
+    for clip in clips:
+        assert clip.caption == " and ".join(clip.local_captions) and len(clip.masks) == 2
+        assert all(len(words.split()) == 3 for words in clip.local_captions)
+        assert clip.grid_hw == (24, 24) and set(clip.kinds) == {"drift"}
+    alone = sample_scenes(toy.grounded(counts=(0.5, 0.5)), range(40))
+    assert {len(scene.shapes) for scene in alone} == {1, 2}
+
+
+@pytest.mark.parametrize("side", [32, 24])
+def test_a_crowd_crosses_hides_and_comes_back(side):
+    scenes = sample_scenes(toy.crowd(size_hw=(side, side)), range(150))
+    assert {len(scene.shapes) for scene in scenes} == {3, 4, 5}
+    near, outside = [], []
+    for scene in scenes:
+        assert len({look.colour for look in scene.objects}) == len(scene.objects)
+        half = shapes.half_sides()[shapes.indices(scene.shapes)] * scene.place[:, 0, :1, 0]
+        path = centres(scene)
+        for frame in (0, -1):  # all in the frame and apart
+            at = path[:, frame]
+            assert (at - half >= -0.51).all() and (at + half <= side - 0.49).all()
+            gap = np.abs(at[:, None] - at) - half[:, None] - half
+            assert (gap.max(-1)[~np.eye(len(at), dtype=bool)] >= -0.01).all()
+        distance = np.linalg.norm(path[:, None] - path, axis=-1)
+        distance[np.diag_indices(len(path))] = np.inf
+        near.append(distance.min() < side / 8)
+        outside.append((np.abs(path - (side - 1) / 2) > side / 2).any())
+    assert np.mean(near) > 0.5 and 0.15 < np.mean(outside) < 0.6
+    clips = scene_clips(scenes[:20])
+    assert {clip.caption.count(" and ") for clip in clips} == {2, 3, 4}
+    assert all(check_clip(clip).caption == " and ".join(clip.local_captions) for clip in clips)
+
+
+def test_one_to_five_objects_for_a_base_model():
+    scenes = sample_scenes(toy.crowd(counts=(0.2,) * 5), range(60))
+    assert {len(scene.shapes) for scene in scenes} == {1, 2, 3, 4, 5}
+    # What one more object does changes nothing about the others.
+    more = sample_scenes(toy.crowd(counts=(0.0,) * 4 + (1.0,)), range(60))
+    for few, many in zip(scenes, more, strict=True):
+        np.testing.assert_array_equal(few.place, many.place[: len(few.place)])
+
+
 def test_fields_of_the_caller_win():
     config = toy.moving_objects(colours=("green",), counts=(1.0,), unsaid=0.0, num_frames=5)
     (scene,) = sample_scenes(config, [1])

@@ -12,6 +12,8 @@ import pytest
 
 from tavid_jax.models.layers import streams
 from tavid_jax.models.layers.linear import linear
+from tavid_jax.models.layers.located import Laca
+from tavid_jax.models.layers.located_params import init_laca
 from tavid_jax.models.layers.lora import LoraRule
 from tavid_jax.models.layers.ports import AttentionBias, CrossAttention, Ports, Probe, Residuals
 from tavid_jax.models.wan.config import WanConfig
@@ -253,10 +255,22 @@ def test_heads_that_the_mesh_cannot_split_are_refused():
 def test_places_of_the_parameters():
     model = Wan(CONFIG, lora=RULES)
     shapes = jax.eval_shape(lambda: initial(model, example(CONFIG, (3, 4, 4))))
+    shapes |= located(shapes)
     assert SHARDING.unused(shapes) == []
     mesh = mesh_of("all axes")
     table = dataclasses.replace(SHARDING, min_size=2**9)
     assert describe(shardings_for(shapes, mesh, table), shapes) == PLACES.strip("\n")
+
+
+def located(shapes) -> dict[str, Any]:
+    """A location-aware cross-attention of the first block, whole and low-rank."""
+    cross = {k: v for k, v in shapes["blocks"]["cross"].items() if not k.startswith("image")}
+
+    def init(rank: int | None):
+        key = None if rank is None else jax.random.key(0)
+        return jax.eval_shape(lambda c: init_laca(c, Laca(layers=(0,), rank=rank), key), cross)
+
+    return {"laca": init(None), "low": {"laca": init(4)}}
 
 
 def test_moments_and_experts_lie_like_their_parameters():
@@ -309,6 +323,16 @@ image_embed/norm1/bias           20       everywhere
 image_embed/norm1/scale          20       everywhere
 image_embed/norm2/bias           48       everywhere
 image_embed/norm2/scale          48       everywhere
+laca/k/bias                      1x48     everywhere
+laca/k/kernel                    1x48x48  -, fsdp, tensor
+laca/k_norm/scale                1x48     everywhere
+laca/o/bias                      1x48     everywhere
+laca/o/kernel                    1x48x48  -, tensor, fsdp
+laca/q/bias                      1x48     everywhere
+laca/q/kernel                    1x48x48  -, fsdp, tensor
+laca/q_norm/scale                1x48     everywhere
+laca/v/bias                      1x48     everywhere
+laca/v/kernel                    1x48x48  -, fsdp, tensor
 lora/default/blocks/attn/k/a     1x48x4   -, fsdp, -
 lora/default/blocks/attn/k/b     1x4x48   -, -, fsdp
 lora/default/blocks/attn/o/a     1x48x4   -, fsdp, -
@@ -325,6 +349,16 @@ lora/mlp/blocks/mlp/fc1/a        2x48x4   -, fsdp, -
 lora/mlp/blocks/mlp/fc1/b        2x4x64   -, -, fsdp
 lora/mlp/blocks/mlp/fc2/a        2x64x4   -, fsdp, -
 lora/mlp/blocks/mlp/fc2/b        2x4x48   -, -, fsdp
+low/laca/k/a                     1x48x4   -, fsdp, -
+low/laca/k/b                     1x4x48   -, -, fsdp
+low/laca/k_norm/scale            1x48     everywhere
+low/laca/o/a                     1x48x4   -, fsdp, -
+low/laca/o/b                     1x4x48   -, -, fsdp
+low/laca/q/a                     1x48x4   -, fsdp, -
+low/laca/q/b                     1x4x48   -, -, fsdp
+low/laca/q_norm/scale            1x48     everywhere
+low/laca/v/a                     1x48x4   -, fsdp, -
+low/laca/v/b                     1x4x48   -, -, fsdp
 out_modulation                   2x48     everywhere
 out_proj/bias                    12       everywhere
 out_proj/kernel                  48x12    fsdp, -

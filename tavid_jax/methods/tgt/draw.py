@@ -1,0 +1,82 @@
+"""Which trajectories of a clip a training example gets."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from tavid_jax.data.clip import Clip, ClipError
+from tavid_jax.data.segments import object_tracks, trajectories_of
+from tavid_jax.tracks.trajectories import Trajectories
+
+# points: the clip's tracks as they are; objects: one for each object, the place of its middle.
+SOURCES = ("points", "objects")
+
+
+@dataclasses.dataclass(frozen=True)
+class Draw:
+    """Draws trajectories with texts.
+
+    Attributes:
+      source: one of `SOURCES`.
+      least, most: how many an example gets, drawn evenly (the paper: about 40 in the dense stage,
+        at most 5 in the sparse one); fewer where a clip has fewer.
+      each: whether every object gets one before any gets a second.
+
+    Raises:
+      ValueError: a value out of range, by name.
+    """
+
+    source: str = "points"
+    least: int = 1
+    most: int = 5
+    each: bool = True
+
+    def __post_init__(self):
+        if self.source not in SOURCES:
+            known = ", ".join(SOURCES)
+            raise ValueError(f"trajectories.source {self.source!r} is none of {known}")
+        if not 0 <= self.least <= self.most:
+            raise ValueError(
+                f"trajectories.least {self.least} and most {self.most}: needs 0 <= least <= most"
+            )
+
+    def __call__(self, clip: Clip, rng: np.random.Generator) -> Trajectories:
+        """Trajectories of a clip, each with a text, visible at some time.
+
+        Raises:
+          ClipError: a clip without tracks or local captions.
+        """
+        known = self.known(clip)
+        count = int(rng.integers(self.least, self.most + 1))
+        order = rng.permutation(known.num_points)
+        if self.each and known.segment is not None:
+            order = order[np.argsort(_repeats(known.segment[order]), kind="stable")]
+        return known.take(order[:count])
+
+    def known(self, clip: Clip) -> Trajectories:
+        """All that could be drawn.
+
+        Raises:
+          ClipError: see `__call__`.
+        """
+        read = object_tracks if self.source == "objects" else trajectories_of
+        known = read(clip)
+        if known.texts is None:
+            raise ClipError(
+                f"clip {clip.id!r}: has no local captions, one for each object; make them by "
+                "python -m tavid_jax.data ground"
+            )
+        told = np.array([bool(text.strip()) for text in known.texts], bool)
+        return known.take(told & known.visibility.any(1))
+
+
+def _repeats(objects: np.ndarray) -> np.ndarray:
+    """How often each entry has come before."""
+    seen: dict[int, int] = {}
+    counts = []
+    for number in objects.tolist():
+        counts.append(seen.get(number, 0))
+        seen[number] = counts[-1] + 1
+    return np.array(counts, int)

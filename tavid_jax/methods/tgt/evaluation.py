@@ -1,0 +1,186 @@
+"""Judging variants on unseen scenes: all get the same captions, noise and trajectories."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from absl import logging
+
+from tavid_jax.data.clip import Clip
+from tavid_jax.engine.method import Results
+from tavid_jax.methods.finetune.evaluation import SOURCES, TEST
+from tavid_jax.methods.finetune.pages import training_curves
+from tavid_jax.methods.tgt import judging, pages, settings
+from tavid_jax.methods.tgt.draw import Draw
+from tavid_jax.methods.tgt.variants import Models, Variant, read_variants
+from tavid_jax.metrics.result import finite_mean
+from tavid_jax.pipelines.pipeline import Pipeline
+from tavid_jax.tracks.trajectories import Trajectories
+
+ORACLE = "oracle"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A variant on the scenes.
+
+    Attributes:
+      title, short: of tables, and over pictures.
+      stages: what trained it, one for each seed; "" is the checkpoint.
+      options: fields of `Sampling` that differ from the run's.
+      values: per seed, see `judging.Values`.
+      judged: of the first seed, scene by scene.
+      frames: videos of the first seed.
+    """
+
+    title: str
+    short: str
+    stages: tuple[str, ...]
+    options: Mapping[str, Any]
+    values: list[judging.Values]
+    judged: list[judging.Judged]
+    frames: list[judging.Frames]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """Scenes, and what every variant made of them.
+
+    Attributes:
+      clips: the true ones.
+      targets: the trajectories of each.
+      rows: by name, the true clips first.
+    """
+
+    clips: list[Clip]
+    targets: list[Trajectories]
+    rows: dict[str, Row]
+
+
+class Evaluation:
+    """Samples and judges the variants of a run.
+
+    Args:
+      config: of the run.
+      system: gives the methods of its stages.
+      results: of the run.
+      models: opens what stages have trained.
+      draw: which trajectories are given.
+    """
+
+    def __init__(self, config: Any, system: Any, results: Results, models: Models, draw: Draw):
+        self.config, self.system, self.results = config, system, results
+        self.models, self.draw = models, draw
+        # A model sampled in one way serves every table.
+        self._made: dict[Any, tuple[list[judging.Judged], list[judging.Frames]]] = {}
+
+    def trial(self, clips: list[Clip]) -> Trial:
+        """All variants of `config.evaluate.tables` on scenes."""
+        targets = [self.draw.known(clip) for clip in clips]
+        true = [clip.video for clip in clips]
+        judged = [judging.judge(v, t) for v, t in zip(true, targets, strict=True)]
+        values = judging.values_of(judged, targets)
+        rows = {ORACLE: Row("true clips", "true clip", (), {}, [values], judged, true)}
+        for name, variant in read_variants(self.config).items():
+            rows[name] = self._row(variant, clips, targets)
+        return Trial(clips, targets, rows)
+
+    def _row(self, variant: Variant, clips: list[Clip], targets: list[Trajectories]) -> Row:
+        values = []
+        for number, stage in enumerate(variant.stage):
+            started = time.perf_counter()
+            judged, frames = self._judged(stage, variant, clips, targets)
+            values.append(judging.values_of(judged, targets))
+            if not number:
+                first = judged, frames
+            seconds = time.perf_counter() - started
+            logging.info("%s (%s): EPE %.2f px on %d scenes (%.0f s)", variant.title,
+                         stage or "the checkpoint", finite_mean(values[-1]["epe"]), len(clips),
+                         seconds)  # fmt: skip
+        return Row(variant.title, variant.short, variant.stage, variant.options, values, *first)
+
+    def _judged(
+        self, stage: str, variant: Variant, clips: list[Clip], targets: list[Trajectories]
+    ) -> tuple[list[judging.Judged], list[judging.Frames]]:
+        key = stage, tuple(sorted(variant.options.items()))
+        if key not in self._made:
+            evaluate = self.config.evaluate
+            videos = self.models.sample(
+                self.open(stage),
+                clips,
+                self.draw if stage else None,
+                variant.options,
+                seed=evaluate.seed,
+                batch_size=evaluate.batch_size,
+            )
+            frames = [video.frames for video in videos]
+            judged = [judging.judge(v, t) for v, t in zip(frames, targets, strict=True)]
+            self._made[key] = judged, frames
+        return self._made[key]
+
+    def open(self, name: str) -> Pipeline:
+        """The model of a stage, or of one of its snapshots ("stage@200"); "" is the checkpoint."""
+        if not name:
+            return self.models.open(None, {})
+        stage = name.partition("@")[0]
+        init_from = self.config.stages[stage].init_from
+        return self.models.open(self.system.method(stage), self.results.params(*init_from, name))
+
+
+def evaluate(
+    config: Any, system: Any, models: Models, results: Results, inputs: Any, report: Any
+) -> dict[str, Any]:
+    """Judges the variants of `config.evaluate.tables`; fills the report, returns metrics.json's
+    tree."""
+    source = inputs.open(TEST)
+    clips = [source[i] for i in range(len(source))]
+    draw = settings.read_draw(config, config.stages[system.main_stage])
+    trial = Evaluation(config, system, results, models, draw).trial(clips)
+    return _finished(pages.trial_page(config, trial, results, report), results, report)
+
+
+def show(
+    config: Any, pipeline: Pipeline | None, results: Results, inputs: Any, report: Any
+) -> dict[str, Any]:
+    """Samples of the first clips beside their trajectories and the true clips; no judge.
+
+    Args:
+      pipeline: the trained model; None where parts of it are missing.
+    """
+    metrics: dict[str, Any] = {"shown": {}}
+    names = ("train", "held_out") if config.train_clips else (TEST,) * bool(config.data.scenes.test)
+    if pipeline is None or not names:
+        report.text(
+            "Nothing is sampled: it takes the encoders of a `--config.checkpoint`, and clips "
+            "(`--config.train_clips`) with tracks and local captions that can be told again."
+        )
+        return _finished(metrics, results, report)
+    models = Models(pipeline, pipeline.published.sampling)
+    draw = settings.read_draw(config, config.stages[_main(config)])
+    for name in names:
+        source = inputs.open(name)
+        clips = [source[i] for i in range(min(config.report.scenes, len(source)))]
+        metrics["shown"][name] = [clip.id for clip in clips]
+        if clips:
+            how = {"seed": config.evaluate.seed, "batch_size": config.evaluate.batch_size}
+            videos = models.sample(pipeline, clips, draw, {}, **how)
+            targets = [draw.known(clip) for clip in clips]
+            frames = [video.frames for video in videos]
+            pages.samples_page(config, SOURCES.get(name, name), clips, targets, frames, report)
+    return _finished(metrics, results, report)
+
+
+def _main(config: Any) -> str:
+    trained: Sequence[str] = [n for n in config.order if config.stages[n].kind == "train"]
+    return config.main or trained[-1]
+
+
+def _finished(metrics: dict[str, Any], results: Results, report: Any) -> dict[str, Any]:
+    training_curves(report, results)
+    report.provenance(dict(results.provenance))
+    metrics["seconds"] = dict(results.seconds)
+    metrics["provenance"] = dict(results.provenance)
+    return metrics
