@@ -25,7 +25,8 @@ def video(frames: int = FRAMES, still: bool = False) -> np.ndarray:
     shown = []
     for t in range(frames):
         frame = ground.copy()
-        for (colour, *_), look, (x, y) in zip(_SQUARES, looks, places(0 if still else t)):
+        where = places(0 if still else t)
+        for (colour, *_), look, (x, y) in zip(_SQUARES, looks, where, strict=True):
             frame[y : y + SIDE, x : x + SIDE] = np.clip(np.array(colour) + look, 0, 255)
         shown.append(frame)
     return np.stack(shown)
@@ -33,7 +34,7 @@ def video(frames: int = FRAMES, still: bool = False) -> np.ndarray:
 
 def masks() -> np.ndarray:
     made = np.zeros((2, *HW), bool)
-    for mask, (x, y) in zip(made, places(0)):
+    for mask, (x, y) in zip(made, places(0), strict=True):
         mask[y : y + SIDE, x : x + SIDE] = True
     return made
 
@@ -48,6 +49,21 @@ def true_tracks(frames: int = FRAMES) -> np.ndarray:
     return np.float32([places(t) for t in range(frames)]).transpose(1, 0, 2) + (SIDE - 1) / 2
 
 
+def tracker(frames: np.ndarray, query: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Follows the squares exactly; what lies beside them stands still."""
+    tracks = np.repeat(query[:, None], len(frames), axis=1)
+    for mask, true in zip(masks(), true_tracks(len(frames)), strict=True):
+        inside = mask[query[:, 1].astype(int), query[:, 0].astype(int)]
+        tracks[inside] += true - true[:1]
+    return tracks.astype(np.float32), np.ones(tracks.shape[:2], bool)
+
+
+def grid() -> np.ndarray:
+    """(N, 2) points all over the frame."""
+    y, x = np.mgrid[2 : HW[0] : 4, 2 : HW[1] : 4].reshape(2, -1)
+    return np.stack([x, y], -1).astype(np.float32)
+
+
 def write(folder: Path, name: str, *, texts=TEXTS, caption="two squares", drawn=True, still=False):
     """A folder of images `name`, and what belongs to it beside it."""
     (folder / name).mkdir(parents=True)
@@ -56,6 +72,10 @@ def write(folder: Path, name: str, *, texts=TEXTS, caption="two squares", drawn=
     (folder / name / "fps.txt").write_text("8")
     for number, mask in enumerate(masks() if drawn else ()):
         cv2.imwrite(str(folder / f"{name}.mask_{number}.png"), mask.astype(np.uint8) * 255)
+    tracks, seen = tracker(video(still=still), grid())
+    if still:
+        tracks = np.repeat(tracks[:, :1], FRAMES, axis=1)
+    np.savez(folder / f"{name}.npz", tracks=tracks, visibility=seen, size_hw=np.array(HW))
     if texts is not None:
         (folder / f"{name}.texts.json").write_text(json.dumps(texts))
     if caption:

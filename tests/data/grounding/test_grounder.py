@@ -15,21 +15,12 @@ EASY = MotionRule(seen=0.1)
 
 def grounder(**changes):
     made = Grounder(points=PointRule(share=0.02), motion=EASY)
-    made._made |= changes  # providers that are no names
+    made._made |= {"tracker": squares.tracker} | changes  # providers that are no names
     return made
 
 
-def true_tracker(video, query):
-    """Follows the squares exactly; what lies beside them stands still."""
-    tracks = np.repeat(query[:, None], len(video), axis=1)
-    for mask, true in zip(squares.masks(), squares.true_tracks(), strict=True):
-        inside = mask[query[:, 1].astype(int), query[:, 0].astype(int)]
-        tracks[inside] += true - true[:1]
-    return tracks.astype(np.float32), np.ones(tracks.shape[:2], bool)
-
-
 def test_points_follow_their_objects_and_carry_their_texts():
-    made = grounder()(squares.clip())
+    made = Grounder(points=PointRule(share=0.02), motion=EASY)(squares.clip())
     clip = made.clip
     assert clip.local_captions == squares.TEXTS and not made.notes
     # 144 px of 3072 are 4.7 %: three points each.
@@ -49,8 +40,8 @@ def test_points_follow_their_objects_and_carry_their_texts():
 
 
 def test_a_clips_own_tracks_are_chosen_among():
-    y, x = np.mgrid[2:48:4, 2:64:4].reshape(2, -1)
-    tracks, seen = true_tracker(squares.video(), np.stack([x, y], -1).astype(np.float32))
+    x, y = squares.grid().T
+    tracks, seen = squares.tracker(squares.video(), squares.grid())
     tracks[0, 3] = np.nan  # on no object, and not finite: not seen there
     seen[(y < 14) & (x < 12), 0] = False  # these start unseen
     made = grounder(tracker=None)(squares.clip(tracks=tracks, visibility=seen)).clip
@@ -67,7 +58,7 @@ def test_objects_without_text_or_point_or_size_are_left_out_and_said():
     clip = squares.clip(masks=masks, local_captions=texts)
 
     def blind(video, query):
-        tracks, seen = true_tracker(video, query)
+        tracks, seen = squares.tracker(video, query)
         seen[(query[:, 1] > 39) & (query[:, 0] < 14)] = False
         return tracks, seen
 
@@ -82,13 +73,18 @@ def test_objects_without_text_or_point_or_size_are_left_out_and_said():
 
 
 def nan_tracker(video, query):
-    tracks, seen = true_tracker(video, query)
+    tracks, seen = squares.tracker(video, query)
     tracks[1, 2] = np.nan
     return tracks, seen
 
 
+def still(video, query):
+    tracks, seen = squares.tracker(video, query)
+    return np.repeat(tracks[:, :1], len(video), axis=1), seen
+
+
 def unseen(video, query):
-    tracks, seen = true_tracker(video, query)
+    tracks, seen = squares.tracker(video, query)
     return tracks, ~seen
 
 
@@ -99,7 +95,7 @@ def unseen(video, query):
         (dict(local_captions=()), {}, "texts", "has no texts of its objects"),
         (dict(local_captions=("", "")), {}, "texts", "none of its objects has a text"),
         (dict(caption=""), {}, "caption", "has no caption: write it into a CSV"),
-        (dict(video=squares.video(still=True)), {}, "motion", "little motion"),
+        ({}, dict(tracker=still), "motion", "little motion"),
         (dict(video=None, tracks=squares.true_tracks()), {}, "input", "has no video"),
         ({}, dict(tracker=nan_tracker), "tracks", "point 1 is visible in frame 2, at no finite"),
         ({}, dict(tracker=unseen), "tracks", "no point on its objects is ever seen"),
@@ -145,7 +141,7 @@ def test_an_annotator_gets_a_point_inside_each_object():
         asked.append((objects, points))
         return ["first", "second"]
 
-    made = grounder(annotator=annotate, tracker=true_tracker)(squares.clip(local_captions=()))
+    made = grounder(annotator=annotate, tracker=squares.tracker)(squares.clip(local_captions=()))
     (objects, points), texts = asked[0], made.clip.local_captions
     assert texts == ("first", "second")
     for mask, (x, y) in zip(objects.masks, points.astype(int), strict=True):

@@ -63,8 +63,9 @@ def test_points_of_overlapping_masks_lie_where_one_object_is():
 
 def test_points_among_tracks_that_are_there():
     xy = np.float32([[1, 1], [30, 30], [41, 30], [35, 30], [30, 21], [-4, 70]])
-    assert place_among(xy, disc(12), 2).tolist() == [1, 4]
-    assert place_among(xy, disc(12), 9).tolist() == [1, 4, 3]  # (41, 30) is too near the edge
+    # (41, 30) and (30, 21) lie too near the edge, two others outside.
+    assert place_among(xy, disc(12), 9).tolist() == [1, 3]
+    assert place_among(xy, disc(12), 9, 0.2).tolist() == [1, 4, 3]
     assert place_among(xy[:1], disc(12), 2).tolist() == []
 
 
