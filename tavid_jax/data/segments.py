@@ -53,7 +53,7 @@ def trajectories_of(clip: Clip) -> Trajectories:
     seen = np.ones(shape, bool) if clip.visibility is None else clip.visibility
     seen = seen if clip.valid is None else seen & clip.valid
     shift = np.float32(0.5 if clip.coord == "raster" else 0.0)
-    known = max(0 if clip.masks is None else len(clip.masks), len(clip.local_captions))
+    masks = 0 if clip.masks is None else len(clip.masks)
     largest = int(clip.segment.max(initial=0)) if clip.segment is not None else 0
     trajectories = Trajectories(
         tracks=clip.tracks - shift,
@@ -61,7 +61,7 @@ def trajectories_of(clip: Clip) -> Trajectories:
         size_hw=tuple(int(side) for side in clip.size_hw),
         depth=clip.depth,
         segment=clip.segment,
-        segments=max(known, largest),
+        segments=max(masks, largest),
         fps=clip.fps,
     )
     if clip.segment is None and clip.masks is not None:

@@ -16,7 +16,7 @@ from tavid_jax.tracks.coordinates import in_bounds
 _GROUND_HW = (16, 28)  # points among which those of the background are found
 
 Masks = Bool[np.ndarray, "S H W"]
-Tracks = tuple[Float[np.ndarray, "N T 2"], Bool[np.ndarray, "N T"]]
+Tracks = tuple[Float[np.ndarray, "M T 2"], Bool[np.ndarray, "M T"]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from tavid_jax.data.clip import Clip, ClipError, check_clip, sanitize
+from tavid_jax.data.grounding.flow import FlowTracker
 from tavid_jax.data.grounding.following import Held, followed, own_tracks
 from tavid_jax.data.grounding.motion import Motion, MotionRule, judge
 from tavid_jax.data.grounding.points import PointRule
 from tavid_jax.data.grounding.providers import KINDS, Objects, fingerprint, provider
-from tavid_jax.data.tracker import DISTracker
 
 # Kinds of what is left out by a rule, as it should be; all others name what is wrong.
 RULES = ("motion", "size")
@@ -111,8 +111,8 @@ class Grounder:
     def _objects(self, clip: Clip) -> tuple[Clip, Objects, Notes]:
         """The objects that are kept, and the clip with what it says of these alone."""
         found = self._ask("segmenter", "objects", clip.id, clip)
-        found = found if isinstance(found, Objects) else Objects(np.asarray(found))
-        masks = found.masks
+        masks, names = (found.masks, found.names) if isinstance(found, Objects) else (found, ())
+        masks = np.asarray(masks)
         if masks.dtype != np.bool_ or masks.ndim != 3 or masks.shape[1:] != tuple(clip.size_hw):
             raise LeftOut(
                 "objects",
@@ -127,7 +127,7 @@ class Grounder:
         if not len(kept):
             told = "; ".join(words for _, words in notes) or "the segmenter found none"
             raise LeftOut("size" if notes else "objects", f"no object is left: {told}")
-        names = tuple(found.names[k] for k in kept) if found.names else ()
+        names = tuple(names[k] for k in kept) if names else ()
         return _with_objects(clip, masks, kept), Objects(masks[kept], names), notes
 
     def _of_size(self, masks: Bool[np.ndarray, "S H W"]) -> tuple[Int[np.ndarray, " s"], Notes]:
@@ -141,7 +141,7 @@ class Grounder:
         fit = np.flatnonzero((shares >= rule.least) & (shares <= rule.most))
         most = min(rule.objects, rule.total)
         if len(fit) > most:
-            notes.append(("size", f"{len(fit) - most} objects are smaller than the first {most}"))
+            notes.append(("size", f"objects beyond the {most} largest: {len(fit) - most}"))
         return np.sort(fit[np.argsort(-shares[fit], kind="stable")[:most]]), notes
 
     def _points_of(self, clip: Clip, objects: Objects, notes: Notes) -> Held:
@@ -149,7 +149,7 @@ class Grounder:
         if tracker is None and clip.tracks is not None:
             held = own_tracks(clip, objects.masks, self._points)
         else:
-            args = clip, objects.masks, self._points, tracker or DISTracker(), name
+            args = clip, objects.masks, self._points, tracker or FlowTracker(), name
             held = _told("tracker", "tracks", name, clip.id, followed, *args)
         held = held.take(held.seen.any(axis=1))
         for k in set(range(len(objects.masks))) - set(held.owner.tolist()):

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 
 from tavid_jax.data.clip import Clip, ClipError
+from tavid_jax.data.grounding.flow import FlowTracker
 from tavid_jax.data.grounding.motion import camera, steadied, way
 from tavid_jax.data.grounding.providers import Objects
 from tavid_jax.data.tracked import even_points
-from tavid_jax.data.tracker import DISTracker
 
 _CELLS = 48  # of the shorter side
 _WAY = 0.02  # of the diagonal
@@ -30,7 +30,7 @@ def moving_objects(clip: Clip) -> Objects:
     height, width = clip.size_hw
     cell = max(2.0, min(height, width) / _CELLS)
     rows, columns = max(2, round(height / cell)), max(2, round(width / cell))
-    tracks, seen = DISTracker()(clip.video, even_points(clip.size_hw, (rows, columns)))
+    tracks, seen = FlowTracker()(clip.video, even_points(clip.size_hw, (rows, columns)))
     moved = camera(tracks, seen)
     tracks = tracks if moved is None else steadied(tracks, moved)
     far = way(tracks, seen) > _WAY * np.hypot(height, width)

@@ -27,7 +27,7 @@ The embedded providers need no download:
                 colour   "a red object", by the colour inside the mask: coarse, see `colours`
     tracker     clip     the clip's own tracks (files beside it; the exact tracks of a scene), else
                          dis
-                dis      chained optical flow, `data.tracker.DISTracker`
+                dis      chained optical flow, see `flow`
     captioner   clip     the clip's own caption (CSV, or .txt beside it)
                 joined   the texts of its objects, joined by "and"
 """
@@ -199,12 +199,12 @@ def fingerprint(name: str, made: Any) -> str:
 
 def _embedded() -> dict[str, dict[str, Callable[..., Any] | None]]:
     from tavid_jax.data.grounding.colours import colour_texts
+    from tavid_jax.data.grounding.flow import FlowTracker
     from tavid_jax.data.grounding.moving import moving_objects
-    from tavid_jax.data.tracker import DISTracker
 
     return {
         "segmenter": {"clip": own_objects, "moving": moving_objects},
         "annotator": {"clip": own_texts, "colour": colour_texts},
-        "tracker": {"clip": None, "dis": DISTracker()},
+        "tracker": {"clip": None, "dis": FlowTracker()},
         "captioner": {"clip": own_caption, "joined": joined_texts},
     }
