@@ -233,13 +233,22 @@ def _inside(trajectories: Trajectories) -> tuple[Trajectories, int]:
     return trajectories.replace(visibility=seen), beyond
 
 
-def check_local_options(options: Mapping[str, Any], job: Job, model: str) -> None:
+def check_local_options(job: Job, known: Sampling, model: str) -> None:
     """Refuses what is of local texts, for a model that reads none.
+
+    Args:
+      job: its options are looked at.
+      known: how the model is sampled where a job does not say.
+      model: its name.
 
     Raises:
       ValueError: naming it.
     """
-    given = [name for name in LOCAL if name in options] + ["texts"] * (job.texts is not None)
+    options = job.options
+    given = [
+        name for name in LOCAL if options.get(name, getattr(known, name)) != getattr(known, name)
+    ]
+    given += ["texts"] * (job.texts is not None)
     if given:
         raise ValueError(
             f"{given[0]}: {model} reads no texts of trajectories: it was not trained to. Give the "

@@ -219,7 +219,7 @@ class Pipeline:
         count, model = self.parts[TRANSFORMER].config.condition_videos, self.published.backbone
         located = isinstance(backbone, LocatedWan)
         if not located:
-            check_local_options(job.options, job, model)
+            check_local_options(job, self.published.sampling, model)
         if job.is_guided and not (count or located):
             raise ValueError(
                 f"{model} follows no tracks: it was not trained to. Give the file of what was "

@@ -41,7 +41,7 @@ class Row:
     stages: tuple[str, ...]
     options: Mapping[str, Any]
     values: list[judging.Values]
-    judged: list[judging.Judged]
+    judged: list[judging.Located]
     frames: list[judging.Frames]
 
 
@@ -52,11 +52,13 @@ class Trial:
     Attributes:
       clips: the true ones.
       targets: the trajectories of each.
+      goals: where their entities should be.
       rows: by name, the true clips first.
     """
 
     clips: list[Clip]
     targets: list[Trajectories]
+    goals: list[judging.Goal]
     rows: dict[str, Row]
 
 
@@ -75,25 +77,26 @@ class Evaluation:
         self.config, self.system, self.results = config, system, results
         self.models, self.draw = models, draw
         # A model sampled in one way serves every table.
-        self._made: dict[Any, tuple[list[judging.Judged], list[judging.Frames]]] = {}
+        self._made: dict[Any, tuple[list[judging.Located], list[judging.Frames]]] = {}
 
     def trial(self, clips: list[Clip]) -> Trial:
         """All variants of `config.evaluate.tables` on scenes."""
         targets = [self.draw.known(clip) for clip in clips]
+        goals = [judging.goal_of(clip, aim) for clip, aim in zip(clips, targets, strict=True)]
         true = [clip.video for clip in clips]
-        judged = [judging.judge(v, t) for v, t in zip(true, targets, strict=True)]
-        values = judging.values_of(judged, targets)
+        judged = [judging.judge(v, goal) for v, goal in zip(true, goals, strict=True)]
+        values = judging.values_of(judged)
         rows = {ORACLE: Row("true clips", "true clip", (), {}, [values], judged, true)}
         for name, variant in read_variants(self.config).items():
-            rows[name] = self._row(variant, clips, targets)
-        return Trial(clips, targets, rows)
+            rows[name] = self._row(variant, clips, goals)
+        return Trial(clips, targets, goals, rows)
 
-    def _row(self, variant: Variant, clips: list[Clip], targets: list[Trajectories]) -> Row:
+    def _row(self, variant: Variant, clips: list[Clip], goals: list[judging.Goal]) -> Row:
         values = []
         for number, stage in enumerate(variant.stage):
             started = time.perf_counter()
-            judged, frames = self._judged(stage, variant, clips, targets)
-            values.append(judging.values_of(judged, targets))
+            judged, frames = self._judged(stage, variant, clips, goals)
+            values.append(judging.values_of(judged))
             if not number:
                 first = judged, frames
             seconds = time.perf_counter() - started
@@ -103,8 +106,8 @@ class Evaluation:
         return Row(variant.title, variant.short, variant.stage, variant.options, values, *first)
 
     def _judged(
-        self, stage: str, variant: Variant, clips: list[Clip], targets: list[Trajectories]
-    ) -> tuple[list[judging.Judged], list[judging.Frames]]:
+        self, stage: str, variant: Variant, clips: list[Clip], goals: list[judging.Goal]
+    ) -> tuple[list[judging.Located], list[judging.Frames]]:
         key = stage, tuple(sorted(variant.options.items()))
         if key not in self._made:
             evaluate = self.config.evaluate
@@ -117,7 +120,7 @@ class Evaluation:
                 batch_size=evaluate.batch_size,
             )
             frames = [video.frames for video in videos]
-            judged = [judging.judge(v, t) for v, t in zip(frames, targets, strict=True)]
+            judged = [judging.judge(v, goal) for v, goal in zip(frames, goals, strict=True)]
             self._made[key] = judged, frames
         return self._made[key]
 

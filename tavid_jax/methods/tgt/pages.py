@@ -17,20 +17,21 @@ ORACLE = "oracle"
 # Value -> its column: name, unit, which is better, factor, digits.
 COLUMNS: dict[str, tuple[str, str, str, float, int]] = {
     "epe": ("EPE", "px", "lower", 1.0, 2),
-    "swapped": ("swapped", "%", "lower", 100.0, 1),
+    "swap": ("swapped", "%", "lower", 100.0, 1),
     "missing": ("missing", "%", "lower", 100.0, 1),
     "colours": ("colours", "%", "higher", 100.0, 1),
     "clean": ("clean", "%", "higher", 100.0, 1),
+    "spread": ("spread", "", "lower", 1.0, 2),
 }
 TABLE = (
     "Means over scenes with 95 % bootstrap intervals (of several seeds, of the mean of the "
     "trainings in every scene). **EPE**: distance of the middle of the pixels of an entity's "
     "colour from its trajectory, px of a {height}x{width} frame, over the frames in which the "
-    "trajectory is visible; where the colour is not seen, the middle of the frame counts. **Swapped**: "
+    "trajectory is visible; a colour that is gone stays where it was last. **Swapped**: "
     "entities nearer to another one's trajectory than to their own. **Missing**: entities whose "
-    "colour is not seen in half of the frames in which it should be. **Colours**: videos that miss "
-    "none. **Clean**: videos with little else than the named colours, not in torn blobs of others; "
-    "the middle of a torn blob flatters EPE. All rows saw the same captions, noise and "
+    "colour is not seen in half of the frames in which it should be. **Colours**: videos that show "
+    "all of them. **Clean**: share of what is not background that has a named colour. **Spread**: "
+    "of an entity's pixels, over the true one's: the middle of a torn blob flatters EPE. All rows saw the same captions, noise and "
     "trajectories."
 )
 SCENES = (
@@ -39,7 +40,7 @@ SCENES = (
     "them."
 )
 PAIRED = "paired bootstrap over {} scenes, the same noise"
-CLAIMED = ("epe", "swapped", "missing")
+CLAIMED = ("epe", "swap", "missing")
 
 
 def trial_page(config: Any, trial: Any, results: Any, report: Any) -> dict[str, Any]:
@@ -191,14 +192,14 @@ def _scene(
     clip, targets = trial.clips[i], trial.targets[i]
     videos = [(trial.rows[name].short, trial.rows[name].frames[i]) for name in names]
     main = trial.rows[names[0]]
-    values = judging.values_of([main.judged[i]], [targets])
+    values = judging.values_of([main.judged[i]])
     words = f"{clip.caption} — {main.short}: {_words(values)}"
     shown = films.sample_panels(clip.video, targets, videos, config.report.height)
     _film(config, shown, words, clip, results.provenance, report)
 
 
 def _words(values: Mapping[str, np.ndarray]) -> str:
-    error, swapped, missing = (float(values[name][0]) for name in ("epe", "swapped", "missing"))
+    error, swapped, missing = (float(values[name][0]) for name in ("epe", "swap", "missing"))
     said = "no target is visible" if math.isnan(error) else f"EPE {error:.2f} px"
     said += ", swapped" if swapped > 0 else ""
     return said + (", one is missing" if missing > 0 else "")

@@ -14,6 +14,7 @@ from tavid_jax.methods.tgt.draw import Draw
 from tavid_jax.methods.tgt.method import Tgt
 from tavid_jax.pipelines.located import locate
 from tavid_jax.pipelines.pipeline import Pipeline
+from tavid_jax.pipelines.settings import LOCAL
 from tavid_jax.pipelines.video import Video
 
 
@@ -117,7 +118,9 @@ class Models(variants.Models):
           options: fields of `Sampling` that differ from the run's.
           seed, batch_size: see above.
         """
-        how = vars(self.sampling.changed(options))
+        how = dict(vars(self.sampling.changed(options)))
+        if draw is None:  # the model knows nothing of local texts
+            how = {name: value for name, value in how.items() if name not in LOCAL}
         jobs = [
             job_of(
                 pipeline,
