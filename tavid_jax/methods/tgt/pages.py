@@ -31,8 +31,8 @@ TABLE = (
     "entities nearer to another one's trajectory than to their own. **Missing**: entities whose "
     "colour is not seen in half of the frames in which it should be. **Colours**: videos that show "
     "all of them. **Clean**: share of what is not background that has a named colour. **Spread**: "
-    "of an entity's pixels, over the true one's: the middle of a torn blob flatters EPE. All rows saw the same captions, noise and "
-    "trajectories."
+    "of an entity's pixels, over the true one's: the middle of a torn blob flatters EPE. All rows "
+    "saw the same captions, noise and trajectories."
 )
 SCENES = (
     "The first scenes, not chosen. Lines: the trajectories that were given, each in a colour of "
