@@ -67,7 +67,7 @@ def write_cases(
                 raise ClipError(f"{name}: is not in the captions")
             case = davis.read_sequence(root, name, words[name], protocol, tracker)
         except (ClipError, VideoError) as error:
-            made.skipped[name] = str(error)
+            made.skipped[name] = str(error).removeprefix(f"{name}: ")
             continue
         made.cases[name] = case.about
         job = {"name": name, "prompt": case.prompt, "tracks": f"{name}.json"}
@@ -77,7 +77,8 @@ def write_cases(
         write_whole(out / f"{name}{davis.OBJECTS}", _png(case.ids))
         write_video(out / "real" / f"{name}.mp4", case.video, davis.FPS)
     if not jobs:
-        raise ClipError(f"{root}: no case ({'; '.join(made.skipped.values())})")
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in made.skipped.items())
+        raise ClipError(f"{root}: no case ({reasons})")
     lines = "".join(json.dumps(job) + "\n" for job in jobs)
     write_whole(out / "jobs.jsonl", lines.encode())
     about = {

@@ -8,7 +8,7 @@ from tavid_jax import weights
 from tavid_jax.models.vision.clip import CLIPVision
 from tavid_jax.models.vision.images import clip_preprocess, dino_preprocess
 from tavid_jax.models.vision.vit import ViT
-from tavid_jax.scoring import CLIPFeatures, DINOFeatures, Features, ScoringError, towers
+from tavid_jax.scoring import CLIPFeatures, CLIPPair, DINOFeatures, Features, ScoringError, towers
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +77,31 @@ def test_tower_without_projection_is_refused(checkpoints, tmp_path):
     weights.save("clip_vision", params, plain, tmp_path / "plain")
     with pytest.raises(ScoringError, match="without the projection"):
         CLIPFeatures(tmp_path / "plain")
+
+
+@pytest.mark.parity
+def test_pair_is_that_of_transformers(checkpoints):
+    """From pictures and texts to features: preprocessing, tokens, both towers, projections."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    folder, texts = checkpoints / "pair", ["a red box", "two cats, one dog"]
+    pictures = [
+        np.random.default_rng(k).integers(0, 256, (40 + k, 60, 3), np.uint8) for k in (0, 9)
+    ]
+    model = transformers.CLIPModel.from_pretrained(folder).eval()
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(folder)
+    ids = tokenizer(texts, padding="max_length", max_length=16, truncation=True)["input_ids"]
+    pixels = np.stack([clip_preprocess(picture[None], 32)[0] for picture in pictures])
+    with torch.no_grad():
+        given = torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())
+        want = model(input_ids=torch.tensor(ids), pixel_values=given)
+    provider = CLIPPair(folder)
+    for got, theirs in (
+        (provider.pictures(pictures), want.image_embeds),
+        (provider.texts(texts), want.text_embeds),
+    ):
+        unit = got / np.linalg.norm(got, axis=-1, keepdims=True)
+        np.testing.assert_allclose(unit, theirs.numpy(), atol=1e-5)
+    np.testing.assert_array_equal(provider.texts(texts[::-1]), provider.texts(texts)[::-1])
+    with pytest.raises(ScoringError, match="both towers"):
+        CLIPPair(checkpoints / "clip")
