@@ -27,6 +27,7 @@ CORE = [
     "matplotlib",
     "ml-collections>=1.1",
     "numpy>=2.0",
+    "scipy",
     "opencv-python-headless",
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12",

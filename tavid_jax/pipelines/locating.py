@@ -244,10 +244,7 @@ def check_local_options(job: Job, known: Sampling, model: str) -> None:
     Raises:
       ValueError: naming it.
     """
-    options = job.options
-    given = [
-        name for name in LOCAL if options.get(name, getattr(known, name)) != getattr(known, name)
-    ]
+    given = [n for n in LOCAL if job.options.get(n, getattr(known, n)) != getattr(known, n)]
     given += ["texts"] * (job.texts is not None)
     if given:
         raise ValueError(
