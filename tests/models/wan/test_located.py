@@ -162,16 +162,14 @@ def test_scanned_and_rematerialised_it_learns_the_same():
 
 
 def test_some_blocks_have_one():
-    """Scanned, unrolled, and in bfloat16."""
     laca = Laca(layers=(0, 2))
     own = cases.moved(init_laca(base()["blocks"]["cross"], laca))
     args = (base(), own, inputs(), texts_of(cases.near()))
-    scanned, unrolled, low = (
+    scanned, unrolled = (
         jax.jit(functools.partial(predicted, model, laca))(*args)
-        for model in (Wan(CONFIG), Wan(CONFIG, scan=False), Wan(CONFIG, dtype=jnp.bfloat16))
+        for model in (Wan(CONFIG), Wan(CONFIG, scan=False))
     )
     same(scanned, np.asarray(unrolled, np.float64))
-    same(low, np.asarray(unrolled, np.float64), 0.05)
 
 
 @pytest.mark.parametrize(("outside", "most"), [("prompt", 0.01), ("skip", 0.02)])
