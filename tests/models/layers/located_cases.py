@@ -12,9 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tavid_jax.models.layers.located import Laca, LocalTexts
-from tavid_jax.models.layers.located_params import init_laca
-from tavid_jax.models.layers.located_port import cross_attention_port, laca_caches
+from tavid_jax.models.layers.located import (
+    Laca,
+    LocalTexts,
+    cross_attention_port,
+    init_laca,
+    laca_caches,
+)
 
 BATCH, TEXTS, POSITIONS, LENGTH = 2, 3, 7, 16
 HEADS, WIDTH, LAYERS = 2, 32, 2

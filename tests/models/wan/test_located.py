@@ -9,9 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tavid_jax.models.layers.located import Laca, LocalTexts
-from tavid_jax.models.layers.located_params import init_laca
-from tavid_jax.models.layers.located_port import cross_attention_port, laca_caches
+from tavid_jax.models.layers.located import (
+    Laca,
+    LocalTexts,
+    cross_attention_port,
+    init_laca,
+    laca_caches,
+)
 from tavid_jax.models.layers.ports import Ports
 from tavid_jax.models.wan.checks import check_located
 from tavid_jax.models.wan.config import PRESETS, WanConfig

@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 
 from tavid_jax.models.layers import located_pairs, streams
-from tavid_jax.models.layers.located import Laca
-from tavid_jax.models.layers.located_params import init_laca
-from tavid_jax.models.layers.located_port import cross_attention_port
+from tavid_jax.models.layers.located import Laca, cross_attention_port, init_laca
 from tavid_jax.models.layers.ports import Ports
 from tavid_jax.models.wan.config import WanConfig
 from tavid_jax.models.wan.transformer import Wan

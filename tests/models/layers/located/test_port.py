@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from tavid_jax.models.layers import located_pairs
-from tavid_jax.models.layers.located import Laca, LocalTexts
-from tavid_jax.models.layers.located_params import init_laca
-from tavid_jax.models.layers.located_port import cross_attention_port
+from tavid_jax.models.layers.located import Laca, LocalTexts, cross_attention_port, init_laca
 from tests.models.layers import located_cases as cases
 
 FORMS = {
