@@ -22,7 +22,7 @@ from tavid_jax.models.wan.config import PRESETS, WanConfig
 from tavid_jax.models.wan.transformer import Wan, param_shapes
 from tavid_jax.parallel.flops import count
 from tavid_jax.parallel.sharding import paths
-from tests.models.layers import located_cases as cases
+from tests.models.layers.located import cases
 
 CONFIG = WanConfig(
     num_heads=cases.HEADS,

@@ -14,7 +14,7 @@ from tavid_jax.models.layers.ports import Ports
 from tavid_jax.models.wan.config import WanConfig
 from tavid_jax.models.wan.transformer import Wan
 from tavid_jax.parallel.mesh import make_mesh
-from tests.models.layers import located_cases as cases
+from tests.models.layers.located import cases
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -56,7 +56,7 @@ def text_keys(
     """Keys and values of one block.
 
     Args:
-      weights: from `located_params.whole`.
+      weights: from `params.whole`.
       laca: see there.
       prompt: embedded; not read where `laca.outside` is "skip".
       local: embedded texts of the trajectories.

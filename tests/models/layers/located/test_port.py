@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tavid_jax.models.layers import located_pairs
 from tavid_jax.models.layers.located import Laca, LocalTexts, cross_attention_port, init_laca
-from tests.models.layers import located_cases as cases
+from tavid_jax.models.layers.located import pairs as located_pairs
+from tests.models.layers.located import cases
 
 FORMS = {
     "published": Laca(),
