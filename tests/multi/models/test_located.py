@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tavid_jax.models.layers import located_pairs, streams
+from tavid_jax.models.layers import streams
 from tavid_jax.models.layers.located import Laca, cross_attention_port, init_laca
+from tavid_jax.models.layers.located import pairs as located_pairs
 from tavid_jax.models.layers.ports import Ports
 from tavid_jax.models.wan.config import WanConfig
 from tavid_jax.models.wan.transformer import Wan
