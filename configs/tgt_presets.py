@@ -59,15 +59,14 @@ def published_size(config: ConfigDict) -> None:
 
 
 def two_stages(config: ConfigDict, batch_size: int) -> None:
-    """Dense, then sparse trajectories; each stage reads clips that were encoded for it."""
+    """Dense, then sparse trajectories, drawn from the clips that one stage has encoded."""
     rates = optimizer(lr=1e-5, b2=0.95, weight_decay=0.01, clip=1.0, warmup=500)  # paper: lr
-    config.stages, before = dict(), ()
+    config.stages, before = dict(encode=encode_stage(stored="float16")), ()
     for name, steps, changes in (("dense", 50_000, DENSE), ("sparse", 200_000, SPARSE)):
-        config.stages[f"encode_{name}"] = encode_stage(stored="float16", options=changes)
         config.stages[name] = train_stage(
             "tgt",
-            data=f"encode_{name}",
-            cached_by=(f"encode_{name}",),
+            data="encode",
+            cached_by=("encode",),
             init_from=before,
             steps=steps,  # paper: 200k sparse; ours: dense
             batch_size=batch_size,
@@ -76,7 +75,7 @@ def two_stages(config: ConfigDict, batch_size: int) -> None:
             options=changes,
         )
         before = (name,)
-    config.order = ("encode_dense", "dense", "encode_sparse", "sparse")
+    config.order = ("encode", "dense", "sparse")
     config.main = "sparse"
 
 

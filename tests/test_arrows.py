@@ -42,6 +42,7 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
         "data.drags",
         "data.flexbench",
         "data.folder",
+        "data.grounding.grounded",
         "data.masks",
         "data.plan",
         "data.point_lists",

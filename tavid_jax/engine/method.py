@@ -112,6 +112,15 @@ class Method:
         """{what: fingerprint} of all that `pretrained` reads; part of the run's provenance."""
         return {}
 
+    def recall(self, example: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        """Host side: an example of a cache -> one of `encoded_spec`; by default it is one.
+
+        What a cache keeps whole may be drawn from here, anew for each step. Strings are as in
+        `prepare`.
+        """
+        del rng
+        return example
+
     def encode(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
         """Frozen encoders: raw batch -> encoded batch. Cacheable. `rng`: one key per example."""
         del params, rng

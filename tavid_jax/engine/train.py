@@ -89,13 +89,15 @@ class Training(StageJob):
         return trees.to_host(result_of(self.method, everything))
 
     def _batches(self, data: str, prepare: Callable[..., Any], **options: Any) -> Iterator[Any]:
-        def as_is(example: dict[str, Any], *_: Any) -> dict[str, Any]:
-            return example
+        method = self.method  # alone: worker processes get a copy
+
+        def recall(example: dict[str, Any], rng: np.random.Generator, *_: Any) -> dict[str, Any]:
+            return method.recall(example, rng)
 
         return iter(
             self.inputs.batches(
                 self.inputs.open(data),
-                as_is if self.program.is_cache(data) else prepare,
+                recall if self.program.is_cache(data) else prepare,
                 batch_size=self.stage.batch_size,
                 seed=self.seed,
                 **options,

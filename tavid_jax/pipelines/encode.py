@@ -6,10 +6,15 @@
         --size-hw 480x832 --frames 81 --shard 0/4
     python -m tavid_jax.pipelines.encode cogvideox-5b-i2v CogVideoX-5b-I2V clips/ cache/ \\
         --captions captions.csv --masks beside
+    python -m tavid_jax.pipelines.encode wan2.1-t2v-14b Wan2.1-T2V-14B-Diffusers grounded/ cache/ \\
+        --trajectories
 
-The last one is for TAViD: the target's mask in the first frame of clips/a.mp4 lies beside it as
+The third one is for TAViD: the target's mask in the first frame of clips/a.mp4 lies beside it as
 a.target.png (or in the folder that --masks names), and each caption gets a sentence that names the
 target by the word "target". --masks makes one clip of every video, from its first frame on.
+
+The last one is for TGT: a folder of grounded clips (`python -m tavid_jax.data ground`) has
+captions, trajectories and their texts in it already.
 
 Captions stand in a CSV with the columns videoid and text, or in <video>.txt beside each video.
 What was begun goes on when the same command is run again; machines that share a disk take a share
@@ -32,6 +37,12 @@ import jax.numpy as jnp
 from absl import logging
 
 from tavid_jax.data.folder import ClipFolder, open_clips
+from tavid_jax.data.grounding.grounded import (
+    GroundedClips,
+    folder_list,
+    is_grounded,
+    open_grounded,
+)
 from tavid_jax.data.masks import option
 from tavid_jax.data.plan import Plan
 from tavid_jax.data.shards import write_shards
@@ -42,6 +53,7 @@ from tavid_jax.pipelines import options
 from tavid_jax.pipelines.backbones import Geometry
 from tavid_jax.pipelines.encoders import STORED, Encoders
 from tavid_jax.pipelines.finding import find_model
+from tavid_jax.pipelines.keeping import SOURCES, Keep
 from tavid_jax.pipelines.masks import HOWS
 from tavid_jax.pipelines.memory import SMALLEST, Memory
 from tavid_jax.pipelines.opening import open_encoders
@@ -100,6 +112,7 @@ def _encoders(args: argparse.Namespace, published: Published) -> Encoders:
         mesh=options.mesh(args),
         per_device=args.batch_size,
         targets=_targets(args),
+        keep=_keep(args),
         strict=not args.any_size,
     )
 
@@ -127,15 +140,49 @@ def _targets(args: argparse.Namespace) -> Targets | None:
     return Targets.of(given)
 
 
-def _clips(args: argparse.Namespace, published: Published, encoders: Encoders) -> ClipFolder:
+def _keep(args: argparse.Namespace) -> Keep | None:
+    """What the options say of trajectories; None for examples without any."""
+    if args.trajectories is None:
+        if args.text_positions is not None:
+            raise ValueError(
+                "--text-positions is of trajectories' texts: give --trajectories beside"
+            )
+        return None
+    if not _is_grounded(args):
+        raise ValueError(
+            f"--trajectories are those of grounded clips, {args.clips} holds none: make some of "
+            "them by python -m tavid_jax.data ground"
+        )
+    given = {} if args.text_positions is None else {"text_positions": args.text_positions}
+    return Keep(args.trajectories, **given)
+
+
+def _is_grounded(args: argparse.Namespace) -> bool:
+    return any(map(is_grounded, folder_list(args.clips)))
+
+
+def _clips(
+    args: argparse.Namespace, published: Published, encoders: Encoders
+) -> ClipFolder | GroundedClips:
     geometry = encoders.recipe.backbone.geometry
-    clips = open_clips(
-        args.clips,
+    how = dict(
         size_hw=geometry.size_hw,
         num_frames=geometry.frames,
         fps=(published.sampling.fps if args.fps is None else args.fps) or None,
         hop=args.hop,
         resize=args.resize,
+    )
+    if _is_grounded(args):
+        given = [name for name in _OF_VIDEOS if getattr(args, name)]
+        if given:
+            raise ValueError(
+                f"--{given[0].replace('_', '-')} is for videos; {args.clips} holds grounded clips, "
+                "which have their own: leave it out"
+            )
+        return open_grounded(args.clips, **how)
+    clips = open_clips(
+        args.clips,
+        **how,
         captions=args.captions,
         keep_mb=0,
         track=False,
@@ -226,11 +273,14 @@ def _parser() -> argparse.ArgumentParser:
         help="folder of the whole model, hf:owner/name or a packaged base; no transformer is read",
     )
     parser.add_argument(
-        "clips", help="folders, globs or single videos, with commas between; or folders of images"
+        "clips",
+        help="folders, globs or single videos, with commas between; or folders of images; or of "
+        "grounded clips",
     )
     parser.add_argument("out", help="folder of the encoded clips")
     _add_clips(parser.add_argument_group("clips"))
     _add_examples(parser.add_argument_group("what is kept"))
+    _add_trajectories(parser.add_argument_group("trajectories", "for TGT"))
     _add_targets(parser)
     running = options.add_running(parser)
     running.add_argument(
@@ -284,6 +334,19 @@ def _add_examples(group: Any) -> None:
     group.add_argument("--seed", type=int, default=0, help="of what is drawn (default: 0)")
 
 
+def _add_trajectories(group: Any) -> None:
+    group.add_argument(
+        "--trajectories", nargs="?", choices=SOURCES, const=SOURCES[0],
+        help="of grounded clips, kept with their texts' features: points, the tracks as they are "
+        "(default), or objects, one for each, the way of its middle",
+    )  # fmt: skip
+    group.add_argument(
+        "--text-positions", type=int,
+        help=f"of each text, one of them padding (default: {Keep.text_positions}); training has to "
+        "be told the same",
+    )  # fmt: skip
+
+
 def _add_targets(parser: argparse.ArgumentParser) -> None:
     group = options.add_targets(parser, "for TAViD; training has to be told the same")
     group.add_argument(
@@ -310,6 +373,8 @@ def _add_targets(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--aim", choices=HOWS, help="of masks on tokens (default: area)")
 
 
+# Options that grounded clips leave no room for.
+_OF_VIDEOS = ("captions", "skip_unmatched", "masks", "selected")
 # Field of `Targets` -> its option.
 _OF_TARGETS = {
     "words": "--trigger",

@@ -24,8 +24,10 @@ from tavid_jax.models.text.tokenizer import Tokenizer
 from tavid_jax.parallel.mesh import BATCH_AXES
 from tavid_jax.parallel.sharding import batch_sharding
 from tavid_jax.pipelines.backbones import MASK
-from tavid_jax.pipelines.encoding import clip_tokens, encode_prompts
+from tavid_jax.pipelines.encoding import clip_tokens, text_features
 from tavid_jax.pipelines.folder import IMAGE, TEXT, TOKENIZER, VAE
+from tavid_jax.pipelines.keeping import Keep, kept
+from tavid_jax.pipelines.locating import text_length
 from tavid_jax.pipelines.memory import Memory
 from tavid_jax.pipelines.part import Part
 from tavid_jax.pipelines.recipe import Recipe
@@ -61,6 +63,8 @@ class Encoders:
       mesh: devices of this host; clips are divided over its batch axes.
       per_device: clips encoded by a device at once.
       reader: of clips with targets: adds their masks, and their places in the text, to examples.
+      keep: what examples keep of the clips' trajectories and their texts, see `keeping`; the text
+        encoder is held beside the others then.
 
     Raises:
       ValueError: an unknown type; encoders whose output is not what the backbone reads.
@@ -77,6 +81,7 @@ class Encoders:
     mesh: Mesh | None = None
     per_device: int = 1
     reader: TargetReader | None = None
+    keep: Keep | None = None
     _null: np.ndarray | None = dataclasses.field(default=None, init=False, repr=False)
 
     def __post_init__(self):
@@ -110,7 +115,7 @@ class Encoders:
     def requirements(self) -> dict[str, Any]:
         """The facts without which examples made elsewhere are of no use to this model."""
         marks = {name: part.opened.fingerprint() for name, part in self.parts.items()}
-        return requirements(self.recipe, self._arrays, self.reader) | {
+        return requirements(self.recipe, self._arrays, self.reader, self.keep) | {
             "encoders": marks | {TOKENIZER: self.tokenizer_mark},
         }
 
@@ -145,30 +150,32 @@ class Encoders:
     def shared(self) -> dict[str, np.ndarray]:
         """Features of the empty caption, for training without one and for guidance."""
         if self._null is None:
-            self._texts([])
+            with contextlib.ExitStack() as held:
+                self._texts([], self._hold(TEXT, held))
         return {NULL_TEXT: self._null}
 
     def examples(self, captions: Sequence[str], clips: Iterator[Clip]) -> Iterator[dict[str, Any]]:
         """Latents and features of clips, in order.
 
         Args:
-          captions: of all clips; the text encoder is gone before the first clip is asked for.
+          captions: of all clips; the text encoder is gone before the first clip is asked for,
+            unless trajectories are kept.
           clips: of the geometry's frames and size.
 
         Raises:
-          ClipError: a clip of another size or length.
+          ClipError: a clip of another size or length; see also `TargetReader.read` and `kept`.
         """
         if self.reader is not None:
             captions = [self.reader.prompt(caption) for caption in captions]
-        texts = self._texts(captions)
         with contextlib.ExitStack() as held:
-            tower = None
-            if IMAGE in self.parts:
-                tower = held.enter_context(self.parts[IMAGE].hold(self.mesh))
-                # Where the tower lives is not where the autoencoder does.
-                held.enter_context(jax.default_device(None))
-            with self._on_mesh():
-                params = held.enter_context(self.parts[VAE].hold(self.mesh))
+            with contextlib.ExitStack() as shortly:
+                # The texts of trajectories are known when clips are.
+                encoder = self._hold(TEXT, shortly if self.keep is None else held)
+                texts = self._texts(captions, encoder)
+                read = None if self.keep is None else _Phrases(self, encoder)
+                del encoder
+            tower = self._hold(IMAGE, held) if IMAGE in self.parts else None
+            params = self._hold(VAE, held)
             words = iter(captions)
             for group in _batched(clips, self._at_once):
                 latents = self._encode(params, group)
@@ -178,21 +185,31 @@ class Encoders:
                         example["clip"] = self._tokens(tower, clip)
                     if self.reader is not None:
                         example |= self.reader.read(clip)
+                    if read is not None:
+                        example |= kept(self.keep, clip, read)
                     yield example | {"text": texts[next(words)]}
 
-    def _texts(self, captions: Sequence[str]) -> dict[str, np.ndarray]:
+    def _hold(self, part: str, held: contextlib.ExitStack) -> Params:
+        """The weights of a part, until the stack is closed."""
         with self._on_mesh():
-            texts = encode_prompts(
-                self.parts[TEXT],
-                self.tokenizer,
-                [*captions, ""],
-                self.recipe.backbone.model.config.text_length,
-                wan=self.published.family == "wan",
-                mesh=self.mesh,
-                dtype=_TEXT_DTYPE,
-            )
+            params = held.enter_context(self.parts[part].hold(self.mesh))
+        if self.parts[part].on_cpu:  # where other parts do not live
+            held.enter_context(jax.default_device(None))
+        return params
+
+    def _texts(self, captions: Sequence[str], encoder: Params) -> dict[str, np.ndarray]:
+        length = self.recipe.backbone.model.config.text_length
+        texts = self.read(encoder, [*captions, ""], length)
         self._null = texts[""]
         return texts
+
+    def read(self, encoder: Params, texts: Sequence[str], length: int) -> dict[str, np.ndarray]:
+        """{text: features (length, E)} by the weights of the text encoder."""
+        part, wan = self.parts[TEXT], self.published.family == "wan"
+        wanted = [(text, length) for text in texts]
+        with self._on_mesh(), part.device():
+            found = text_features(part, encoder, self.tokenizer, wanted, wan=wan, dtype=_TEXT_DTYPE)
+        return {text: features for (text, _), features in found.items()}
 
     @property
     def _at_once(self) -> int:
@@ -236,8 +253,29 @@ class Encoders:
         return contextlib.nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)
 
 
+class _Phrases:
+    """The text encoder, as `kept` calls it; each text is encoded once."""
+
+    def __init__(self, encoders: Encoders, encoder: Params):
+        self.encoders, self.encoder = encoders, encoder
+        self.known: dict[str, np.ndarray] = {}
+
+    def __call__(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        room, width = self.encoders.keep.room, self.encoders.parts[TEXT].config.dim
+        new = [text for text in texts if text not in self.known]
+        self.known |= self.encoders.read(self.encoder, new, room)
+        features = np.zeros((len(texts), room, width), _TEXT_DTYPE)
+        for row, text in enumerate(texts):
+            features[row] = self.known[text]
+        lengths = [text_length(self.encoders.tokenizer, text, room) for text in texts]
+        return features, np.array(lengths, np.int32)
+
+
 def requirements(
-    recipe: Recipe, arrays: Mapping[str, Any], reader: TargetReader | None = None
+    recipe: Recipe,
+    arrays: Mapping[str, Any],
+    reader: TargetReader | None = None,
+    keep: Keep | None = None,
 ) -> dict[str, Any]:
     """What examples must agree on with a recipe, whoever made them.
 
@@ -245,10 +283,12 @@ def requirements(
       recipe: how pixels become latents.
       arrays: what an example holds, anything with a shape and a dtype.
       reader: of their targets, if they have any.
+      keep: what they keep of trajectories, if anything.
     """
     geometry = recipe.backbone.geometry
-    targets = {} if reader is None else {"targets": dataclasses.asdict(reader.targets)}
-    return targets | {
+    more = {} if reader is None else {"targets": dataclasses.asdict(reader.targets)}
+    more |= {} if keep is None else {"trajectories": dataclasses.asdict(keep)}
+    return more | {
         "format": FORMAT,
         "size_hw": list(geometry.size_hw),
         "frames": geometry.frames,

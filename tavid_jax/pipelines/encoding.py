@@ -70,16 +70,29 @@ def encode_texts(
     dtype: DTypeLike = np.float32,
 ) -> dict[tuple[str, int], Float[np.ndarray, "_ D"]]:
     """{(text, length): features} of texts of several lengths; otherwise as `encode_prompts`."""
-    features: dict[tuple[str, int], np.ndarray] = {}
     with part.hold(mesh) as params:
-        for text, length in dict.fromkeys(texts):
-            ids, mask = tokenizer(clean(text) if wan else text, length)
-            if wan:
-                ids, mask = cut(ids, mask)
-                out = zero_padded(part.apply(params, ids, mask), mask, length)
-            else:
-                out = part.apply(params, ids)
-            features[text, length] = np.asarray(out[0].astype(dtype))
+        return text_features(part, params, tokenizer, texts, wan=wan, dtype=dtype)
+
+
+def text_features(
+    part: Part,
+    params: Any,
+    tokenizer: Tokenizer,
+    texts: Iterable[tuple[str, int]],
+    *,
+    wan: bool,
+    dtype: DTypeLike = np.float32,
+) -> dict[tuple[str, int], Float[np.ndarray, "_ D"]]:
+    """The same by an encoder that is held already."""
+    features: dict[tuple[str, int], np.ndarray] = {}
+    for text, length in dict.fromkeys(texts):
+        ids, mask = tokenizer(clean(text) if wan else text, length)
+        if wan:
+            ids, mask = cut(ids, mask)
+            out = zero_padded(part.apply(params, ids, mask), mask, length)
+        else:
+            out = part.apply(params, ids)
+        features[text, length] = np.asarray(out[0].astype(dtype))
     return features
 
 

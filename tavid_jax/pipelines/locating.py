@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 from absl import logging
-from jaxtyping import Array, Bool, Float
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Num
 
 from tavid_jax.data.trajectory_files import resized
 from tavid_jax.diffusion.guidance import BRANCHES
@@ -113,10 +114,26 @@ def pairs_of(
       masks: of the segments that they lie in, of any size; where neighbourhoods grow with them.
       enlarged: by how much areas grow from the masks to the video.
     """
+    areas = None
+    if backbone.rule.per_object and masks is not None and trajectories.segment is not None:
+        areas = mask_areas(masks, trajectories.segment) * enlarged
+    return pairs_by_area(backbone, trajectories, areas)
+
+
+def pairs_by_area(
+    backbone: LocatedWan,
+    trajectories: Trajectories,
+    areas: Num[np.ndarray, " N"] | None = None,
+) -> Pairs:
+    """The same where the areas of objects are known.
+
+    Args:
+      backbone, trajectories: see `pairs_of`.
+      areas: px of the video that each trajectory's object covers, 0 = not known.
+    """
     size, rule, patch = trajectories.size_hw, backbone.rule, backbone.model.config.patch_size[1]
     scale = None
-    if rule.per_object and masks is not None and trajectories.segment is not None:
-        areas = mask_areas(masks, trajectories.segment) * enlarged
+    if rule.per_object and areas is not None:
         scale = object_scales(areas, rule, size, backbone.grid, patch)
     return neighbourhoods(
         trajectories.tracks,
@@ -282,11 +299,12 @@ def local_conditions(
     """
     room, texts = text_room(backbone), guide.trajectories.texts
     shape = backbone.spec()[LOCAL_TEXT].shape
-    made = {LOCAL_TEXT: np.zeros(shape, np.float32), LOCAL_LENGTH: np.zeros(shape[0], np.int32)}
-    for number, text in enumerate(texts):
-        made[LOCAL_TEXT][number, :room] = features[text, room]
-        made[LOCAL_LENGTH][number] = text_length(tokenizer, text, room)
-    made |= dict(zip(NEAR, guide.pairs, strict=True))
+    made = local_entries(
+        backbone,
+        guide.pairs,
+        [features[text, room] for text in texts],
+        [text_length(tokenizer, text, room) for text in texts],
+    )
     strength = backbone.laca.strength if sampling.strength is None else sampling.strength
     made[STRENGTH] = np.float32(strength)
     if sampling.null_local == "empty":
@@ -294,6 +312,30 @@ def local_conditions(
         empty[:room] = features["", room]
         made |= {EMPTY_TEXT: empty, EMPTY_LENGTH: np.int32(text_length(tokenizer, "", room))}
     return made
+
+
+def local_entries(
+    backbone: LocatedWan,
+    pairs: Pairs,
+    features: Sequence[Float[np.ndarray, "_ E"]],
+    lengths: Sequence[int],
+    dtype: DTypeLike = np.float32,
+) -> dict[str, np.ndarray]:
+    """Entries of a batch, see `located`; behind the given texts there are zeros.
+
+    Args:
+      backbone: that reads them.
+      pairs: which tokens read which of the texts.
+      features: of at most N texts, at `text_room` positions.
+      lengths: how many of these are real.
+      dtype: of the features.
+    """
+    shape, room = backbone.spec()[LOCAL_TEXT].shape, text_room(backbone)
+    made = {LOCAL_TEXT: np.zeros(shape, dtype), LOCAL_LENGTH: np.zeros(shape[0], np.int32)}
+    for number, (one, length) in enumerate(zip(features, lengths, strict=True)):
+        made[LOCAL_TEXT][number, :room] = one
+        made[LOCAL_LENGTH][number] = length
+    return made | dict(zip(NEAR, pairs, strict=True))
 
 
 def text_room(backbone: LocatedWan) -> int:

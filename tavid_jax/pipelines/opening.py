@@ -35,6 +35,7 @@ from tavid_jax.pipelines.backbones import (
 from tavid_jax.pipelines.encoders import Encoders, tokenizer_mark
 from tavid_jax.pipelines.finding import Found, find, find_model
 from tavid_jax.pipelines.folder import IMAGE, TEXT, TOKENIZER, TRANSFORMER, VAE, find_parts
+from tavid_jax.pipelines.keeping import Keep
 from tavid_jax.pipelines.laca_files import put_around
 from tavid_jax.pipelines.memory import Memory
 from tavid_jax.pipelines.part import Part, open_part
@@ -189,6 +190,7 @@ def open_encoders(
     mesh: Mapping[str, int] | None = None,
     per_device: int = 1,
     targets: Targets | None = None,
+    keep: Keep | None = None,
     strict: bool = True,
 ) -> Encoders:
     """The encoders of a published model, ready to turn clips into training examples.
@@ -206,13 +208,16 @@ def open_encoders(
       mesh: sizes of the mesh axes over this host's devices; None is all of them along "fsdp".
       per_device: clips that a device encodes at once.
       targets: what examples hold of targets besides; the clips need their masks then.
+      keep: what they keep of trajectories; the clips need tracks and local captions then.
 
     Raises:
       ValueError, WeightsError: see `open_pipeline`; sizes that do not fit the model; image noise
-        for a model that reads no latent of an image alone.
+        for a model that reads no latent of an image alone; trajectories for CogVideoX.
     """
     found = find_model(name, path)
     published, strict = found.published, strict and found.is_published
+    if keep is not None and published.family != "wan":
+        raise ValueError(f"trajectories: their texts are read by a Wan, not by {name}")
     memory = Memory() if memory is None else memory
     dtype = _dtype(dtype, found)
     needed = [VAE, TEXT, TOKENIZER] + ([IMAGE] if published.image_encoder else [])
@@ -258,6 +263,7 @@ def open_encoders(
         _local_mesh(mesh),
         per_device,
         None if targets is None else TargetReader(targets, tokenizer, backbone, length, wan),
+        keep,
     )
 
 

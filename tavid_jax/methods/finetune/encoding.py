@@ -37,7 +37,8 @@ class Encode(EncodeMethod):
         """See `Encoders.requirements`; without encoders, what the method reads."""
         if self.encoders is not None:
             return self.encoders.requirements()
-        return requirements(self.method.recipe, self.method.encoded_spec(), self.method.reader)
+        method = self.method
+        return requirements(method.recipe, method.cached_spec(), method.reader, method.keep)
 
     def examples(self, captions: Sequence[str], clips: Iterator[Clip]) -> Iterator[dict[str, Any]]:
         """See `Encoders.examples`."""
@@ -83,6 +84,7 @@ def encode_method(config: Any, stage: Any, method: Finetune) -> Encode:
         memory=Memory(stage.keep, stage.encoders_on, config.autoencoder.tiles),
         per_device=stage.batch_size,
         targets=None if method.reader is None else method.reader.targets,
+        keep=method.keep,
         strict=not any(node.get("changes") for node in changed),
     )
     return Encode(method, encoders)

@@ -25,6 +25,7 @@ from tavid_jax.models.layers.tiling import Tiles
 from tavid_jax.pipelines.autoencoders import sharding_of
 from tavid_jax.pipelines.backbones import Backbone
 from tavid_jax.pipelines.denoising import neighbours
+from tavid_jax.pipelines.keeping import Keep
 from tavid_jax.pipelines.recipe import DRAWN, MOMENTS, POSTERIORS, STD, Recipe, drawn
 from tavid_jax.pipelines.targets import TargetReader
 
@@ -83,6 +84,8 @@ class Finetune(Method):
 
     #: finds the targets of clips, for methods that have any
     reader: TargetReader | None = None
+    #: what caches hold of the clips' trajectories, for methods that draw some of them
+    keep: Keep | None = None
 
     def __init__(
         self,
@@ -152,8 +155,17 @@ class Finetune(Method):
             spec |= {name + STD: spec[name] for name in DRAWN if name in spec}
         return spec
 
+    def cached_spec(self) -> dict[str, Spec]:
+        """What every example of a cache holds, in the same shapes; see also `keep`."""
+        return self.encoded_spec()
+
+    def recall(self, example: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        """What is read of an example; a cache may have been made for more."""
+        del rng
+        return {name: example[name] for name in ("id", *self.encoded_spec()) if name in example}
+
     def encode(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
-        """Clips -> what a cache holds, by the frozen encoders."""
+        """Clips -> what the loss reads, by the frozen encoders."""
         tokens, mask = batch[TOKENS], batch[MASK]
         if self.conditioning.text_dropout:
             drop = self.drawn(rng, TEXT_DROPOUT, self.conditioning.text_dropout)

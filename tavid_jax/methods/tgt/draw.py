@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+from jaxtyping import Int
 
-from tavid_jax.data.clip import Clip, ClipError
-from tavid_jax.data.segments import object_tracks, trajectories_of
+from tavid_jax.data.clip import Clip
+from tavid_jax.pipelines.keeping import SOURCES, told
 from tavid_jax.tracks.trajectories import Trajectories
-
-# points: the clip's tracks as they are; objects: one for each object, the place of its middle.
-SOURCES = ("points", "objects")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +47,15 @@ class Draw:
           ClipError: a clip without tracks or local captions.
         """
         known = self.known(clip)
+        return known.take(self.chosen(known, rng))
+
+    def chosen(self, known: Trajectories, rng: np.random.Generator) -> Int[np.ndarray, " K"]:
+        """Which of them an example gets."""
         count = int(rng.integers(self.least, self.most + 1))
         order = rng.permutation(known.num_points)
         if self.each and known.segment is not None:
             order = order[np.argsort(_repeats(known.segment[order]), kind="stable")]
-        return known.take(order[:count])
+        return order[:count]
 
     def known(self, clip: Clip) -> Trajectories:
         """All that could be drawn.
@@ -61,15 +63,7 @@ class Draw:
         Raises:
           ClipError: see `__call__`.
         """
-        read = object_tracks if self.source == "objects" else trajectories_of
-        known = read(clip)
-        if known.texts is None:
-            raise ClipError(
-                f"clip {clip.id!r}: has no local captions, one for each object; make them by "
-                "python -m tavid_jax.data ground"
-            )
-        told = np.array([bool(text.strip()) for text in known.texts], bool)
-        return known.take(told & known.visibility.any(1))
+        return told(clip, self.source)
 
 
 def _repeats(objects: np.ndarray) -> np.ndarray:

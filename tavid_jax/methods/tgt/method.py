@@ -18,6 +18,7 @@ from tavid_jax.methods.tgt.draw import Draw
 from tavid_jax.methods.tgt.start import copied
 from tavid_jax.models.layers.located import init_laca
 from tavid_jax.pipelines.denoising import neighbours
+from tavid_jax.pipelines.keeping import Keep, recalled
 from tavid_jax.pipelines.located import (
     LOCAL_LENGTH,
     LOCAL_TEXT,
@@ -69,6 +70,7 @@ class Tgt(Finetune):
             strength,
         )
         backbone: LocatedWan = self.backbone
+        self.keep = Keep(draw.source, backbone.text_positions)
         if not 0 <= local_dropout <= 1:
             raise ValueError(f"trajectories.local_dropout {local_dropout} must lie in [0, 1]")
         if null not in NULLS:
@@ -126,6 +128,15 @@ class Tgt(Finetune):
         words = {LOCAL_TOKENS: np.stack([one[TOKENS] for one in texts]), LOCAL_MASK: mask}
         return super().prepare(clip, rng) | entries | words
 
+    def cached_spec(self) -> dict[str, Spec]:
+        """Latents and features; of local texts a cache has what `keep` says."""
+        return {name: one for name, one in self.encoded_spec().items() if name not in LOCAL}
+
+    def recall(self, example: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        """Some of the trajectories that a cache has kept, drawn as from clips."""
+        drawn = recalled(example, self.backbone, lambda known: self.draw.chosen(known, rng))
+        return super().recall(example, rng) | drawn
+
     def encode(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
         """Latents and features of the clip, and features of its local texts."""
         encoded = super().encode(params, batch, rng)
@@ -179,12 +190,14 @@ class Tgt(Finetune):
         """The batch as guidance reads it where there are no local texts."""
         if self.null == DROP:
             return self.backbone.null_local(batch)
-        if self.words is None:
-            features, length = params[NULL_TEXT], jnp.ones((), jnp.int32)
+        if self.words is None:  # the same features, with more padding
+            features = params[NULL_TEXT][: self.backbone.text_positions]
+            length = jnp.ones((), jnp.int32)
         else:
             one = self.phrases.read("")
             tokens, mask = jnp.asarray(one[TOKENS])[None], jnp.asarray(one[MASK])[None]
             features = self.phrases.features(params[TEXT], tokens, mask)[0]
+            features = jnp.pad(features, ((0, 1), (0, 0)))
             length = mask.sum().astype(jnp.int32)
         return self.backbone.empty_local(batch, features, length)
 

@@ -34,6 +34,7 @@ class TgtSystem(FinetuneSystem):
     def additions(self, stage: Any, backbone: Backbone) -> dict[str, Any]:
         """What TGT needs besides fine-tuning."""
         del backbone
+        settings.read_keep(self.config, stage)  # which says what does not fit together
         draw = settings.read_draw(self.config, stage)
         return dict(draw=draw, **settings.read_drops(self.config, stage))
 
