@@ -46,7 +46,7 @@ class Draw:
         """Trajectories of a clip, each with a text, visible at some time.
 
         Raises:
-          ClipError: a clip without tracks or local captions.
+          ClipError: a clip without tracks or local captions, or whose tracks are of no objects.
         """
         known = self.known(clip)
         count = int(rng.integers(self.least, self.most + 1))
@@ -63,6 +63,8 @@ class Draw:
         """
         read = object_tracks if self.source == "objects" else trajectories_of
         known = read(clip)
+        if known.texts is None and clip.local_captions:
+            raise ClipError(f"clip {clip.id!r}: its tracks belong to no objects; give it masks")
         if known.texts is None:
             raise ClipError(
                 f"clip {clip.id!r}: has no local captions, one for each object; make them by "
