@@ -14,9 +14,7 @@ import jax
 import jax.numpy as jnp
 from timing import environment, table
 
-from tavid_jax.models.layers.located import Laca, LocalTexts
-from tavid_jax.models.layers.located_params import init_laca
-from tavid_jax.models.layers.located_port import cross_attention_port
+from tavid_jax.models.layers.located import Laca, LocalTexts, cross_attention_port, init_laca
 from tavid_jax.models.layers.ports import Ports
 from tavid_jax.models.wan.config import PRESETS, WanConfig
 from tavid_jax.models.wan.transformer import Wan, param_shapes

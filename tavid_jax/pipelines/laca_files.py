@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tavid_jax.models.layers.located_params import init_laca
+from tavid_jax.models.layers.located import init_laca
 from tavid_jax.models.wan.config import WanConfig
 from tavid_jax.models.wan.transformer import param_shapes
 from tavid_jax.pipelines.additions import has_experts

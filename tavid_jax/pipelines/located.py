@@ -18,8 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from tavid_jax.engine.method import Arrays, Params, Spec
-from tavid_jax.models.layers.located import Laca, LocalTexts
-from tavid_jax.models.layers.located_port import cross_attention_port, laca_caches
+from tavid_jax.models.layers.located import Laca, LocalTexts, cross_attention_port, laca_caches
 from tavid_jax.models.layers.ports import CrossAttention, Prediction, Probe
 from tavid_jax.models.wan.transformer import Wan
 from tavid_jax.pipelines.backbones import TOKEN_AXES, Backbone, Conditions, Side, WanBackbone

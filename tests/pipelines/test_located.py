@@ -9,8 +9,7 @@ import pytest
 
 from tavid_jax.diffusion import guidance
 from tavid_jax.diffusion.schedulers.registry import make_sampler
-from tavid_jax.models.layers.located import Laca
-from tavid_jax.models.layers.located_params import init_laca
+from tavid_jax.models.layers.located import Laca, init_laca
 from tavid_jax.models.wan.transformer import param_shapes
 from tavid_jax.pipelines.backbones import Geometry, make_backbone
 from tavid_jax.pipelines.denoising import Denoiser, Segment

@@ -16,7 +16,7 @@ from tavid_jax.methods.finetune.method import BACKBONE, NULL_TEXT, TEXT, Finetun
 from tavid_jax.methods.finetune.words import MASK, TOKENS, Words
 from tavid_jax.methods.tgt.draw import Draw
 from tavid_jax.methods.tgt.start import copied
-from tavid_jax.models.layers.located_params import init_laca
+from tavid_jax.models.layers.located import init_laca
 from tavid_jax.pipelines.denoising import neighbours
 from tavid_jax.pipelines.located import (
     LOCAL_LENGTH,

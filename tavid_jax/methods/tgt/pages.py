@@ -41,6 +41,8 @@ SCENES = (
 )
 PAIRED = "paired bootstrap over {} scenes, the same noise"
 CLAIMED = ("epe", "swap", "missing")
+# Columns that have room for their intervals; metrics.json has all of them.
+DETAILED = ("epe", "swap", "missing")
 
 
 def trial_page(config: Any, trial: Any, results: Any, report: Any) -> dict[str, Any]:
@@ -148,11 +150,12 @@ def _table(
     )
 
 
-def _cell(measured: Mapping[str, Any], value: str) -> tuple[float, ...] | None:
+def _cell(measured: Mapping[str, Any], value: str) -> tuple[float, ...] | float | None:
     found, factor = measured[value], COLUMNS[value][3]
     if not found["scenes"]:
         return None
-    return tuple(factor * x for x in (found["value"], *found["interval"]))
+    mean = factor * found["value"]
+    return (mean, *(factor * x for x in found["interval"])) if value in DETAILED else mean
 
 
 def _seeds(seeds: Sequence[float]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from tavid_jax.engine.method import Stored
 from tavid_jax.models.layers.located import Laca
-from tavid_jax.models.layers.located_params import NORMS, PROJECTIONS
+from tavid_jax.models.layers.located.params import NORMS, PROJECTIONS
 from tavid_jax.pipelines.located import NODE
 
 CROSS = "blocks/cross"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tavid_jax.models.layers.located import Laca
-from tavid_jax.models.layers.located_params import check_layers
+from tavid_jax.models.layers.located.params import check_layers
 from tavid_jax.models.layers.ports import AttentionBias, Probe
 from tavid_jax.models.layers.streams import CONDITION, IMAGE, TEXT, VIDEO
 from tavid_jax.models.wan.block import Time

@@ -9,16 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tavid_jax.models.layers.located import Laca, LocalTexts
-from tavid_jax.models.layers.located_params import init_laca
-from tavid_jax.models.layers.located_port import cross_attention_port, laca_caches
+from tavid_jax.models.layers.located import (
+    Laca,
+    LocalTexts,
+    cross_attention_port,
+    init_laca,
+    laca_caches,
+)
 from tavid_jax.models.layers.ports import Ports
 from tavid_jax.models.wan.checks import check_located
 from tavid_jax.models.wan.config import PRESETS, WanConfig
 from tavid_jax.models.wan.transformer import Wan, param_shapes
 from tavid_jax.parallel.flops import count
 from tavid_jax.parallel.sharding import paths
-from tests.models.layers import located_cases as cases
+from tests.models.layers.located import cases
 
 CONFIG = WanConfig(
     num_heads=cases.HEADS,
@@ -162,16 +166,14 @@ def test_scanned_and_rematerialised_it_learns_the_same():
 
 
 def test_some_blocks_have_one():
-    """Scanned, unrolled, and in bfloat16."""
     laca = Laca(layers=(0, 2))
     own = cases.moved(init_laca(base()["blocks"]["cross"], laca))
     args = (base(), own, inputs(), texts_of(cases.near()))
-    scanned, unrolled, low = (
+    scanned, unrolled = (
         jax.jit(functools.partial(predicted, model, laca))(*args)
-        for model in (Wan(CONFIG), Wan(CONFIG, scan=False), Wan(CONFIG, dtype=jnp.bfloat16))
+        for model in (Wan(CONFIG), Wan(CONFIG, scan=False))
     )
     same(scanned, np.asarray(unrolled, np.float64))
-    same(low, np.asarray(unrolled, np.float64), 0.05)
 
 
 @pytest.mark.parametrize(("outside", "most"), [("prompt", 0.01), ("skip", 0.02)])

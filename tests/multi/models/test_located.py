@@ -8,15 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tavid_jax.models.layers import located_pairs, streams
-from tavid_jax.models.layers.located import Laca
-from tavid_jax.models.layers.located_params import init_laca
-from tavid_jax.models.layers.located_port import cross_attention_port
+from tavid_jax.models.layers import streams
+from tavid_jax.models.layers.located import Laca, cross_attention_port, init_laca
+from tavid_jax.models.layers.located import pairs as located_pairs
 from tavid_jax.models.layers.ports import Ports
 from tavid_jax.models.wan.config import WanConfig
 from tavid_jax.models.wan.transformer import Wan
 from tavid_jax.parallel.mesh import make_mesh
-from tests.models.layers import located_cases as cases
+from tests.models.layers.located import cases
 
 
 @pytest.fixture(scope="module", autouse=True)

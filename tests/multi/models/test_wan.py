@@ -12,8 +12,7 @@ import pytest
 
 from tavid_jax.models.layers import streams
 from tavid_jax.models.layers.linear import linear
-from tavid_jax.models.layers.located import Laca
-from tavid_jax.models.layers.located_params import init_laca
+from tavid_jax.models.layers.located import Laca, init_laca
 from tavid_jax.models.layers.lora import LoraRule
 from tavid_jax.models.layers.ports import AttentionBias, CrossAttention, Ports, Probe, Residuals
 from tavid_jax.models.wan.config import WanConfig

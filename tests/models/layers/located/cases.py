@@ -12,9 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tavid_jax.models.layers.located import Laca, LocalTexts
-from tavid_jax.models.layers.located_params import init_laca
-from tavid_jax.models.layers.located_port import cross_attention_port, laca_caches
+from tavid_jax.models.layers.located import (
+    Laca,
+    LocalTexts,
+    cross_attention_port,
+    init_laca,
+    laca_caches,
+)
 
 BATCH, TEXTS, POSITIONS, LENGTH = 2, 3, 7, 16
 HEADS, WIDTH, LAYERS = 2, 32, 2
@@ -48,10 +52,10 @@ def moved(params: Any, size: float = 0.5) -> Any:
     leaves, tree = jax.tree.flatten(params)
 
     def move(i, leaf):
-        axes = tuple(range(1, leaf.ndim))
-        rms = jnp.sqrt(jnp.mean(leaf**2, axis=axes, keepdims=True))
-        rms = jnp.where(rms == 0, leaf.shape[-2] ** -0.5, rms)
-        return leaf + rms * normal(200 + i, *leaf.shape, size=size)
+        leaf = np.asarray(leaf)
+        rms = np.sqrt(np.mean(leaf**2, axis=tuple(range(1, leaf.ndim)), keepdims=True))
+        rms = np.where(rms == 0, leaf.shape[-2] ** -0.5, rms)
+        return jnp.asarray(leaf + rms * normal(200 + i, *leaf.shape, size=size), jnp.float32)
 
     return tree.unflatten([move(i, leaf) for i, leaf in enumerate(leaves)])
 
@@ -135,8 +139,9 @@ def answered(params, laca: Laca, given, where: Near, base, layer: int, grid=GRID
     if cached:
         caches = laca_caches(params, laca, given["prompt"], given["text"], base=base, **SIZES)
         options["caches"], texts = caches, texts.replace(text=None)
+    options = {**SIZES, **options}
     port = cross_attention_port(
-        params, laca, texts, grid=grid, text_length=LENGTH, base=base, **SIZES, **options
+        params, laca, texts, grid=grid, text_length=LENGTH, base=base, **options
     )
     own = jax.tree.map(lambda leaf: leaf[layer], port.params)
     context = {} if cached else {"text": given["prompt"]}
@@ -145,7 +150,7 @@ def answered(params, laca: Laca, given, where: Near, base, layer: int, grid=GRID
 
 def merged(params, laca: Laca, base, layer: int):
     """One block's weights in float64, a low-rank form multiplied out."""
-    wide = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf[layer], np.float64)), params)
+    wide = jax.tree.map(lambda leaf: np.asarray(leaf[layer], np.float64), params)
     if laca.rank is None:
         return wide
     block = layer if laca.layers is None else laca.layers[layer]
@@ -157,19 +162,23 @@ def merged(params, laca: Laca, base, layer: int):
     return wide
 
 
-def defined(weights, laca: Laca, given, where: Near):
-    """The definition; call it with `jax.enable_x64`."""
-    given = {k: jnp.asarray(v, jnp.float64) for k, v in given.items()}
+def defined(weights, laca: Laca, given, where: Near, xp: Any = np):
+    """The definition, in float64; `xp` is numpy, or jax.numpy with `jax.enable_x64`."""
+    given = {k: xp.asarray(v, xp.float64) for k, v in given.items()}
     x = given["x"]
 
     def linear(name, y):
         return y @ weights[name]["kernel"] + weights[name]["bias"]
 
     def rms(y, name):
-        return y / jnp.sqrt(jnp.mean(y**2, -1, keepdims=True) + EPSILON) * weights[name]["scale"]
+        return y / xp.sqrt(xp.mean(y**2, -1, keepdims=True) + EPSILON) * weights[name]["scale"]
 
     def heads(y):
         return y.reshape(*y.shape[:-1], HEADS, -1)
+
+    def softmax(y):
+        weight = xp.exp(y - y.max(-1, keepdims=True))
+        return weight / weight.sum(-1, keepdims=True)
 
     def keys_values(text, gauss):
         """Of texts (..., P, D), scaled by G (...)."""
@@ -179,24 +188,23 @@ def defined(weights, laca: Laca, given, where: Near):
         return heads(rms(linear("k", for_k), "k_norm")), heads(linear("v", for_v))
 
     q = heads(rms(linear("q", x), "q_norm"))
-    k, v = keys_values(given["prompt"], jnp.ones(BATCH))
+    k, v = keys_values(given["prompt"], np.ones(BATCH))
     scale = q.shape[-1] ** -0.5
-    weight = jax.nn.softmax(jnp.einsum("btkd,bpkd->btkp", q, k) * scale)
-    everywhere = jnp.einsum("btkp,bpkd->btkd", weight, v)
+    weight = softmax(xp.einsum("btkd,bpkd->btkp", q, k) * scale)
+    everywhere = xp.einsum("btkp,bpkd->btkd", weight, v)
 
-    long, seen = explicit(given["text"], laca.mask_pads)
-    k, v = keys_values(long[:, None], jnp.asarray(where.gauss, jnp.float64))
-    logits = jnp.einsum("btkd,btnpkd->btknp", q, k) * scale
-    logits = jnp.where(seen[:, None, None], logits, -jnp.inf)
-    member = jnp.asarray(where.member)[:, :, None, :, None]
+    long, seen = explicit(given["text"], laca.mask_pads, xp)
+    k, v = keys_values(long[:, None], where.gauss.astype(np.float64))
+    logits = xp.einsum("btkd,btnpkd->btknp", q, k) * scale
+    logits = xp.where(seen[:, None, None], logits, -np.inf)
     if laca.overlap == "concat":
-        logits = jnp.where(member, logits, -1e30)
-        weight = jax.nn.softmax(logits.reshape(*logits.shape[:3], -1)).reshape(logits.shape)
+        logits = xp.where(where.member[:, :, None, :, None], logits, -1e30)
+        weight = softmax(logits.reshape(*logits.shape[:3], -1)).reshape(logits.shape)
     else:
-        weight = jax.nn.softmax(logits) * jnp.asarray(where.share, jnp.float64)[:, :, None, :, None]
-    near = jnp.einsum("btknp,btnpkd->btkd", weight, v)
-    covered = jnp.asarray(where.member).any(-1)[..., None]
-    mixed = jnp.where(covered[..., None], near, everywhere)
+        weight = softmax(logits) * where.share.astype(np.float64)[:, :, None, :, None]
+    near = xp.einsum("btknp,btnpkd->btkd", weight, v)
+    covered = where.member.any(-1)[..., None]
+    mixed = xp.where(covered[..., None], near, everywhere)
     own = linear("o", mixed.reshape(x.shape))
     strength = given["strength"][:, None, None]
     if laca.outside == "skip":
@@ -204,16 +212,15 @@ def defined(weights, laca: Laca, given, where: Near):
     return (1 - strength) * given["published"] + strength * own
 
 
-def explicit(text, mask_pads: bool):
+def explicit(text, mask_pads: bool, xp: Any = np):
     """(texts with all their pads, which keys count)."""
     place = np.arange(LENGTH)
     length = LENGTHS[..., None]
     source = np.minimum(place, length)
-    long = jnp.take_along_axis(text, jnp.asarray(source)[..., None], axis=2)
-    seen = place < np.where(mask_pads & (length > 0), length, LENGTH)
-    return long, jnp.asarray(seen)
+    long = xp.take_along_axis(text, source[..., None], axis=2)
+    return long, place < np.where(mask_pads & (length > 0), length, LENGTH)
 
 
 def start(laca: Laca, base):
     """Parameters of a low-rank or a whole form, moved away from the published ones."""
-    return jax.jit(lambda base: moved(init_laca(base, laca, jax.random.key(5))))(base)
+    return moved(init_laca(base, laca, jax.random.key(5)))

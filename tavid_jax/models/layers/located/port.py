@@ -16,11 +16,11 @@ from jaxtyping import Array, Float
 from tavid_jax.models.layers import streams
 from tavid_jax.models.layers.attention import attention
 from tavid_jax.models.layers.linear import Params, project
-from tavid_jax.models.layers.located import Laca, LocalTexts
-from tavid_jax.models.layers.located_attention import Floor, answer, pick, put
-from tavid_jax.models.layers.located_keys import HIDDEN, Keys, key_bias, text_keys
-from tavid_jax.models.layers.located_pairs import Route, route
-from tavid_jax.models.layers.located_params import whole
+from tavid_jax.models.layers.located.attention import Floor, answer, pick, put
+from tavid_jax.models.layers.located.keys import HIDDEN, Keys, key_bias, text_keys
+from tavid_jax.models.layers.located.pairs import Route, route
+from tavid_jax.models.layers.located.params import whole
+from tavid_jax.models.layers.located.types import Laca, LocalTexts
 from tavid_jax.models.layers.norms import rms_norm
 from tavid_jax.models.layers.ports import CrossAttention, at
 from tavid_jax.models.layers.streams import TEXT, VIDEO

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from tavid_jax.models.layers.linear import ALL_STREAMS, Params, dense
-from tavid_jax.models.layers.located import Laca
+from tavid_jax.models.layers.located.types import Laca
 
 PROJECTIONS = ("q", "k", "v", "o")
 NORMS = ("q_norm", "k_norm")

@@ -1,8 +1,4 @@
-"""Location-aware cross-attention: tokens near a trajectory read its text, all others the prompt.
-
-A second cross-attention beside the published one, with projections and norms of its own:
-x <- x + (1 - strength) CrossAttn(n, prompt) + strength LACA(n, prompt, texts, pairs).
-"""
+"""Options of a location-aware cross-attention, and what it is given."""
 
 from __future__ import annotations
 

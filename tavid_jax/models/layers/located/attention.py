@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from tavid_jax.models.layers.located_devices import per_device
-from tavid_jax.models.layers.located_keys import Keys
-from tavid_jax.models.layers.located_pairs import PLACES, Route
+from tavid_jax.models.layers.located.devices import per_device
+from tavid_jax.models.layers.located.keys import Keys
+from tavid_jax.models.layers.located.pairs import PLACES, Route
 
 
 class Floor(NamedTuple):

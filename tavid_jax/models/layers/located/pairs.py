@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from tavid_jax.models.layers.located import LocalTexts
-from tavid_jax.models.layers.located_devices import per_device
+from tavid_jax.models.layers.located.devices import per_device
+from tavid_jax.models.layers.located.types import LocalTexts
 from tavid_jax.parallel.sharding import context_ways, padded_tokens
 
 TILE = 64  # rows

@@ -15,8 +15,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from tavid_jax.models.layers.linear import project
-from tavid_jax.models.layers.located import Laca
-from tavid_jax.models.layers.located_params import without_bias
+from tavid_jax.models.layers.located.params import without_bias
+from tavid_jax.models.layers.located.types import Laca
 from tavid_jax.models.layers.norms import rms_norm
 from tavid_jax.models.layers.streams import TEXT
 
@@ -56,7 +56,7 @@ def text_keys(
     """Keys and values of one block.
 
     Args:
-      weights: from `located_params.whole`.
+      weights: from `params.whole`.
       laca: see there.
       prompt: embedded; not read where `laca.outside` is "skip".
       local: embedded texts of the trajectories.
