@@ -19,8 +19,7 @@ from tavid_jax.methods.finetune.objectives import FlowMatching
 from tavid_jax.methods.finetune.words import Words
 from tavid_jax.methods.tgt.draw import Draw
 from tavid_jax.methods.tgt.method import Tgt
-from tavid_jax.models.layers.located import Laca
-from tavid_jax.models.layers.located_params import init_laca
+from tavid_jax.models.layers.located import Laca, init_laca
 from tavid_jax.models.layers.space_to_depth import SpaceToDepth, SpaceToDepthConfig
 from tavid_jax.models.text.t5 import T5Encoder
 from tavid_jax.models.text.tokenizer import Tokenizer

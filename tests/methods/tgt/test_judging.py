@@ -23,7 +23,9 @@ def values(epe: list[float], **others: list[float]) -> judging.Values:
 def test_true_clips_are_where_their_trajectories_say():
     clips = [scene(i) for i in range(8)]
     goals = [judging.goal_of(clip, OBJECTS.known(clip)) for clip in clips]
-    right = judging.values_of([judging.judge(c.video, g) for c, g in zip(clips, goals, strict=True)])
+    right = judging.values_of(
+        [judging.judge(c.video, g) for c, g in zip(clips, goals, strict=True)]
+    )
     assert set(right) == set(judging.VALUES)
     assert np.nanmax(right["epe"]) < 1.5 and np.nanmean(right["epe"]) < 0.5
     assert not right["missing"].any() and not np.nansum(right["swap"])

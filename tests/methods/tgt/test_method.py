@@ -154,7 +154,11 @@ def test_local_texts_are_dropped_apart_from_the_prompt(null: str):
     changed = NEAR if null == "drop" else (LOCAL_TEXT, LOCAL_LENGTH)
     assert {name for name in batch if not same[name].all()} == {"text", *changed}
     local, prompt = ~np.asarray(same[changed[0]]), ~np.asarray(same["text"])
-    for share, kind in ((0.125, local & prompt), (0.125, local & ~prompt), (0.375, ~local & prompt)):
+    for share, kind in (
+        (0.125, local & prompt),
+        (0.125, local & ~prompt),
+        (0.375, ~local & prompt),
+    ):
         assert abs(kind.mean() - share) < 0.06
     if null == "drop":
         assert (made["near_token"][local] == method.backbone.tokens).all()

@@ -31,7 +31,7 @@ def row(title: str, clips: list, goals: list, videos: list, seeds: int = 1, **op
 
 
 def trial_of(clips: list, seeds: int = 1, hidden: bool = False) -> Trial:
-    """"good" shows the true clips, "bad" their ends first, "gone" nothing at all."""
+    """ "good" shows the true clips, "bad" their ends first, "gone" nothing at all."""
     targets = [OBJECTS.known(clip) for clip in clips]
     if hidden:
         never = np.zeros_like(targets[0].visibility)

@@ -10,7 +10,7 @@ from configs.tgt import get_config
 from tavid_jax.methods.registry import make_system
 from tavid_jax.methods.tgt import settings
 from tavid_jax.methods.tgt.draw import Draw
-from tavid_jax.pipelines.located import LocatedWan, Locate
+from tavid_jax.pipelines.located import Locate, LocatedWan
 from tests.methods.tgt import small
 
 

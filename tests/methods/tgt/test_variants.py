@@ -43,6 +43,18 @@ def test_a_variant_may_have_several_seeds():
             "evaluate.tables.headline.main 's9' is none of its order, tgt, early, dense, text",
         ),
         (
+            lambda e: e.tables.headline.update(against="base"),
+            "evaluate.tables.headline.against 'base' is none of its order",
+        ),
+        (
+            lambda e: e.tables.headline.update(over="strength"),
+            "evaluate.tables.headline.over 'strength': variant 'tgt' does not set this option",
+        ),
+        (
+            lambda e: e.variants.tgt.options.update(lamda=0.5),
+            "evaluate.variants.tgt.options: 'lamda' is no option of sampling",
+        ),
+        (
             lambda e: e.variants.tgt.update(stage="sprase"),
             "evaluate.variants.tgt: stage 'sprase' is none of dense, sparse",
         ),
