@@ -59,7 +59,7 @@ def test_a_variant_may_have_several_seeds():
             "evaluate.variants.tgt: stage 'sprase' is none of dense, sparse",
         ),
         (
-            lambda e: e.variants.update(early=ConfigDict(dict(stage="sparse"))),
+            lambda e: e.variants.__setitem__("early", ConfigDict(dict(stage="sparse"))),
             "evaluate.variants.early has no title, short",
         ),
     ],
