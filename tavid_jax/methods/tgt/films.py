@@ -65,8 +65,8 @@ def whole_paths(frames: Frames, targets: Trajectories, height: int) -> Picture:
 
 def owners(
     frames: Frames,
-    owner: Int[np.ndarray, "F h w"],
-    gauss: Float[np.ndarray, "F h w"],
+    owner: Int[np.ndarray, "F y x"],
+    gauss: Float[np.ndarray, "F y x"],
     height: int,
     stride_t: int = 4,
 ) -> Picture:

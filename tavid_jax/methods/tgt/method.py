@@ -217,8 +217,8 @@ class Tgt(Finetune):
         one = jax.tree.map(lambda *x: neighbours(*x), *branches)
         timestep = neighbours(*[batch["timestep"]] * 4)
         out = self.backbone.predict(params[BACKBONE], one["video"], timestep, one)
-        scale, keep, move = (
-            numbers[name][:, None, None, None, None] for name in ("guidance", "keep", "move")
-        )
-        out = guidance.dual_cfg(jnp.stack([out[i::4] for i in range(4)]), scale, 0.8 * scale)
+        scale = numbers["guidance"]
+        four = out.reshape(-1, 4, *out.shape[1:])
+        out = jax.vmap(guidance.dual_cfg)(four, scale, 0.8 * scale)
+        keep, move = (numbers[name][:, None, None, None, None] for name in ("keep", "move"))
         return {"video": self._with_given(keep * batch["video"] + move * out, batch["video"])}
