@@ -30,9 +30,6 @@ def read_located(config: Any, stage: Any, backbone: Backbone) -> LocatedWan:
     rule = build(Rule, "rule", _of_stage(config, stage, "rule"))
     laca = build(Laca, "laca", {**_of_stage(config, stage, "laca"), "overlap": rule.overlap})
     room = _of_stage(config, stage, "trajectories")
-    # The base is frozen: it is stored as it is used.
-    model = backbone.model.clone(param_dtype=backbone.model.dtype)
-    backbone = dataclasses.replace(backbone, model=model)
     return locate(backbone, laca, rule, **{name: room[name] for name in _ROOM})
 
 
