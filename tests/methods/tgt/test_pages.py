@@ -143,9 +143,6 @@ def test_trails_lie_where_trajectories_are_seen():
     at = [int(4 * x) + 2 for x in np.linspace(4, 18, 5)]
     assert inked[0][:, at[0]].any() and not inked[0][:, at[4]].any()
     assert inked[4][:, at[4]].any()
-    whole = films.whole_paths(video, aim, 96)
-    ends = (np.abs(whole.astype(int) - 90).max(-1) > 40)[:, 44:56]
-    assert all(ends[t][:, at[0]].any() and ends[t][:, at[4]].any() for t in range(5))
 
 
 def test_owned_tokens_take_the_colour_of_their_trajectory():
@@ -156,12 +153,14 @@ def test_owned_tokens_take_the_colour_of_their_trajectory():
     pairs = neighbourhoods(tracks, seen, (24, 24), (3, 6, 6), Rule(radius=1.0))
     owner, gauss = (x.reshape(3, 6, 6) for x in owner_map(pairs, 108))
     video = np.full((9, 24, 24, 3), 50, np.uint8)
-    drawn = films.owners(video, owner, gauss, 48).astype(int)
+    named = Trajectories(tracks, seen, (24, 24), texts=("a red disc", "a teal disc"))
+    ink = films.colours(named)
+    drawn = films.owners(video, owner, gauss, ink, 48).astype(int)
     assert drawn.shape == (9, 48, 48, 3)
     changed = (drawn != 50).any(-1)
     np.testing.assert_array_equal(changed[0], np.kron(owner[0] > 0, np.ones((8, 8))) > 0)
     assert changed[0, 40:, 40:].any() and not changed[1:5, 24:, 24:].any()
-    ink = films.colours(2).astype(int)
+    ink = ink.astype(int)
     middle, beside = drawn[0, 12, 12], drawn[0, 12, 20]  # the point's own token, one beside it
     share = [(one - 50) / (ink[0] - 50) for one in (middle, beside)]
     np.testing.assert_allclose(share[0], 0.75, atol=0.02)
@@ -175,5 +174,13 @@ def test_panels_are_put_into_even_rows(clips: list):
     eight, four = films.strip(shown), films.strip(shown[:4])
     assert eight.shape[2] == four.shape[2] and eight.shape[1] > 1.8 * four.shape[1]
     assert films.counters(clip.video)[-1] == "9 / 9"
-    assert len(np.unique(films.colours(6), axis=0)) == 6
-    np.testing.assert_array_equal(films.colours(8)[6:], films.colours(2))
+
+
+def test_trajectories_of_one_text_have_one_colour():
+    tracks, seen = np.zeros((8, 1, 2), np.float32), np.ones((8, 1), bool)
+    plain = films.colours(Trajectories(tracks, seen, (8, 8)))
+    assert len(np.unique(plain[:6], axis=0)) == 6
+    np.testing.assert_array_equal(plain[6:], plain[:2])
+    texts = ("a", "b", "a", "c", "b", "a", "a", "d")
+    named = films.colours(Trajectories(tracks, seen, (8, 8), texts=texts))
+    np.testing.assert_array_equal(named[[0, 1, 2, 7]], plain[[0, 1, 0, 3]])
