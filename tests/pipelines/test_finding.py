@@ -13,6 +13,8 @@ from tavid_jax.pipelines.pretrained import open_trained
 from tavid_jax.weights import WeightsError
 from tests.pipelines import trained
 
+BASES = "tiny-wan, tiny-cogvideox, tiny-wan-crowd"
+
 
 @pytest.fixture
 def packaged(tmp_path, monkeypatch):
@@ -65,17 +67,13 @@ def test_a_folder_of_another_model(tmp_path):
 def test_names_that_are_none(tmp_path):
     with pytest.raises(ValueError, match="no model 'tiny-wam'; did you mean 'tiny-wan'"):
         open_pipeline("tiny-wam")
-    with pytest.raises(
-        ValueError, match="with the package tiny-wan, tiny-cogvideox, tiny-wan-crowd$"
-    ):
+    with pytest.raises(ValueError, match=f"with the package {BASES}$"):
         open_pipeline(str(tmp_path))
     with pytest.raises(
         ValueError, match="wan2.1-t2v-14b is a published model: give its checkpoint"
     ):
         open_pipeline("wan2.1-t2v-14b")
-    with pytest.raises(
-        FileNotFoundError, match="with the package come tiny-wan, tiny-cogvideox, tiny-wan-crowd"
-    ):
+    with pytest.raises(FileNotFoundError, match=f"with the package come {BASES}"):
         tavid_jax.load("tiny-wam")
 
 
@@ -123,4 +121,4 @@ def test_the_command_line(packaged, tmp_path, capsys):
     assert "did you mean 'tiny-wan'" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main(["--help"])
-    assert "tiny-wan, tiny-cogvideox, tiny-wan-crowd" in " ".join(capsys.readouterr().out.split())
+    assert BASES in " ".join(capsys.readouterr().out.split())

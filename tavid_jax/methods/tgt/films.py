@@ -52,6 +52,7 @@ def owners(
     frames: Frames,
     owner: Int[np.ndarray, "F y x"],
     gauss: Float[np.ndarray, "F y x"],
+    ink: UInt8[np.ndarray, "N 3"],
     height: int,
     stride_t: int = 4,
 ) -> Picture:

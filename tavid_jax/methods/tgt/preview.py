@@ -18,8 +18,8 @@ from tavid_jax.tracks.trajectories import Trajectories
 from tavid_jax.viz import media, panels
 
 TOLD = (
-    "Drawn as training draws them. Tokens in the colour of a trajectory read its text (one colour for each text), the "
-    "stronger the larger their Gaussian weight is; all others read the caption. A latent frame "
+    "Drawn as training draws them. Coloured tokens read a text, the stronger the larger their "
+    "Gaussian weight is; all others read the caption. Each text has a colour. A latent frame "
     "stands for four frames, the first one for itself."
 )
 
@@ -76,9 +76,7 @@ def _film(
     shown = [
         panels.Panel("clip", at_height(clip.video, height)),
         panels.Panel("trajectories", paths, films.counters(paths)),
-        panels.Panel(
-            "owners", films.owners(clip.video, owner, gauss, films.colours(drawn), height)
-        ),
+        panels.Panel("owners", owned),
     ]
     strip = films.strip(shown)
     film = media.encode_animation(strip, config.report.fps or clip.fps)
