@@ -110,7 +110,8 @@ def tiny_wan_crowd() -> ConfigDict:
     scene = fields_of(toy.crowd(size_hw=(toy.SIZE, toy.SIZE), counts=counts))
     config.data.splits = dict(train=scene, test=scene)
     # Many objects take many steps to get their own colours each; what else there is, is known.
-    config.evaluate.update(title="Unseen scenes", beside=ConfigDict(), goals=ConfigDict())
+    config.evaluate.title = "Unseen scenes"
+    config.evaluate.beside, config.evaluate.goals = ConfigDict(), ConfigDict()
     config.stages = dict(finetune=small_stage(steps=5000))
     return config
 

@@ -102,14 +102,17 @@ def ablations() -> ConfigDict:
             for name, (title, options) in GUIDANCE.items()
         },
         **{
-            f"lambda_{value}": variant(
-                best, f"lambda {value}", f"lambda {value}", strength=float(value)
+            f"lambda_{percent}": variant(
+                best,
+                f"lambda {percent / 100:g}",
+                f"lambda {percent / 100:g}",
+                strength=percent / 100,
             )
-            for value in ("0.25", "0.5", "0.75", "1.0")
+            for percent in LAMBDAS
         },
     )
     guided = tuple(f"cfg_{name}" for name in GUIDANCE)
-    swept = ("lambda_0.25", "lambda_0.5", "lambda_0.75", "lambda_1.0")
+    swept = tuple(f"lambda_{percent}" for percent in LAMBDAS)
     config.evaluate.title = "Three to five objects that cross"
     config.evaluate.tables = dict(
         stages=dict(
@@ -122,7 +125,7 @@ def ablations() -> ConfigDict:
         strength=dict(
             title="Lambda in sampling",
             order=swept,
-            main="lambda_0.5",
+            main="lambda_50",
             over="strength",
             over_label="lambda (0.5 in training)",
         ),
@@ -150,6 +153,7 @@ GUIDANCE: dict[str, tuple[str, dict[str, Any]]] = dict(
     local=("local texts alone", dict(dual="local_given", local_guidance=3.0)),
     prompt=("prompt alone", dict(dual="global_given", guidance=3.0)),
 )
+LAMBDAS = (25, 50, 75, 100)  # per cent, of sampling
 
 
 def small(preset: str) -> ConfigDict:
@@ -164,7 +168,8 @@ def small(preset: str) -> ConfigDict:
     config.rule.update(radius=1.5, centre="continuous", time="mean")
     config.trajectories.text_positions = 8
     config.sampling.options = dict(sampler="euler", steps=12, **DUAL)
-    config.evaluate.update(judge="none", goals=ConfigDict(), beside=ConfigDict())
+    config.evaluate.judge = "none"  # tables are judged, see below
+    config.evaluate.beside, config.evaluate.goals = ConfigDict(), ConfigDict()
     config.report.update(scenes=6, failures=4)
     return config
 

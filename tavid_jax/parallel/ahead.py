@@ -148,6 +148,14 @@ def _cpu_devices(count: int) -> tuple[Any, ...]:
     return tuple(devices[:count])
 
 
+# Options of the compiler. The TPU's (libtpu 0.0.51) cannot hand back a program in which large
+# gathers go to SparseCores, as those of v5p would; the TensorCores do them instead.
+OPTIONS: dict[str, dict[str, Any] | None] = {
+    "tpu": {"xla_tpu_offload_gather_to_sparsecore": False},
+    "cpu": None,
+}
+
+
 def topology_mesh(topology: str, axes: Any = None) -> Mesh:
     """The mesh (replica, fsdp, context, tensor) over a topology; `axes` as for `make_mesh`."""
     return make_mesh(axes, topology_devices(topology))
@@ -177,7 +185,7 @@ def compile_for(
     limit, chips, started = limit_of(topology), mesh.size, time.perf_counter()
     try:
         with jax.set_mesh(mesh), compiling_for(platform):
-            compiled = jitted.lower(*args).compile()
+            compiled = jitted.lower(*args).compile(OPTIONS[platform])
     except jax.errors.JaxRuntimeError as error:
         needed = _needed(str(error))
         if needed is None:

@@ -8,7 +8,11 @@ from pathlib import Path
 from tavid_jax.pipelines.card import has_card, read_card
 
 #: name -> folder beside this package; `python -m tavid_jax.pack` writes them
-BASES = {"tiny-wan": "tiny_wan", "tiny-cogvideox": "tiny_cogvideox"}
+BASES = {
+    "tiny-wan": "tiny_wan",
+    "tiny-cogvideox": "tiny_cogvideox",
+    "tiny-wan-crowd": "tiny_wan_crowd",
+}
 FOLDER = Path(__file__).resolve().parents[1] / "bases"
 
 

@@ -73,9 +73,11 @@ def told(clip: Clip, source: str = POINTS) -> Trajectories:
       source: one of `SOURCES`.
 
     Raises:
-      ClipError: a clip without tracks or local captions.
+      ClipError: a clip without tracks or local captions, or whose tracks are of no objects.
     """
     known = (object_tracks if source == OBJECTS else trajectories_of)(clip)
+    if known.texts is None and clip.local_captions:
+        raise ClipError(f"clip {clip.id!r}: its tracks belong to no objects; give it masks")
     if known.texts is None:
         raise ClipError(
             f"clip {clip.id!r}: has no local captions, one for each object; make them by "

@@ -6,6 +6,7 @@ blocks that have one; its metadata say what it is (`Locate`) and for which model
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -31,7 +32,9 @@ from tavid_jax.weights.table import nest, walk
 # Names in the metadata.
 _LOCATE, _MODEL = "locate", "model"
 # Fields of a config that tell which model it is.
-_FIELDS = ("num_layers", "num_heads", "head_dim", "text_dim", "text_length")
+_FIELDS = ("num_layers", "num_heads", "head_dim", "text_dim")
+# Positions of its texts, which no weight is of: those that it was trained with are read.
+_LENGTH = "text_length"
 # Of a file, bytes at its beginning and end that tell it from others.
 _LOOKED_AT = 1 << 20
 
@@ -53,13 +56,14 @@ def save_laca(path: str | Path, params: Mapping[str, Any], how: Locate, config: 
     for name, leaf in params.items():
         if not np.isfinite(leaf.astype(np.float32)).all():
             raise WeightsError(f"{NODE}: {name} holds values that are not finite")
-    metadata = {_LOCATE: json.dumps(how.to_json()), _MODEL: json.dumps(_identity(config))}
+    model = _identity(config) | {_LENGTH: config.text_length}
+    metadata = {_LOCATE: json.dumps(how.to_json()), _MODEL: json.dumps(model)}
     write_safetensors(path, params, metadata)
     return path
 
 
-def load_laca(path: str | Path, config: WanConfig) -> tuple[dict[str, Any], Locate]:
-    """The node, not read yet (`LazyArray`), and what it is.
+def load_laca(path: str | Path, config: WanConfig) -> tuple[dict[str, Any], Locate, int]:
+    """The node, not read yet (`LazyArray`), what it is, and the positions of the model's texts.
 
     Args:
       path: of a file that `save_laca` wrote, or a folder that holds one.
@@ -79,7 +83,7 @@ def load_laca(path: str | Path, config: WanConfig) -> tuple[dict[str, Any], Loca
         )
     tensors = read_safetensors(path)
     _check(str(path), tensors, how, config)
-    return nest(tensors), how
+    return nest(tensors), how, int(model.get(_LENGTH, config.text_length))
 
 
 def read_locate(path: str | Path) -> Locate:
@@ -114,7 +118,10 @@ def put_around(transformer: Part, source: str | Path) -> Any:
         raise WeightsError(f"laca {source}: two experts read no local texts, it is of one model")
     if not isinstance(config, WanConfig):
         raise WeightsError(f"laca {source}: it is Wan's, CogVideoX has no cross-attention")
-    params, how = load_laca(source, config)
+    params, how, length = load_laca(source, config)
+    transformer.module = transformer.module.clone(
+        config=dataclasses.replace(config, text_length=length)
+    )
     transformer.added = {**transformer.added, NODE: params}
     transformer.marks[NODE] = _mark(find_laca(source))
     return functools.partial(locate, **vars(how))

@@ -65,13 +65,17 @@ def test_a_folder_of_another_model(tmp_path):
 def test_names_that_are_none(tmp_path):
     with pytest.raises(ValueError, match="no model 'tiny-wam'; did you mean 'tiny-wan'"):
         open_pipeline("tiny-wam")
-    with pytest.raises(ValueError, match="with the package tiny-wan, tiny-cogvideox$"):
+    with pytest.raises(
+        ValueError, match="with the package tiny-wan, tiny-cogvideox, tiny-wan-crowd$"
+    ):
         open_pipeline(str(tmp_path))
     with pytest.raises(
         ValueError, match="wan2.1-t2v-14b is a published model: give its checkpoint"
     ):
         open_pipeline("wan2.1-t2v-14b")
-    with pytest.raises(FileNotFoundError, match="with the package come tiny-wan, tiny-cogvideox"):
+    with pytest.raises(
+        FileNotFoundError, match="with the package come tiny-wan, tiny-cogvideox, tiny-wan-crowd"
+    ):
         tavid_jax.load("tiny-wam")
 
 
@@ -119,4 +123,4 @@ def test_the_command_line(packaged, tmp_path, capsys):
     assert "did you mean 'tiny-wan'" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main(["--help"])
-    assert "tiny-wan, tiny-cogvideox" in " ".join(capsys.readouterr().out.split())
+    assert "tiny-wan, tiny-cogvideox, tiny-wan-crowd" in " ".join(capsys.readouterr().out.split())

@@ -209,8 +209,8 @@ def test_a_model_that_reads_no_local_texts_says_what_to_give(fields):
 def test_what_is_saved_is_what_is_opened(folder, pipeline):
     card = read_card(folder / "model")
     assert set(card.files) == {LOCATED} and Locate.of(card.locate) == HOW
-    params, how = load_laca(folder / "model", CONFIG)
-    assert how == HOW
+    params, how, length = load_laca(folder / "model", CONFIG)
+    assert how == HOW and length == CONFIG.text_length
     read = {path: leaf.read() for path, leaf in walk(params)}
     for path, leaf in walk(node()):
         np.testing.assert_array_equal(read.pop(path), leaf)
@@ -224,6 +224,13 @@ def test_what_is_saved_is_what_is_opened(folder, pipeline):
     assert mark == pipeline.parts["transformer"].marks and set(mark) == {NODE}
     with pytest.raises(ValueError, match="laca x: .*model has its own"):
         open_pipeline(folder / "model", laca="x")
+
+
+def test_texts_are_as_long_as_in_training(folder, tmp_path):
+    longer = dataclasses.replace(CONFIG, text_length=20)
+    file = save_laca(tmp_path / "longer.safetensors", node(), HOW, longer)
+    task = encoded(open_pipeline(folder / "base", laca=file), tracks=TRACKS)
+    assert task.conditions["text"].shape[0] == 20 and task.backbone.spec()["text"].shape[0] == 20
 
 
 def without(path, tmp_path, change):

@@ -36,8 +36,6 @@ FOLDER = "model"
 # condition videos.
 PATCHES = "patch_embed", "patch_embed_extra"
 FUSE = "fuse"
-# A small parameter of every Wan, which its head reads for all tokens.
-_CHANGES = "out_modulation"
 
 
 def save_run(config: Any, stage: str, method: Finetune, results: Results, folder: Path) -> Path:
@@ -110,7 +108,7 @@ def _trained(
     if method.locate():
         how = Locate.of(method.locate())
         additions["located"] = Located(model.config, located, how)
-    if not (model.lora or (method.locate() and _is_frozen(method, weights))):
+    if not (model.lora or (method.locate() and not weights)):
         # No published file has further channels or a fusion: they are in files of their own.
         weights.pop(PATCHES[1], None)
         config = dataclasses.replace(model.config, extra_channels=0, condition_videos=0)
@@ -138,15 +136,6 @@ def _keeps_patch(method: Finetune) -> bool:
     model, path = method.backbone.model, f"{BACKBONE}/{PATCHES[0]}/kernel"
     trained = any(re.fullmatch(pattern, path) for pattern in method.trainable_paths)
     return bool(model.config.extra_channels) or (bool(model.lora) and trained)
-
-
-def _is_frozen(method: Finetune, weights: Params) -> bool:
-    """Whether a backbone is still the checkpoint's, told by what any training of it changes."""
-    stored = method.outside.leaves.get(f"{BACKBONE}/{_CHANGES}")
-    if stored is None:
-        return False
-    leaf = np.asarray(weights[_CHANGES])
-    return np.array_equal(leaf, np.asarray(stored.read()).astype(leaf.dtype))
 
 
 def _tokenizer(config: Any) -> Path:

@@ -44,7 +44,7 @@ class Draw:
         """Trajectories of a clip, each with a text, visible at some time.
 
         Raises:
-          ClipError: a clip without tracks or local captions.
+          ClipError: a clip without tracks or local captions, or whose tracks are of no objects.
         """
         known = self.known(clip)
         return known.take(self.chosen(known, rng))

@@ -15,7 +15,7 @@ Frames = UInt8[np.ndarray, "T H W 3"]
 Picture = UInt8[np.ndarray, "t h w 3"]  # of Frames, of another size
 COLUMNS = 6
 PATH = tracks.TrailStyle(head_radius=3.2, head_width=2.0, tail_width=1.6)
-# One colour for each trajectory, told apart on the toy's greys and colours alike.
+# One colour for each text, told apart on the toy's greys and colours alike.
 PALETTE = np.array(
     [
         (255, 196, 87),
@@ -29,9 +29,11 @@ PALETTE = np.array(
 )
 
 
-def colours(count: int) -> UInt8[np.ndarray, "N 3"]:
-    """Of so many trajectories, repeated where there are many."""
-    return PALETTE[np.arange(count) % len(PALETTE)]
+def colours(targets: Trajectories) -> UInt8[np.ndarray, "N 3"]:
+    """Of trajectories: those of one text have one, repeated where there are many texts."""
+    texts = targets.texts or range(targets.num_points)
+    number = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    return PALETTE[np.array([number[text] for text in texts], int) % len(PALETTE)]
 
 
 def with_paths(frames: Frames, targets: Trajectories, height: int) -> Picture:
@@ -41,32 +43,15 @@ def with_paths(frames: Frames, targets: Trajectories, height: int) -> Picture:
         targets.tracks,
         targets.visibility,
         size_hw=tuple(targets.size_hw),
-        colors=colours(targets.num_points),
+        colors=colours(targets),
         style=PATH,
     )
 
 
-def whole_paths(frames: Frames, targets: Trajectories, height: int) -> Picture:
-    """The same with the whole of every trajectory in every frame."""
-    enlarged = at_height(frames, height)
-    drawn = [
-        tracks.draw_whole(
-            frame,
-            targets.tracks,
-            targets.visibility,
-            size_hw=tuple(targets.size_hw),
-            colors=colours(targets.num_points),
-            style=PATH,
-        )
-        for frame in enlarged
-    ]
-    return np.stack(drawn)
-
-
 def owners(
     frames: Frames,
-    owner: Int[np.ndarray, "F h w"],
-    gauss: Float[np.ndarray, "F h w"],
+    owner: Int[np.ndarray, "F y x"],
+    gauss: Float[np.ndarray, "F y x"],
     height: int,
     stride_t: int = 4,
 ) -> Picture:
@@ -77,12 +62,13 @@ def owners(
       frames: of the video, T = stride_t (F - 1) + 1.
       owner: 0 = nobody's, n + 1 = trajectory n's.
       gauss: G of each token.
+      ink: of each trajectory, see `colours`.
       height: of the result, px.
       stride_t: frames of a latent frame behind the first.
     """
     enlarged = at_height(frames, height).astype(np.float32)
     of_frame = -(-np.arange(len(frames)) // stride_t)
-    ink = np.concatenate([np.zeros((1, 3), np.uint8), colours(max(int(owner.max()), 1))])
+    ink = np.concatenate([np.zeros((1, 3), np.uint8), ink])
     strength = np.where(owner > 0, 0.15 + 0.6 * gauss, 0.0)[..., None]
     rows, columns = (_cells(enlarged.shape[axis], owner.shape[axis]) for axis in (1, 2))
     spread = np.ix_(of_frame, rows, columns)

@@ -143,9 +143,8 @@ class Tgt(Finetune):
         tokens, mask = batch[LOCAL_TOKENS], batch[LOCAL_MASK]
         batch_size, points, length = tokens.shape
         flat = (tokens.reshape(-1, length), mask.reshape(-1, length))
-        features = self.phrases.features(params[TEXT], *flat)
-        features = features.reshape(batch_size, points, length, -1)
-        features = jnp.pad(features, ((0, 0), (0, 0), (0, 1), (0, 0)))
+        features = self._phrases(params, *flat)
+        features = features.reshape(batch_size, points, length + 1, -1)
         near = {name: batch[name] for name in LOCAL if name != LOCAL_TEXT}
         spec = self.backbone.spec()[LOCAL_TEXT]
         return encoded | near | {LOCAL_TEXT: features.astype(spec.dtype)}
@@ -190,16 +189,20 @@ class Tgt(Finetune):
         """The batch as guidance reads it where there are no local texts."""
         if self.null == DROP:
             return self.backbone.null_local(batch)
-        if self.words is None:  # the same features, with more padding
+        if self.words is None:  # those of "" for the prompt: its end, and padding
             features = params[NULL_TEXT][: self.backbone.text_positions]
             length = jnp.ones((), jnp.int32)
         else:
             one = self.phrases.read("")
             tokens, mask = jnp.asarray(one[TOKENS])[None], jnp.asarray(one[MASK])[None]
-            features = self.phrases.features(params[TEXT], tokens, mask)[0]
-            features = jnp.pad(features, ((0, 1), (0, 0)))
+            features = self._phrases(params, tokens, mask)[0]
             length = mask.sum().astype(jnp.int32)
         return self.backbone.empty_local(batch, features, length)
+
+    def _phrases(self, params: Params, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+        """Features (P, L, E) of local texts, the last position of which is padding."""
+        features = self.phrases.features(params[TEXT], tokens, mask)
+        return jnp.pad(features, ((0, 0), (0, 1), (0, 0)))
 
     # ---- phases ------------------------------------------------------------------------------
 
@@ -214,8 +217,8 @@ class Tgt(Finetune):
         one = jax.tree.map(lambda *x: neighbours(*x), *branches)
         timestep = neighbours(*[batch["timestep"]] * 4)
         out = self.backbone.predict(params[BACKBONE], one["video"], timestep, one)
-        scale, keep, move = (
-            numbers[name][:, None, None, None, None] for name in ("guidance", "keep", "move")
-        )
-        out = guidance.dual_cfg(jnp.stack([out[i::4] for i in range(4)]), scale, 0.8 * scale)
+        scale = numbers["guidance"]
+        four = out.reshape(-1, 4, *out.shape[1:])
+        out = jax.vmap(guidance.dual_cfg)(four, scale, 0.8 * scale)
+        keep, move = (numbers[name][:, None, None, None, None] for name in ("keep", "move"))
         return {"video": self._with_given(keep * batch["video"] + move * out, batch["video"])}

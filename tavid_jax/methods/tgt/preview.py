@@ -18,7 +18,7 @@ from tavid_jax.tracks.trajectories import Trajectories
 from tavid_jax.viz import media, panels
 
 TOLD = (
-    "Drawn as training draws them. Tokens in the colour of a trajectory read its text, the "
+    "Drawn as training draws them. Tokens in the colour of a trajectory read its text (one colour for each text), the "
     "stronger the larger their Gaussian weight is; all others read the caption. A latent frame "
     "stands for four frames, the first one for itself."
 )
@@ -72,10 +72,13 @@ def _film(
     height, grid = config.report.height, backbone.grid
     owner, gauss = (x.reshape(grid) for x in owner_map(pairs, math.prod(grid)))
     paths = films.with_paths(clip.video, drawn, height)
+    owned = films.owners(clip.video, owner, gauss, films.colours(drawn), height)
     shown = [
         panels.Panel("clip", at_height(clip.video, height)),
         panels.Panel("trajectories", paths, films.counters(paths)),
-        panels.Panel("owners and weights", films.owners(clip.video, owner, gauss, height)),
+        panels.Panel(
+            "owners", films.owners(clip.video, owner, gauss, films.colours(drawn), height)
+        ),
     ]
     strip = films.strip(shown)
     film = media.encode_animation(strip, config.report.fps or clip.fps)

@@ -14,7 +14,7 @@ from tavid_jax.methods.tgt.draw import Draw
 from tavid_jax.methods.tgt.method import Tgt
 from tavid_jax.pipelines.located import locate
 from tavid_jax.pipelines.pipeline import Pipeline
-from tavid_jax.pipelines.settings import LOCAL
+from tavid_jax.pipelines.settings import LOCAL, Sampling
 from tavid_jax.pipelines.video import Video
 
 
@@ -47,7 +47,7 @@ def read_variants(config: Any) -> dict[str, Variant]:
 
     Raises:
       ValueError: a table that names an unknown variant or a variant an unknown stage, a field that
-        is missing, options that sampling does not have.
+        is missing, options that sampling does not have, a sweep over one that a variant leaves.
     """
     evaluate, found = config.evaluate, {}
     for table, options in evaluate.get("tables", {}).items():
@@ -58,12 +58,20 @@ def read_variants(config: Any) -> dict[str, Variant]:
                     f"evaluate.tables.{table}: {name!r} is no variant, there are {known}"
                 )
             found.setdefault(name, _variant(config, name, evaluate.variants[name]))
-        if options.main not in options.order:
-            raise ValueError(
-                f"evaluate.tables.{table}.main {options.main!r} is none of its order, "
-                f"{', '.join(options.order)}"
-            )
+        _check_table(f"evaluate.tables.{table}", options, found)
     return found
+
+
+def _check_table(where: str, options: Any, found: Mapping[str, Variant]) -> None:
+    for field in ("main", "against"):
+        name = options.get(field, "")
+        if name not in options.order and (name or field == "main"):
+            known = ", ".join(options.order)
+            raise ValueError(f"{where}.{field} {name!r} is none of its order, {known}")
+    over = options.get("over", "")
+    lacking = [n for n in options.order if over and over not in found[n].options]
+    if lacking:
+        raise ValueError(f"{where}.over {over!r}: variant {lacking[0]!r} does not set this option")
 
 
 def _variant(config: Any, name: str, fields: Any) -> Variant:
@@ -77,6 +85,9 @@ def _variant(config: Any, name: str, fields: Any) -> Variant:
             known = ", ".join(config.order)
             raise ValueError(f"{where}: stage {stage!r} is none of {known}")
     options = dict(fields.get("options", {}))
+    unknown = sorted(set(options) - {field.name for field in dataclasses.fields(Sampling)})
+    if unknown:
+        raise ValueError(f"{where}.options: {unknown[0]!r} is no option of sampling")
     return Variant(name, fields.title, fields.short, stages, options)
 
 

@@ -8,12 +8,16 @@ import pytest
 import tavid_jax
 from tavid_jax.engine.method import Results
 from tavid_jax.methods.registry import make_system
+from tavid_jax.models.layers.located import Laca
+from tavid_jax.pipelines import Locate, open_pipeline, read_card
 from tavid_jax.pipelines import bases as packaged
-from tavid_jax.pipelines import open_pipeline, read_card
 from tavid_jax.pipelines.card import ADAPTERS, STEERING
 from tavid_jax.pipelines.denoising import sampler_of
+from tavid_jax.pipelines.laca_files import shapes_of
+from tavid_jax.pipelines.located import NODE
 from tavid_jax.weights import WeightsError
 from tests.methods.finetune import bases, tiny
+from tests.pipelines.trained import random_params
 
 PRESETS = ("tiny_wan", "tiny_cogvideox")
 RULES = (dict(path="blocks/attn/(q|k|v|o)", rank=2, alpha=4),)
@@ -180,3 +184,31 @@ def test_what_reads_condition_videos_has_a_file_of_its_own(runs, tmp_path, lora)
             steered = have["lora"]["steer"]["blocks"]["attn"]["q"]["b"]
             wanted = result["backbone"]["lora"]["steer"]["blocks"]["attn"]["q"]["b"]
             np.testing.assert_allclose(steered, wanted, rtol=1e-6)
+
+
+def test_what_reads_local_texts_has_a_file_of_its_own(runs, tmp_path, monkeypatch):
+    """Beside it stands the transformer only where the run has trained it, too."""
+    system, results, _ = bases.opened(*runs["tiny_wan"])
+    base = system.export(results, tmp_path / "base")
+    config = bases.config()
+    config.checkpoint, config.text.train = str(base), False
+    system = make_system(config)
+    method = system.method(bases.STAGE)
+    how = Locate(Laca(rank=2), points=3, text_positions=6)
+    monkeypatch.setattr(type(method), "locate", lambda self: how.to_json())
+    own = results.params(bases.STAGE)["backbone"]
+    node = random_params(shapes_of(how, method.backbone.model.config), 5)
+    curves, marks = {bases.STAGE: [{"step": 1.0, "loss": 1.0}]}, {"config": "c"}
+    for name, backbone in (("same", {}), ("other", jax.tree.map(lambda x: 2 * x, own))):
+        result = {"backbone": {**backbone, NODE: node}}
+        made = Results(lambda *_, r=result: r, curves, {bases.STAGE: 1.0}, marks)
+        folder = system.export(made, tmp_path / name)
+        assert (folder / "transformer").is_dir() == (name == "other")
+        assert Locate.of(read_card(folder).locate) == how
+        written = (folder / "base.json").stat().st_mtime_ns
+        system.export(made, folder)  # the same lies there already
+        assert (folder / "base.json").stat().st_mtime_ns == written
+        with open_pipeline(folder).parts["transformer"].hold() as have:
+            jax.tree.map(np.testing.assert_array_equal, have[NODE], node)
+            want = backbone.get("out_modulation", own["out_modulation"])
+            np.testing.assert_array_equal(have["out_modulation"], want)

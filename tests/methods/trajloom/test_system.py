@@ -44,7 +44,7 @@ def test_a_stage_on_clips_encodes_them_itself():
     [
         (
             lambda c: c.update(system="trajlom"),
-            "config.system 'trajlom' is none of finetune, flextraj, tavid, trajloom",
+            "config.system 'trajlom' is none of finetune, flextraj, tavid, tgt, trajloom",
         ),
         (lambda c: c.stages.vae.update(method="vea"), "stages.vae.method 'vea' is none of"),
         (lambda c: c.variants.update(x=("vae", "flaw@3")), "variants.x names stage 'flaw@3'"),

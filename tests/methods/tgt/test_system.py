@@ -1,0 +1,192 @@
+"""A whole run, smaller still: trained, judged, opened, resumed, sampled, previewed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+import tavid_jax
+from tavid_jax import run
+from tavid_jax.engine.report import Report
+from tavid_jax.methods.registry import make_system
+from tavid_jax.methods.tgt.preview import neighbourhood_pages
+from tavid_jax.methods.tgt.variants import Models
+from tavid_jax.pipelines.opening import open_pipeline
+from tavid_jax.tracks.neighbourhoods import Rule
+from tests.methods.finetune import tiny
+from tests.methods.tgt.small import OBJECTS, scene, small
+
+STEPS = 2
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory, programs) -> Path:
+    folder = tmp_path_factory.mktemp("tgt")
+    run.run(small(folder), folder / "run", "train")
+    return folder / "run"
+
+
+def read_metrics(workdir: Path) -> dict:
+    return json.loads((workdir / "report" / "metrics.json").read_text())
+
+
+def test_the_report_and_its_numbers(workdir: Path):
+    metrics = read_metrics(workdir)
+    rows = metrics["variants"]
+    assert set(rows) == {"oracle", "tgt", "early", "dense", "text"}
+    assert (metrics["scenes"], metrics["entities"]) == (2, 4)
+    assert rows["early"]["stages"] == ["sparse@1"] and rows["text"]["stages"] == [""]
+    oracle = rows["oracle"]["measured"]
+    assert oracle["epe"]["value"] < 1.5 and oracle["missing"]["value"] == 0
+    claims = metrics["tables"]["headline"]["claims"]
+    assert set(claims) == {"early", "dense", "text"}
+    epe = {name: row["measured"]["epe"]["value"] for name, row in rows.items()}
+    assert claims["text"]["epe"]["difference"] == pytest.approx(epe["tgt"] - epe["text"])
+    assert len({epe[name] for name in ("tgt", "early", "dense", "text")}) == 4  # models of its own
+    page = (workdir / "report" / "index.html").read_text()
+    assert page.count("image/webp") == 2  # the first scene, the worst one
+    assert "TGT, dual guidance" in page and "Worst scenes" in page
+    losses = [r for r in (workdir / "stages" / "sparse" / "metrics.jsonl").read_text().splitlines()]
+    assert all(np.isfinite(json.loads(line)["loss"]) for line in losses) and losses
+
+
+def test_the_run_is_opened_and_each_word_follows_its_trajectory(workdir: Path):
+    model = tavid_jax.load(workdir)
+    assert (workdir / "model" / "laca.safetensors").is_file()
+    assert not (workdir / "model" / "transformer").exists()  # the base is as it was
+    clip = scene(3)
+    tracks = OBJECTS.known(clip)
+    options = dict(seed=1, steps=STEPS)
+    first, again, other, weak, plain = (
+        model.sample(clip.caption, **options, **more).frames
+        for more in (
+            dict(tracks=tracks),
+            dict(tracks=tracks.replace(texts=None), texts=list(tracks.texts)),
+            dict(tracks=tracks, texts=["a white beam", "a teal disc"]),
+            dict(tracks=tracks, strength=0.1),
+            {},
+        )
+    )
+    assert first.shape == (9, 24, 24, 3)
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any() and (first != weak).any() and (first != plain).any()
+    # Training has changed nothing of the base.
+    guidance = model.published.sampling.guidance
+    base = open_pipeline("tiny-wan").sample(clip.caption, guidance=guidance, **options)
+    np.testing.assert_array_equal(plain, base.frames)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_result(workdir: Path, tmp_path: Path):
+    """And without tables samples stand beside the true clips."""
+    again = tmp_path / "run"
+    shutil.copytree(workdir, again)
+    stage = again / "stages" / "sparse"
+    for left in ("done.json", "result", "result.safetensors", "checkpoints/2", "snapshots"):
+        place = stage / left
+        shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+    shutil.rmtree(again / "model", ignore_errors=True)
+    config = small(workdir.parent)
+    config.evaluate.tables = ConfigDict()
+    page = Path(run.run(config, again, "train")).read_text()
+    assert "Unseen scenes" in page and page.count("image/webp") == 1
+    assert len(read_metrics(again)["shown"]["test"]) == 1
+    file = Path("model") / "laca.safetensors"
+    tavid_jax.load(workdir)
+    assert (again / file).read_bytes() == (workdir / file).read_bytes()
+
+
+def test_samples_of_a_run_follow_the_tracks_of_its_scenes(workdir: Path, monkeypatch):
+    config = small(workdir.parent)
+    config.sampling.videos = 2
+    asked = []
+    monkeypatch.setattr(
+        "tavid_jax.methods.tgt.system.write_samples",
+        lambda pipeline, jobs, *rest: asked.extend(jobs) or [],
+    )
+    run.run(config, workdir, "sample")
+    assert len(asked) == 2
+    for job in asked:
+        assert job.tracks.num_points == 2 and set(job.tracks.texts) == set(
+            job.prompt.split(" and ")
+        )
+    asked.clear()
+    config.sampling.prompts = "a red disc; a pink hoop"
+    run.run(config, workdir, "sample")
+    assert [job.tracks for job in asked] == [None, None]
+
+
+def test_preview_without_weights(tmp_path: Path):
+    """Owners and weights of every stage; no checkpoint is opened."""
+    config = small(tmp_path)
+    config.checkpoint = ""
+    text = Path(run.run(config, tmp_path / "run", "preview")).read_text()
+    for name in ("train", "test"):
+        for stage in ("dense", "sparse"):
+            assert f"{name}: trajectories of stage {stage}" in text
+    # A clip of each set and its examples in two stages; noise.
+    assert text.count("image/webp") >= 2 * (1 + 2) + 1
+    assert "owners and weights" in text or "owned tokens" in text
+
+
+def test_what_the_preview_counts(tmp_path: Path):
+    config = small(tmp_path)
+    config.checkpoint = ""
+    system = make_system(config)
+    backbones = {n: system.method(n).backbone for n in ("dense", "sparse")}
+    clip = scene(3)
+    away = clip.replace(tracks=clip.tracks + np.float32([100, 0]))
+    found = neighbourhood_pages(config, "test", [clip, away], backbones, Report("a"))
+    assert found["dense"]["trajectories"] > 15 and found["sparse"]["trajectories"] <= 2
+    tokens = 3 * 6 * 6
+    most = 2 * 3 * 12 / tokens  # of two discs of radius 1.5 in three latent frames
+    assert 0 < found["sparse"]["owned"] <= most / 2  # none in the clip whose points are away
+    assert found["dense"]["outside"] >= 20 * 9 / 2
+    assert backbones["sparse"].rule == Rule(radius=1.5, centre="continuous", time="mean")
+
+
+def test_weights_are_exchanged_between_variants(tmp_path: Path, programs):
+    """What a pipeline makes after another stage was opened is that stage's, not the first one's."""
+    config = small(tmp_path)
+    method = make_system(config).method("sparse")
+    base = open_pipeline("tiny-wan")
+    models = Models(base, base.published.sampling.changed({"steps": 1}))
+
+    def frames(seed: int, **options) -> np.ndarray:
+        pipeline = models.open(method, tiny.random_params(method, seed))
+        (video,) = models.sample(pipeline, [scene(3)], OBJECTS, options, seed=0, batch_size=1)
+        return video.frames
+
+    first, second, again = frames(0), frames(1), frames(0)
+    np.testing.assert_array_equal(first, again)
+    assert (first != second).any()
+    assert models.open(None, {}) is base
+    # The base is asked for nothing that it does not know.
+    options = {"dual": "semantic", "guidance": 2.0}
+    (video,) = models.sample(base, [scene(3)], None, options, seed=0, batch_size=1)
+    want = base.sample(scene(3).caption, seed=0, steps=1, guidance=2.0)
+    np.testing.assert_array_equal(video.frames, want.frames)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(main="s9"), "config.main 's9' is none of the stages dense, sparse"),
+        (
+            lambda c: c.evaluate.tables.headline.update(main="x"),
+            "evaluate.tables.headline.main 'x' is none of its order",
+        ),
+        (lambda c: c.stages.dense.update(method="finetune"), "'finetune': there is tgt, encode"),
+    ],
+)
+def test_what_could_not_be_run_is_refused_at_once(tmp_path: Path, change, message: str):
+    config = small(tmp_path)
+    change(config)
+    with pytest.raises(ValueError, match=message):
+        system = make_system(config)
+        system.method("dense")
+        _ = system.main_stage
