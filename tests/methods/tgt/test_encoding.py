@@ -116,16 +116,15 @@ def test_what_is_drawn_from_a_cache_is_what_clips_give(staged, grounded, stage):
         for name in NEAR:
             np.testing.assert_array_equal(got[name], want[name])
         used = got[LOCAL_LENGTH] > 0
-        assert used.sum() == (9 if stage == "dense" else used.sum()) and used[0]
+        least, most = (9, 40) if stage == "dense" else (1, 5)
+        assert least <= used.sum() <= most and used[: used.sum()].all()
         np.testing.assert_array_equal(got[LOCAL_LENGTH][used], want[LOCAL_LENGTH][used])
         read = np.asarray(features(want[LOCAL_TOKENS], want[LOCAL_MASK]))
         found = got[LOCAL_TEXT].astype(np.float32)
         np.testing.assert_allclose(found[used, :-1], read[used], rtol=2**-7, atol=1e-4)
         assert not found[~used].any() and not found[:, -1].any()
-        seen.add(got["near_token"].tobytes())
+        seen.add(got["near_token"].tobytes() + got["near_owner"].tobytes())
     assert len(seen) == 2 * CLIPS
-    if stage == "dense":
-        assert all(got[LOCAL_LENGTH][9:] == 0)
 
 
 def test_the_command_keeps_the_same(staged, grounded, tmp_path):
