@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from tavid_jax.data.clip import Clip, ClipError
 from tavid_jax.data.synthetic import judging as judge_toy
-from tavid_jax.metrics import bootstrap, result
+from tavid_jax.metrics import result
 from tavid_jax.metrics.trajerr import ErrorSums, clip_error, counted_samples, trajectory_error
 from tavid_jax.metrics.trajsim import trajectory_similarity
 from tavid_jax.tracks.trajectories import Trajectories
@@ -175,32 +175,3 @@ def values_of(judged: Sequence[Judged]) -> Values:
     values = {name: np.array(trajectory_error(each)["per_clip"]) for name, each in sums.items()}
     rest = ("similarity", "lost", "first_frame")
     return values | {name: np.array([getattr(one, name) for one in judged]) for name in rest}
-
-
-def over_seeds(each: Sequence[Values]) -> Values:
-    """The mean of several trainings, scene by scene."""
-    return {name: np.mean([values[name] for values in each], axis=0) for name in VALUES}
-
-
-def measure(each: Sequence[Values], resamples: int) -> dict[str, Any]:
-    """{name: {"value", "interval", "scenes", "seeds"}}: means with 95 % intervals over scenes, and
-    the mean of every training alone."""
-    means, found = over_seeds(each), {}
-    for name in VALUES:
-        interval = bootstrap.mean_interval(means[name], num_resamples=resamples)
-        found[name] = {
-            "value": interval.mean,
-            "interval": [interval.low, interval.high],
-            "scenes": interval.n,
-            "seeds": [result.finite_mean(values[name]) for values in each],
-        }
-    return found
-
-
-def compare(
-    first: Sequence[Values], second: Sequence[Values], name: str, resamples: int
-) -> dict[str, Any]:
-    """First minus second in a value, paired over scenes: {"difference", "interval", "scenes"}."""
-    a, b = over_seeds(first)[name], over_seeds(second)[name]
-    found = bootstrap.paired_difference(a, b, num_resamples=resamples)
-    return {"difference": found.mean, "interval": [found.low, found.high], "scenes": found.n}

@@ -10,6 +10,7 @@ import numpy as np
 
 from tavid_jax.data.clip import Clip
 from tavid_jax.methods.finetune.pages import at_height
+from tavid_jax.methods.finetune.seeds import compare, measure
 from tavid_jax.methods.flextraj import films, judging
 from tavid_jax.pipelines.video import Video
 from tavid_jax.viz import canvas, curves, media, panels
@@ -61,8 +62,7 @@ def trial_page(config: Any, trial: Any, results: Any, report: Any) -> dict[str, 
                 "title": row.title,
                 "stages": list(row.stages),
                 "measured": {
-                    column: judging.measure(cell.values, resamples)
-                    for column, cell in row.cells.items()
+                    column: measure(cell.values, resamples) for column, cell in row.cells.items()
                 },
             }
             for name, row in trial.rows.items()
@@ -115,7 +115,7 @@ def _claims(config: Any, trial: Any, report: Any) -> dict[str, Any]:
     for column, of in trial.scenes.items():
         own = trial.rows[main].cells[column].values
         claims[column] = {
-            name: judging.compare(own, row.cells[column].values, of.granularity.value, resamples)
+            name: compare(own, row.cells[column].values, of.granularity.value, resamples)
             for name, row in trial.rows.items()
             if name != main
         }

@@ -13,6 +13,7 @@ from absl import logging
 from tavid_jax.data.clip import Clip
 from tavid_jax.engine.method import Results
 from tavid_jax.methods.finetune.samples import job_of
+from tavid_jax.methods.finetune.seeds import over_seeds
 from tavid_jax.methods.finetune.variants import stages_of
 from tavid_jax.methods.tavid import judging, pages
 from tavid_jax.methods.tavid.method import Tavid
@@ -84,7 +85,7 @@ class Evaluation:
             one = options.variants[name]
             started = time.perf_counter()
             rows[name] = self._row(one, clips, name in self.config.evaluate.maps)
-            mean = judging.over_seeds(rows[name].values)["masked"].mean()
+            mean = over_seeds(rows[name].values)["masked"].mean()
             seconds = time.perf_counter() - started
             logging.info("%s, %s: the masked object is touched in %.1f %% of %d scenes (%.0f s)",
                          options.title, one.title, 100 * mean, len(clips), seconds)  # fmt: skip

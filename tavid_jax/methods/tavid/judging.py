@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from tavid_jax.data.clip import Clip
+from tavid_jax.methods.finetune import seeds
 from tavid_jax.methods.finetune.judging import judge_video
-from tavid_jax.metrics import bootstrap
 
 Frames = UInt8[np.ndarray, "T H W 3"]
 # Values per scene. "masked": the object that the true clip's actor touches, which the mask marks
@@ -85,46 +85,8 @@ def values_of(own: Sequence[Judged], swapped: Sequence[Judged] | None) -> Values
     return {name: np.array([row[name] for row in rows]) for name in VALUES}
 
 
-def over_seeds(each: Sequence[Values]) -> Values:
-    """The mean of several trainings, scene by scene; what one of them lacks is left out."""
-    stacked = {name: np.stack([values[name] for values in each]) for name in VALUES}
-    counts = {name: np.isfinite(x).sum(0) for name, x in stacked.items()}
-    return {
-        name: np.where(counts[name] > 0, np.nansum(x, 0) / np.maximum(counts[name], 1), np.nan)
-        for name, x in stacked.items()
-    }
-
-
-def measure(each: Sequence[Values], resamples: int) -> dict[str, Any]:
-    """{name: {"value", "interval", "scenes", "seeds"}}: means with 95 % intervals over scenes, and
-    the mean of every training alone."""
-    means = over_seeds(each)
-    return {name: _mean(means[name], [v[name] for v in each], resamples) for name in VALUES}
-
-
-def _mean(column: np.ndarray, each: Sequence[np.ndarray], resamples: int) -> dict[str, Any]:
-    found = bootstrap.mean_interval(column, num_resamples=resamples)
-    seeds = [float(np.nanmean(x)) if np.isfinite(x).any() else math.nan for x in each]
-    return {
-        "value": found.mean,
-        "interval": [found.low, found.high],
-        "scenes": found.n,
-        "seeds": seeds,
-    }
-
-
-def compare(
-    first: Sequence[Values], second: Sequence[Values], name: str, resamples: int
-) -> dict[str, Any]:
-    """First minus second in a value, paired over scenes: {"difference", "interval", "scenes"}."""
-    a, b = over_seeds(first)[name], over_seeds(second)[name]
-    found = bootstrap.paired_difference(a, b, num_resamples=resamples)
-    return {"difference": found.mean, "interval": [found.low, found.high], "scenes": found.n}
-
-
 def against_other(each: Sequence[Values], resamples: int) -> dict[str, Any]:
     """How much more often the masked object is touched than a look-alike, of which there are as
     many or more: above zero is above chance. {"difference", "interval", "scenes"}."""
-    means = over_seeds(each)
-    found = bootstrap.paired_difference(means["masked"], means["other"], num_resamples=resamples)
-    return {"difference": found.mean, "interval": [found.low, found.high], "scenes": found.n}
+    means = seeds.over_seeds(each)
+    return seeds.difference(means["masked"], means["other"], resamples)

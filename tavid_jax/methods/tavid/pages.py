@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from tavid_jax.methods.finetune import pages as finetune_pages
+from tavid_jax.methods.finetune.seeds import compare, measure
 from tavid_jax.methods.tavid import judging
 from tavid_jax.methods.tavid.variants import lookalike
 from tavid_jax.viz import curves, heat, media, panels
@@ -44,11 +45,9 @@ def trial_page(config: Any, trial: Any, results: Any, report: Any) -> dict[str, 
         metrics["variants"][name] = {
             "title": row.title,
             "stages": list(row.stages),
-            "touched": judging.measure(row.values, resamples),
+            "touched": measure(row.values, resamples),
             "attention": dict(row.attention),
-            "curve": {
-                step: judging.measure([values], resamples) for step, values in row.curve.items()
-            },
+            "curve": {step: measure([values], resamples) for step, values in row.curve.items()},
         }
     metrics["claims"] = _claims(config, trial, report)
     metrics["attention"] = _attention_claim(config, trial, report)
@@ -76,10 +75,10 @@ def _claims(config: Any, trial: Any, report: Any) -> dict[str, Any]:
     for name, row in rows.items():
         if name == config.evaluate.main:
             continue
-        found = judging.compare(main.values, row.values, "masked", resamples)
+        found = compare(main.values, row.values, "masked", resamples)
         claims[f"masked, minus {name}"] = found
         _verdict(report, main.title, row.title, found, "the masked object is touched")
-    measured = judging.measure(main.values, resamples)["flips_of_touching"]
+    measured = measure(main.values, resamples)["flips_of_touching"]
     claims["flips of touching"] = measured
     if measured["scenes"]:
         low, high = (100 * x for x in measured["interval"])

@@ -10,11 +10,14 @@ from typing import Any
 from absl import logging
 
 from tavid_jax.data.clip import Clip
+from tavid_jax.data.synthetic import located_judging as judging
 from tavid_jax.engine.method import Results
 from tavid_jax.methods.finetune.evaluation import SOURCES, TEST
 from tavid_jax.methods.finetune.pages import training_curves
-from tavid_jax.methods.tgt import judging, pages, settings
+from tavid_jax.methods.finetune.seeds import Values
+from tavid_jax.methods.tgt import pages, settings
 from tavid_jax.methods.tgt.draw import Draw
+from tavid_jax.methods.tgt.films import Frames
 from tavid_jax.methods.tgt.variants import Models, Variant, read_variants
 from tavid_jax.metrics.result import finite_mean
 from tavid_jax.pipelines.pipeline import Pipeline
@@ -31,7 +34,7 @@ class Row:
       title, short: of tables, and over pictures.
       stages: what trained it, one for each seed; "" is the checkpoint.
       options: fields of `Sampling` that differ from the run's.
-      values: per seed, see `judging.Values`.
+      values: per seed, one for each scene, see `located_judging.VALUES`.
       judged: of the first seed, scene by scene.
       frames: videos of the first seed.
     """
@@ -40,9 +43,9 @@ class Row:
     short: str
     stages: tuple[str, ...]
     options: Mapping[str, Any]
-    values: list[judging.Values]
+    values: list[Values]
     judged: list[judging.Located]
-    frames: list[judging.Frames]
+    frames: list[Frames]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Evaluation:
         self.config, self.system, self.results = config, system, results
         self.models, self.draw = models, draw
         # A model sampled in one way serves every table.
-        self._made: dict[Any, tuple[list[judging.Located], list[judging.Frames]]] = {}
+        self._made: dict[Any, tuple[list[judging.Located], list[Frames]]] = {}
 
     def trial(self, clips: list[Clip]) -> Trial:
         """All variants of `config.evaluate.tables` on scenes."""
@@ -107,7 +110,7 @@ class Evaluation:
 
     def _judged(
         self, stage: str, variant: Variant, clips: list[Clip], goals: list[judging.Goal]
-    ) -> tuple[list[judging.Located], list[judging.Frames]]:
+    ) -> tuple[list[judging.Located], list[Frames]]:
         key = stage, tuple(sorted(variant.options.items()))
         if key not in self._made:
             evaluate = self.config.evaluate

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from tavid_jax.data.clip import Clip
-from tavid_jax.methods.tgt import films, judging
+from tavid_jax.data.synthetic import located_judging as judging
+from tavid_jax.methods.finetune.seeds import compare, measure
+from tavid_jax.methods.tgt import films
 from tavid_jax.tracks.trajectories import Trajectories
 from tavid_jax.viz import curves, media
 
@@ -54,7 +56,7 @@ def trial_page(config: Any, trial: Any, results: Any, report: Any) -> dict[str, 
             "title": row.title,
             "stages": list(row.stages),
             "options": dict(row.options),
-            "measured": judging.measure(row.values, resamples),
+            "measured": measure(row.values, resamples),
         }
         for name, row in trial.rows.items()
     }
@@ -90,8 +92,7 @@ def _claims(config: Any, trial: Any, options: Any, report: Any) -> dict[str, Any
             continue
         other = trial.rows[name]
         claims[name] = {
-            value: judging.compare(main.values, other.values, value, resamples)
-            for value in judging.VALUES
+            value: compare(main.values, other.values, value, resamples) for value in judging.VALUES
         }
         for value in CLAIMED if name == options.get("against", "") else CLAIMED[:1]:
             _verdict(report, main, other, value, claims[name][value])
@@ -227,7 +228,7 @@ def samples_page(
     title: str,
     clips: Sequence[Clip],
     targets: Sequence[Trajectories],
-    videos: Sequence[judging.Frames],
+    videos: Sequence[films.Frames],
     report: Any,
 ) -> None:
     """Videos of clips beside the true ones, with the trajectories over both; no numbers."""

@@ -151,23 +151,3 @@ def test_clips_that_cannot_be_judged(clips: list[Clip]):
         judging.goal_of(clips[0], tracks.replace(segment=None, segments=0), tracks)
     with pytest.raises(ValueError, match="not of the form"):
         judging.goal_of(clips[0].replace(caption="two dancers"), tracks, tracks)
-
-
-# ---- many scenes ---------------------------------------------------------------------------------
-
-
-def columns(error: list[float]) -> judging.Values:
-    return {name: np.array(error) for name in judging.VALUES}
-
-
-def test_seeds_are_averaged_scene_by_scene_and_variants_compared():
-    first = [columns([0.1, 0.2, np.nan, 0.3]), columns([0.3, 0.2, np.nan, 0.1])]
-    found = judging.measure(first, resamples=200)["error"]
-    assert found["value"] == pytest.approx(0.2) and found["scenes"] == 3
-    assert found["seeds"] == pytest.approx([0.2, 0.2])
-    np.testing.assert_allclose(found["interval"], 0.2)
-    worse = [columns([0.5, 0.6, 0.7, 0.8])]
-    difference = judging.compare(first, worse, "error", resamples=200)
-    assert difference["scenes"] == 3
-    assert difference["difference"] == pytest.approx(0.2 - 19 / 30)
-    assert difference["interval"][1] < 0

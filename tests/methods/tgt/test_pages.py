@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from configs.tgt import get_config
+from tavid_jax.data.synthetic import located_judging as judging
 from tavid_jax.engine.report import Report
-from tavid_jax.methods.tgt import films, judging, pages
+from tavid_jax.methods.tgt import films, pages
 from tavid_jax.methods.tgt.evaluation import Row, Trial
 from tavid_jax.tracks.neighbourhoods import Rule, neighbourhoods, owner_map
 from tavid_jax.tracks.trajectories import Trajectories
