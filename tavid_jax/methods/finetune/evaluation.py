@@ -143,6 +143,11 @@ def evaluate(
         metrics = _without_judge(config, models, results, inputs, report)
     else:
         metrics = _judged(config, models, results, inputs, report)
+    return finished(metrics, results, report)
+
+
+def finished(metrics: dict[str, Any], results: Results, report: Any) -> dict[str, Any]:
+    """The tree of metrics.json and the report, with what every training took and came from."""
     pages.training_curves(report, results)
     report.provenance(dict(results.provenance))
     metrics["seconds"] = dict(results.seconds)

@@ -130,8 +130,15 @@ class FinetuneSystem(System):
 
     @property
     def main_stage(self) -> str:
-        """The stage whose result is sampled: the last one that trains."""
-        return [name for name in self.config.order if self.config.stages[name].kind == "train"][-1]
+        """The stage whose result is sampled and saved: `config.main`, or the last that trains."""
+        main = self.config.get("main", "")
+        if main and main not in self.config.order:
+            known = ", ".join(self.config.order)
+            raise ValueError(f"config.main {main!r} is none of the stages {known}")
+        return (
+            main
+            or [name for name in self.config.order if self.config.stages[name].kind == "train"][-1]
+        )
 
     def sampler(self, results: Results, inputs: Any) -> Pipeline:
         """The trained model as it is stored, in the folder of the run."""

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from tavid_jax.engine.method import Params
+from tavid_jax.engine.method import Params, Results
 from tavid_jax.methods.finetune.method import BACKBONE, Finetune
 from tavid_jax.pipelines.folder import TRANSFORMER
 from tavid_jax.pipelines.pipeline import Pipeline
@@ -65,6 +65,22 @@ class Models:
         leaves = self.base.parts[TRANSFORMER].opened.leaves
         there = {path.partition("/")[0] for path in leaves}
         return {name: node for name, node in weights.items() if name not in there}
+
+
+def open_stage(models: Models, system: Any, results: Results, name: str) -> Pipeline:
+    """The model of a stage, or of one of its snapshots ("stage@200"); "" is the checkpoint.
+
+    Args:
+      models: opens it.
+      system: gives the methods of its stages.
+      results: of the run.
+      name: see above.
+    """
+    if not name:
+        return models.open(None, {})
+    stage = name.partition("@")[0]
+    init_from = system.config.stages[stage].init_from
+    return models.open(system.method(stage), results.params(*init_from, name))
 
 
 def stages_of(variant: Any) -> tuple[str, ...]:

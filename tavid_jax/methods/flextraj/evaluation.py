@@ -13,8 +13,7 @@ from absl import logging
 from tavid_jax.data.clip import Clip
 from tavid_jax.engine.method import Results
 from tavid_jax.methods.finetune import variants
-from tavid_jax.methods.finetune.evaluation import SOURCES, TEST
-from tavid_jax.methods.finetune.pages import training_curves
+from tavid_jax.methods.finetune.evaluation import SOURCES, TEST, finished
 from tavid_jax.methods.flextraj import judging, pages, settings
 from tavid_jax.methods.flextraj.variants import (
     Granularity,
@@ -191,12 +190,8 @@ class Evaluation:
         return cells
 
     def open(self, name: str) -> Pipeline:
-        """The model of a stage, or of one of its snapshots ("stage@200"); "" is the checkpoint."""
-        if not name:
-            return self.models.open(None, {})
-        stage = name.partition("@")[0]
-        init_from = self.config.stages[stage].init_from
-        return self.models.open(self.system.method(stage), self.results.params(*init_from, name))
+        """See `variants.open_stage`."""
+        return variants.open_stage(self.models, self.system, self.results, name)
 
     def _sampled(self, pipeline: Pipeline, stage: str, of: Scenes) -> tuple[list, list]:
         evaluate, follow = self.config.evaluate, None
@@ -249,7 +244,7 @@ def evaluate(
     clips = [source[i] for i in range(len(source))]
     trial = Evaluation(config, system, results, models).trial(clips)
     metrics = pages.trial_page(config, trial, results, report)
-    return _finished(metrics, results, report)
+    return finished(metrics, results, report)
 
 
 def show(
@@ -267,7 +262,7 @@ def show(
             "Nothing is sampled: it takes the encoders of a `--config.checkpoint`, and clips "
             "(`--config.train_clips`) with tracks that can be followed again."
         )
-        return _finished(metrics, results, report)
+        return finished(metrics, results, report)
     models, base = Models(pipeline, pipeline.published.sampling), base_follow(config)
     columns = read_granularities(config) or [WHOLE]
     for name in names:
@@ -284,17 +279,9 @@ def show(
             )
             report.section(f"{SOURCES[name]}: {one.title}", pages.SAMPLES)
             pages.show_videos(config, clips, videos, results, report)
-    return _finished(metrics, results, report)
+    return finished(metrics, results, report)
 
 
 def base_follow(config: Any) -> Follow:
     """What granularities change, `config.follow`."""
     return Follow.of(config.follow.to_dict())
-
-
-def _finished(metrics: dict[str, Any], results: Results, report: Any) -> dict[str, Any]:
-    training_curves(report, results)
-    report.provenance(dict(results.provenance))
-    metrics["seconds"] = dict(results.seconds)
-    metrics["provenance"] = dict(results.provenance)
-    return metrics

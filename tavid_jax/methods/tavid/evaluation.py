@@ -14,9 +14,8 @@ from tavid_jax.data.clip import Clip
 from tavid_jax.engine.method import Results
 from tavid_jax.methods.finetune.samples import job_of
 from tavid_jax.methods.finetune.seeds import over_seeds
-from tavid_jax.methods.finetune.variants import stages_of
+from tavid_jax.methods.finetune.variants import open_stage, stages_of
 from tavid_jax.methods.tavid import judging, pages
-from tavid_jax.methods.tavid.method import Tavid
 from tavid_jax.methods.tavid.variants import Models, lookalike
 from tavid_jax.pipelines.attention_files import grid_of
 from tavid_jax.pipelines.folder import TRANSFORMER
@@ -109,13 +108,8 @@ class Evaluation:
         return Row(options.title, options.short, stages, values, seen, shown, maps, curve)
 
     def _open(self, name: str) -> Pipeline:
-        """The model of a stage, or of one of its snapshots ("stage@200")."""
-        if not name:
-            return self.models.open(None, {})
-        stage = name.partition("@")[0]
-        method: Tavid = self.system.method(stage)
-        init_from = self.config.stages[stage].init_from
-        return self.models.open(method, self.results.params(*init_from, name))
+        """See `variants.open_stage`."""
+        return open_stage(self.models, self.system, self.results, name)
 
     def _curve(self, stage: str, clips: list[Clip]) -> dict[int, judging.Values]:
         if not stage:

@@ -12,8 +12,8 @@ from absl import logging
 from tavid_jax.data.clip import Clip
 from tavid_jax.data.synthetic import located_judging as judging
 from tavid_jax.engine.method import Results
-from tavid_jax.methods.finetune.evaluation import SOURCES, TEST
-from tavid_jax.methods.finetune.pages import training_curves
+from tavid_jax.methods.finetune import variants
+from tavid_jax.methods.finetune.evaluation import SOURCES, TEST, finished
 from tavid_jax.methods.finetune.seeds import Values
 from tavid_jax.methods.tgt import pages, settings
 from tavid_jax.methods.tgt.draw import Draw
@@ -128,12 +128,8 @@ class Evaluation:
         return self._made[key]
 
     def open(self, name: str) -> Pipeline:
-        """The model of a stage, or of one of its snapshots ("stage@200"); "" is the checkpoint."""
-        if not name:
-            return self.models.open(None, {})
-        stage = name.partition("@")[0]
-        init_from = self.config.stages[stage].init_from
-        return self.models.open(self.system.method(stage), self.results.params(*init_from, name))
+        """See `variants.open_stage`."""
+        return variants.open_stage(self.models, self.system, self.results, name)
 
 
 def evaluate(
@@ -145,7 +141,7 @@ def evaluate(
     clips = [source[i] for i in range(len(source))]
     draw = settings.read_draw(config, config.stages[system.main_stage])
     trial = Evaluation(config, system, results, models, draw).trial(clips)
-    return _finished(pages.trial_page(config, trial, results, report), results, report)
+    return finished(pages.trial_page(config, trial, results, report), results, report)
 
 
 def show(
@@ -163,7 +159,7 @@ def show(
             "Nothing is sampled: it takes the encoders of a `--config.checkpoint`, and clips "
             "(`--config.train_clips`) with tracks and local captions that can be told again."
         )
-        return _finished(metrics, results, report)
+        return finished(metrics, results, report)
     models = Models(pipeline, pipeline.published.sampling)
     draw = settings.read_draw(config, config.stages[_main(config)])
     for name in names:
@@ -176,17 +172,9 @@ def show(
             targets = [draw.known(clip) for clip in clips]
             frames = [video.frames for video in videos]
             pages.samples_page(config, SOURCES.get(name, name), clips, targets, frames, report)
-    return _finished(metrics, results, report)
+    return finished(metrics, results, report)
 
 
 def _main(config: Any) -> str:
     trained: Sequence[str] = [n for n in config.order if config.stages[n].kind == "train"]
     return config.main or trained[-1]
-
-
-def _finished(metrics: dict[str, Any], results: Results, report: Any) -> dict[str, Any]:
-    training_curves(report, results)
-    report.provenance(dict(results.provenance))
-    metrics["seconds"] = dict(results.seconds)
-    metrics["provenance"] = dict(results.provenance)
-    return metrics

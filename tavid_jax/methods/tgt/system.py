@@ -44,15 +44,6 @@ class TgtSystem(FinetuneSystem):
         core["backbone"] = settings.read_located(self.config, stage, core["backbone"])
         return core
 
-    @property
-    def main_stage(self) -> str:
-        """The stage whose result is sampled and saved: `config.main`, or the last that trains."""
-        main = self.config.get("main", "")
-        if main and main not in self.config.order:
-            known = ", ".join(self.config.order)
-            raise ValueError(f"config.main {main!r} is none of the stages {known}")
-        return main or super().main_stage
-
     def evaluate(self, results: Results, inputs: Any, report: Any) -> dict[str, Any]:
         """Judges the variants of `config.evaluate.tables`; without any, shows samples of clips."""
         config = self.config
