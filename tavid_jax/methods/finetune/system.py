@@ -135,10 +135,8 @@ class FinetuneSystem(System):
         if main and main not in self.config.order:
             known = ", ".join(self.config.order)
             raise ValueError(f"config.main {main!r} is none of the stages {known}")
-        return (
-            main
-            or [name for name in self.config.order if self.config.stages[name].kind == "train"][-1]
-        )
+        trained = [name for name in self.config.order if self.config.stages[name].kind == "train"]
+        return main or trained[-1]
 
     def sampler(self, results: Results, inputs: Any) -> Pipeline:
         """The trained model as it is stored, in the folder of the run."""

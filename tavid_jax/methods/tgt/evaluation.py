@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from absl import logging
@@ -15,7 +15,7 @@ from tavid_jax.engine.method import Results
 from tavid_jax.methods.finetune import variants
 from tavid_jax.methods.finetune.evaluation import SOURCES, TEST, finished
 from tavid_jax.methods.finetune.seeds import Values
-from tavid_jax.methods.tgt import pages, settings
+from tavid_jax.methods.tgt import pages
 from tavid_jax.methods.tgt.draw import Draw
 from tavid_jax.methods.tgt.films import Frames
 from tavid_jax.methods.tgt.variants import Models, Variant, read_variants
@@ -139,17 +139,18 @@ def evaluate(
     tree."""
     source = inputs.open(TEST)
     clips = [source[i] for i in range(len(source))]
-    draw = settings.read_draw(config, config.stages[system.main_stage])
+    draw = system.main_draw()
     trial = Evaluation(config, system, results, models, draw).trial(clips)
     return finished(pages.trial_page(config, trial, results, report), results, report)
 
 
 def show(
-    config: Any, pipeline: Pipeline | None, results: Results, inputs: Any, report: Any
+    config: Any, draw: Draw, pipeline: Pipeline | None, results: Results, inputs: Any, report: Any
 ) -> dict[str, Any]:
     """Samples of the first clips beside their trajectories and the true clips; no judge.
 
     Args:
+      draw: which trajectories are given.
       pipeline: the trained model; None where parts of it are missing.
     """
     metrics: dict[str, Any] = {"shown": {}}
@@ -161,7 +162,6 @@ def show(
         )
         return finished(metrics, results, report)
     models = Models(pipeline, pipeline.published.sampling)
-    draw = settings.read_draw(config, config.stages[_main(config)])
     for name in names:
         source = inputs.open(name)
         clips = [source[i] for i in range(min(config.report.scenes, len(source)))]
@@ -173,8 +173,3 @@ def show(
             frames = [video.frames for video in videos]
             pages.samples_page(config, SOURCES.get(name, name), clips, targets, frames, report)
     return finished(metrics, results, report)
-
-
-def _main(config: Any) -> str:
-    trained: Sequence[str] = [n for n in config.order if config.stages[n].kind == "train"]
-    return config.main or trained[-1]

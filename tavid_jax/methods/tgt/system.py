@@ -13,6 +13,7 @@ from tavid_jax.methods.finetune.saving import sampling_of
 from tavid_jax.methods.finetune.settings import model_of
 from tavid_jax.methods.finetune.system import FinetuneSystem
 from tavid_jax.methods.tgt import evaluation, settings
+from tavid_jax.methods.tgt.draw import Draw
 from tavid_jax.methods.tgt.method import Tgt
 from tavid_jax.methods.tgt.preview import neighbourhood_pages
 from tavid_jax.methods.tgt.variants import Models, read_variants
@@ -44,12 +45,16 @@ class TgtSystem(FinetuneSystem):
         core["backbone"] = settings.read_located(self.config, stage, core["backbone"])
         return core
 
+    def main_draw(self) -> Draw:
+        """Which trajectories the model that is sampled is given."""
+        return settings.read_draw(self.config, self.config.stages[self.main_stage])
+
     def evaluate(self, results: Results, inputs: Any, report: Any) -> dict[str, Any]:
         """Judges the variants of `config.evaluate.tables`; without any, shows samples of clips."""
         config = self.config
         if not config.evaluate.get("tables", {}):
             pipeline = self.sampler(results, inputs) if self._has_model() else None
-            return evaluation.show(config, pipeline, results, inputs, report)
+            return evaluation.show(config, self.main_draw(), pipeline, results, inputs, report)
         base = open_pipeline(config.model.backbone, config.checkpoint)
         sampling = sampling_of(config, model_of(config, config.stages[self.main_stage]))
         models = Models(base, sampling)
@@ -58,7 +63,7 @@ class TgtSystem(FinetuneSystem):
     def sample(self, results: Results, inputs: Any, out_dir: Path) -> list[Path]:
         """The videos that `config.sampling` asks for; those of clips follow the clips' tracks."""
         pipeline = self.sampler(results, inputs)
-        draw = settings.read_draw(self.config, self.config.stages[self.main_stage])
+        draw = self.main_draw()
 
         def located(clip: Clip, seed: int) -> dict[str, Any]:
             del seed
