@@ -69,7 +69,7 @@ def test_what_is_trained_at_full_size(preset: str):
     own, published, tokens = SIZES[preset]
     assert size(trained) == own and method.backbone.tokens == tokens
     # Besides the published model the features of the text "", of the prompts that are dropped.
-    assert size(frozen) - size(frozen["null_text"]) == published
+    assert size(frozen) - frozen["null_text"].size == published
     assert {leaf.dtype.name for leaf in jax.tree.leaves(trained)} == {"float32"}
     assert {leaf.dtype.name for leaf in jax.tree.leaves(frozen)} == {"bfloat16"}
 
