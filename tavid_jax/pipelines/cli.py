@@ -94,7 +94,7 @@ def _run(args: argparse.Namespace) -> int:
     steps = _steps(args)
     words = (targets or known or Targets(sentence="")).words
     located = args.laca or found.laca
-    room = None if located is None else read_locate(located).points
+    room = None if located is None else args.points or read_locate(located).points
     jobs = [] if steps else _jobs(args, words, found.published.sampling, room)
     out = Path(args.out)
     options.check_folder(out)

@@ -100,18 +100,20 @@ def find_laca(path: str | Path) -> Path:
     return path
 
 
-def put_around(transformer: Part, source: str | Path) -> Any:
+def put_around(transformer: Part, source: str | Path, points: int | None = None) -> Any:
     """Plugs the attention into a transformer.
 
     Args:
       transformer: of a pipeline.
       source: see `load_laca`.
+      points: room for so many trajectories; None is as many as it was trained with.
 
     Returns:
       What `Pipeline.inject` is to be.
 
     Raises:
       WeightsError: see `load_laca`; a model that has no place for it.
+      ValueError: room for no trajectory.
     """
     config = transformer.module.config
     if has_experts(transformer):
@@ -119,6 +121,7 @@ def put_around(transformer: Part, source: str | Path) -> Any:
     if not isinstance(config, WanConfig):
         raise WeightsError(f"laca {source}: it is Wan's, CogVideoX has no cross-attention")
     params, how, length = load_laca(source, config)
+    how = how if points is None else dataclasses.replace(how, points=points)
     transformer.module = transformer.module.clone(
         config=dataclasses.replace(config, text_length=length)
     )

@@ -60,6 +60,7 @@ def open_pipeline(
     lora: str | Path | None = None,
     control: str | Path | None = None,
     laca: str | Path | None = None,
+    points: int | None = None,
     patch_embed: str | Path | None = None,
     targets: Targets | None = None,
     lora_scale: float | int | str = AUTO,
@@ -84,6 +85,8 @@ def open_pipeline(
         release, or a file of a model that was trained here.
       laca: location-aware cross-attention of a Wan, by which trajectories have texts of their own:
         a file that was trained here, or its folder.
+      points: room for so many trajectories with texts, instead of as many as the model was trained
+        with: no weight is of it.
       patch_embed: patch projection with channels for masks, any form that
         `weights.load_patch_embed` reads; of two experts, that of those that `lora` is of.
       targets: trigger words of these channels, by default the one of TAViD's release, "target";
@@ -121,7 +124,9 @@ def open_pipeline(
     }
     _check_experts(published, opened[TRANSFORMER], where[TRANSFORMER])
     targets, embedding = _plug_in(opened[TRANSFORMER], found, targets, lora_scale)
-    inject = None if found.laca is None else put_around(opened[TRANSFORMER], found.laca)
+    if points is not None and found.laca is None:
+        raise ValueError(f"points {points}: {name} reads no texts of trajectories; give laca")
+    inject = None if found.laca is None else put_around(opened[TRANSFORMER], found.laca, points)
     return Pipeline(
         published,
         opened,

@@ -84,11 +84,15 @@ def add_additions(group: Any) -> None:
         "--laca", metavar="FILE",
         help="what makes a Wan read the texts of trajectories: laca.safetensors, or its folder",
     )  # fmt: skip
+    group.add_argument(
+        "--points", type=int, metavar="N",
+        help="room for so many trajectories with texts (default: as the model was trained with)",
+    )  # fmt: skip
 
 
 def additions(args: argparse.Namespace) -> dict[str, Any]:
     """Arguments of `open_pipeline` from the options of `add_additions`."""
-    names = ("lora", "lora_scale", "patch_embed", "control", "laca")
+    names = ("lora", "lora_scale", "patch_embed", "control", "laca", "points")
     return {name: getattr(args, name) for name in names}
 
 

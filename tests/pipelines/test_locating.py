@@ -226,6 +226,18 @@ def test_what_is_saved_is_what_is_opened(folder, pipeline):
         open_pipeline(folder / "model", laca="x")
 
 
+def test_room_for_more_trajectories_than_in_training(folder, pipeline):
+    """No weight is of the room: what fits into the smaller one reads the same."""
+    count = 2 * pipeline.plan(Job("a cat"))[1].points
+    wide = open_pipeline(folder / "model", points=count)
+    _, backbone = wide.plan(Job("a cat"))
+    assert backbone.points == count and backbone.rule == pipeline.plan(Job("a cat"))[1].rule
+    with pytest.raises(ValueError, match="points 0"):
+        open_pipeline(folder / "model", points=0)
+    with pytest.raises(ValueError, match="points 40: .* reads no texts of trajectories; give laca"):
+        open_pipeline(folder / "base", points=40)
+
+
 def test_texts_are_as_long_as_in_training(folder, tmp_path):
     longer = dataclasses.replace(CONFIG, text_length=20)
     file = save_laca(tmp_path / "longer.safetensors", node(), HOW, longer)
