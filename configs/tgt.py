@@ -145,10 +145,9 @@ SPARSE: dict[str, dict[str, Any]] = dict(
 )
 # The scales of the dual guidance are ours: a toy needs less than the paper's 5 and 4.
 DUAL = dict(dual="literal", guidance=2.0, local_guidance=2.0)
-# The paper's four, and the other reading of its formula.
+# The paper's four. With equal scales both readings of its formula are one.
 GUIDANCE: dict[str, tuple[str, dict[str, Any]]] = dict(
     literal=("dual, as printed", {}),
-    semantic=("dual, the other reading", dict(dual="semantic")),
     combined=("combined", dict(dual="combined", guidance=3.0)),
     local=("local texts alone", dict(dual="local_given", local_guidance=3.0)),
     prompt=("prompt alone", dict(dual="global_given", guidance=3.0)),
