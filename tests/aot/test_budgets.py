@@ -56,6 +56,21 @@ def test_training_fits(preset: str, topology: str, arguments: tuple, gib: float)
 
 
 @pytest.mark.parametrize(
+    ("preset", "topology", "stage", "gib"),
+    [
+        ("paper", "v5p:4x4x4", "dense", 28),
+        ("paper", "v5p:4x4x4", "sparse", 28),
+        ("paper_v5e", "v5e:16x16", "sparse", 15.75),
+        ("wan2_1_1_3b", "v5e:2x4", "sparse", 9),
+    ],
+)
+def test_tgt_fits(preset: str, topology: str, stage: str, gib: float):
+    """The cross-attention of all blocks learns; a video per data way."""
+    found = answer(preset, topology, f"--stage={stage}", system="tgt")
+    assert found["fits"] and found["peak_bytes"] <= gib * GIB
+
+
+@pytest.mark.parametrize(
     ("preset", "topology"),
     [("cogvideox_5b_i2v_lora", "v5e:2x4"), ("wan2_1_14b_lora", "v5p:4x4x4")],
 )

@@ -8,8 +8,8 @@ from tavid_jax.pipelines.card import CARD, has_card, read_card, told_steps
 from tavid_jax.pipelines.opening import open_pipeline
 from tavid_jax.reproduce import config_of, first_losses
 
-# Bytes of all of them.
-LIMIT = 8_000_000
+# Bytes of all three of them.
+LIMIT = 11_000_000
 PACKAGED = [name for name in BASES if has_card(FOLDER / BASES[name])]
 ORIGIN = ("config", "seed", "command", "steps", "seconds", "devices", "version", "weights/finetune")
 
@@ -68,4 +68,5 @@ def test_the_command_begins_as_the_card_says(name, tmp_path):
     losses, told = (np.array([loss for _, loss in one]) for one in (found, card.loss_curve))
     np.testing.assert_allclose(losses[:5], told[:5], rtol=1e-3)
     np.testing.assert_allclose(losses, told, rtol=0.05)
-    assert told[-1] < 0.7 * told[0]
+    if not any(name.startswith("pretrained/") for name in card.trained):
+        assert told[-1] < 0.7 * told[0]

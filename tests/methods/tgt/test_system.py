@@ -81,6 +81,7 @@ def test_the_run_is_opened_and_each_word_follows_its_trajectory(workdir: Path):
     np.testing.assert_array_equal(plain, base.frames)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_to_the_same_result(workdir: Path, tmp_path: Path):
     """And without tables samples stand beside the true clips."""
     again = tmp_path / "run"

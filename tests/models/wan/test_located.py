@@ -143,6 +143,7 @@ def test_a_text_that_is_the_prompt_changes_nothing():
     same(run(base(), own, {**given, "local": prompt}, texts), want)
 
 
+@pytest.mark.slow
 def test_scanned_and_rematerialised_it_learns_the_same():
     """Every tensor of it, from texts that are cached or not."""
     laca, texts = Laca(), texts_of(cases.near())

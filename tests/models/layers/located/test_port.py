@@ -60,7 +60,14 @@ def test_in_bfloat16_it_stays_near_the_definition():
     assert relative(run(params, given), want) <= 0.01
 
 
-@pytest.mark.parametrize("name", ["published", "segments value", "concat value"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "published",
+        pytest.param("segments value", marks=pytest.mark.slow),
+        pytest.param("concat value", marks=pytest.mark.slow),
+    ],
+)
 def test_a_block_and_its_gradients_equal_the_definition(name: str):
     laca = FORMS[name]
     base, given, where = cases.cross_stack(), cases.drawn(), cases.near(laca.overlap)
