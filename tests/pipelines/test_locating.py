@@ -133,6 +133,15 @@ def test_other_words_change_the_words_alone(pipeline):
     assert set(spec) - set(c) == {"video"}
 
 
+def test_another_attention_is_another_program():
+    made, pipeline = [], trained.in_memory("wan")
+    for overlap in ("owner", "blend", "concat"):
+        how = dict(laca=Laca(overlap=overlap), rule=Rule(overlap=overlap))
+        pipeline.inject = functools.partial(locate, **how, points=3, text_positions=6)
+        made.append(pipeline._task(Job("a", tracks=TRACKS), "one").program)
+    assert len(set(made)) == 3
+
+
 def test_tracks_of_another_size_and_length_are_brought_to_the_video(pipeline):
     longer = np.concatenate([TRACKS.tracks, TRACKS.tracks[:, -1:]], axis=1)
     wide = Trajectories(  # a frame twice as large, wider by half: its sides are cut off
