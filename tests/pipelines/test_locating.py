@@ -20,6 +20,7 @@ from tavid_jax.pipelines.copying import shares, spread
 from tavid_jax.pipelines.follow_options import job_fields
 from tavid_jax.pipelines.laca_files import load_laca, save_laca, shapes_of
 from tavid_jax.pipelines.located import LOCAL_LENGTH, LOCAL_TEXT, NEAR, NODE, STRENGTH, locate
+from tavid_jax.tracks.neighbourhoods import Rule
 from tavid_jax.tracks.trajectories import Trajectories
 from tavid_jax.viz import media
 from tavid_jax.weights import WeightsError
