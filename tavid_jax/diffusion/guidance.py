@@ -138,16 +138,13 @@ def dual_scales(
     guided: tuple[float | int, float | int] = (0.0, 1.0),
     mode: str = "literal",
 ) -> Float[np.ndarray, "n 2"]:
-    """Both scales of `dual_cfg` in each step, for `is_guided`: 1 where "both" is evaluated alone,
-    outside of an interval of noise levels (see `within`).
-
-    A scale that the mode does not read counts as 1 beside one that leads to "both" (which then
-    is all that is needed at 1), and as 0 in the modes that never ask for "both".
+    """Both scales of `dual_cfg` in each step, for `is_guided`: 1 where the mode's last branch is
+    evaluated alone, outside of an interval of noise levels (see `within`). A scale that the mode
+    does not read is 1.
     """
-    unread = 1.0 if "both" in BRANCHES[mode] else 0.0
     pair = [s_glob, s_loc]
     if len(BRANCHES[mode]) == 2:
-        pair[0 if mode in BY_LOCAL else 1] = np.full_like(s_glob, unread)
+        pair[0 if mode in BY_LOCAL else 1] = np.ones_like(s_glob)
     return np.stack([within(scale, timesteps, *guided) for scale in pair], axis=-1)
 
 

@@ -368,12 +368,10 @@ def dual_branches(
         are left out by it.
       without: entries that stand for no prompt.
       mode: of guidance.
-      guided: whether there are several branches, or that of everything alone.
+      guided: whether there are several branches, or the last one alone.
     """
     both = dict(both)
     empty, length = both.pop(EMPTY_TEXT, None), both.pop(EMPTY_LENGTH, None)
-    if not guided:
-        return [both]
     if empty is None:
         bare = backbone.null_local(both)
     else:
@@ -383,4 +381,4 @@ def dual_branches(
         batch = both if name in ("loc", "both") else bare
         return dict(batch) if name in ("glob", "both") else {**batch, **without}
 
-    return [branch(name) for name in BRANCHES[mode]]
+    return [branch(name) for name in (BRANCHES[mode] if guided else BRANCHES[mode][-1:])]

@@ -77,8 +77,9 @@ def test_dual_guidance_of_additive_effects(mode, expected):
         ("combined", (1, 4), False),
         ("local_given", (5, 1), False),
         ("local_given", (1, 4), True),
-        ("global", (1, 1), True),  # which is not "both"
-        ("local", (5, 1), True),
+        ("global", (1, 4), False),  # "glob" alone
+        ("local", (5, 1), False),
+        ("local", (1, 4), True),
     ],
 )
 def test_steps_of_dual_guidance(mode, scales, guided):

@@ -173,8 +173,12 @@ def test_every_mode_is_what_its_branches_amount_to(null):
         outs = jnp.stack([asked(branch) for branch in branches[mode]])
         close(guidance.dual_cfg(outs, 3.0, 2.0, mode), want[mode])
     backbone, _, batch = made()
-    (alone,) = dual_branches(backbone, batch | nulled(null)[0], {}, "literal", False)
-    assert set(alone) == set(batch)
+    for mode, names in guidance.BRANCHES.items():
+        negative = {"text": jnp.zeros_like(batch["text"])}
+        *_, last = dual_branches(backbone, batch | nulled(null)[0], negative, mode, True)
+        (alone,) = dual_branches(backbone, batch | nulled(null)[0], negative, mode, False)
+        assert len(names) > 1 and set(alone) == set(batch)
+        jax.tree.map(np.testing.assert_array_equal, alone, last)
 
 
 @pytest.mark.parametrize(
