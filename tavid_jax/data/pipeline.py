@@ -19,6 +19,9 @@ import grain
 import numpy as np
 from absl import flags
 
+from tavid_jax.data.clip import ClipError
+from tavid_jax.data.video import VideoError
+
 # (item, rng), and the step where it is scheduled
 Prepare = Callable[..., dict[str, Any]]
 
@@ -49,6 +52,10 @@ class Batch(NamedTuple):
 
 class PipelineError(RuntimeError):
     """An example, a worker process or the whole pipeline failed; the message says which."""
+
+
+class ExampleError(PipelineError, ValueError):
+    """A clip is at fault, not the code that reads it: it cannot become an example."""
 
 
 def batches(
@@ -183,7 +190,8 @@ class _MakeBatch:
             now = (step,) if self.scheduled else ()
             example = dict(self.prepare(item, example_rng(self.seed, position), *now))
         except Exception as error:
-            raise PipelineError(
+            kind = ExampleError if isinstance(error, ClipError | VideoError) else PipelineError
+            raise kind(
                 f"example {name!r} (item {index} of source {_name(self.source)!r}, step {step}) "
                 f"failed: {type(error).__name__}: {error}"
             ) from error

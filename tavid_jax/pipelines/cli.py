@@ -229,6 +229,14 @@ def _guidance(text: str) -> float | tuple[float, ...]:
     return scales[0] if len(scales) == 1 else scales
 
 
+def _interval(text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: give LOW,HIGH, such as 0.2,1") from error
+    return low, high
+
+
 # Options of a job that the command line sets: name -> (type, what it is).
 _SAMPLING: dict[str, tuple[Any, str]] = {
     "size_hw": (options.size_hw, "height x width in pixels, such as 480x832"),
@@ -237,6 +245,7 @@ _SAMPLING: dict[str, tuple[Any, str]] = {
     "sampler": (str, "unipc or euler for Wan, ddim or dpm for CogVideoX"),
     "steps": (int, "denoising steps"),
     "guidance": (_guidance, "scale of guidance; HIGH,LOW for two experts"),
+    "guided": (_interval, "LOW,HIGH: noise levels with guidance, 1 is noise (default: 0,1)"),
     "dynamic": (str, f"CogVideoX's varying guidance: {', '.join(DYNAMIC)}"),
     "shift": (float, "of Wan's noise levels"),
     "control_guidance": (float, "how much stronger tracks act, by one more branch (default: 1)"),

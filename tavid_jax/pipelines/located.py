@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int
 from tavid_jax.engine.method import Arrays, Params, Spec
 from tavid_jax.models.layers.located import Laca, LocalTexts, cross_attention_port, laca_caches
 from tavid_jax.models.layers.ports import CrossAttention, Prediction, Probe
+from tavid_jax.models.wan.checks import check_located
 from tavid_jax.models.wan.transformer import Wan
 from tavid_jax.pipelines.backbones import TOKEN_AXES, Backbone, Conditions, Side, WanBackbone
 from tavid_jax.tracks.neighbourhoods import Grid, Rule, capacity
@@ -123,6 +124,7 @@ class LocatedWan(WanBackbone):
                 f"{config.text_length}"
             )
         _ = self.where  # which has checks of its own
+        check_located(config, self.laca)
 
     @property
     def where(self) -> Locate:

@@ -67,7 +67,7 @@ def local_guide(job: Job, name: str, sampling: Sampling, backbone: LocatedWan) -
         than there is room for; a text without a trajectory or the reverse; an empty text;
         condition videos, or options of them.
     """
-    _check_job(job)
+    _check_job(job, sampling)
     read, masks, _ = read_tracks(
         dataclasses.replace(job, follow=job.ways({})), int(sampling.frames)
     )
@@ -204,9 +204,14 @@ def _check_count(texts: int, count: int, what: str) -> None:
     raise ValueError(f"{texts} texts for {count} {things}: {wrong}; give one for each")
 
 
-def _check_job(job: Job) -> None:
+def _check_job(job: Job, sampling: Sampling) -> None:
     if job.control_videos is not None:
         raise ValueError("control_videos: this model reads trajectories with texts, give tracks")
+    if sampling.control_guidance != 1:
+        raise ValueError(
+            "control_guidance is of condition videos; of trajectories with texts there is "
+            "local_guidance"
+        )
     known = Follow(stored_hw=job.ways({}).stored_hw)
     for field in dataclasses.fields(Follow):
         if getattr(job.ways({}), field.name) != getattr(known, field.name):

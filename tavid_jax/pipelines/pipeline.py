@@ -223,7 +223,8 @@ class Pipeline:
         if job.is_guided and not (count or located):
             raise ValueError(
                 f"{model} follows no tracks: it was not trained to. Give the file of what was "
-                "(control=..., --control), such as flextraj_cogvideox.safetensors"
+                "(control=..., --control), such as flextraj_cogvideox.safetensors; of trajectories "
+                "with texts laca=..., --laca"
             )
         if not job.is_guided:
             if count or located:

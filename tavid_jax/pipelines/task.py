@@ -103,7 +103,7 @@ class Task:
             strength=None,
         )
         has = bool(self.job.modulation), self.is_guided, self.is_located
-        return read, self.backbone.given_frames, len(self.images), *has
+        return read, self.backbone, len(self.images), *has
 
 
 @dataclasses.dataclass(eq=False)

@@ -62,6 +62,7 @@ def test_training_fits(preset: str, topology: str, arguments: tuple, gib: float)
         ("paper", "v5p:4x4x4", "sparse", 28),
         ("paper_v5e", "v5e:16x16", "sparse", 15.75),
         ("wan2_1_1_3b", "v5e:2x4", "sparse", 9),
+        ("wan2_2_5b", "v5e:2x4", "sparse", 8),
     ],
 )
 def test_tgt_fits(preset: str, topology: str, stage: str, gib: float):

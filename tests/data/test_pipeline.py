@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from absl import flags
 
-from tavid_jax.data.pipeline import PipelineError, batches, global_order
+from tavid_jax.data.clip import ClipError
+from tavid_jax.data.pipeline import ExampleError, PipelineError, batches, global_order
+from tavid_jax.run import USER_ERRORS
 
 
 class Numbers:
@@ -165,6 +167,18 @@ def test_a_failing_item_is_named(threads, workers):
     assert next(it).step == 0
     with pytest.raises(PipelineError, match=r"'n6' \(item 6 of source 'numbers', step 1\).*depth"):
         next(it)
+
+
+def lacks(item, rng):
+    raise ClipError("it has no words")
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+def test_a_clip_that_is_at_fault_is_told_as_what_users_mend(threads):
+    it = batches(Numbers(2), lacks, batch_size=1, seed=0, shuffle=False, threads=threads)
+    with pytest.raises(ExampleError, match="'n0'.*ClipError: it has no words") as told:
+        next(it)
+    assert isinstance(told.value, USER_ERRORS)
 
 
 def test_shapes_and_keys_that_differ_are_named():

@@ -133,6 +133,15 @@ def test_other_words_change_the_words_alone(pipeline):
     assert set(spec) - set(c) == {"video"}
 
 
+def test_another_attention_is_another_program():
+    made, pipeline = [], trained.in_memory("wan")
+    for overlap in ("owner", "blend", "concat"):
+        how = dict(laca=Laca(overlap=overlap), rule=Rule(overlap=overlap))
+        pipeline.inject = functools.partial(locate, **how, points=3, text_positions=6)
+        made.append(pipeline._task(Job("a", tracks=TRACKS), "one").program)
+    assert len(set(made)) == 3
+
+
 def test_tracks_of_another_size_and_length_are_brought_to_the_video(pipeline):
     longer = np.concatenate([TRACKS.tracks, TRACKS.tracks[:, -1:]], axis=1)
     wide = Trajectories(  # a frame twice as large, wider by half: its sides are cut off
@@ -189,6 +198,7 @@ def test_texts_of_segments(pipeline):
         (dict(tracks=TRACKS, dual="both"), "dual 'both': there are literal, semantic"),
         (dict(tracks=TRACKS, strength=-0.5), "strength -0.5: give a number from 0"),
         (dict(tracks=TRACKS, null_local="none"), "null_local 'none': there are drop, empty"),
+        (dict(tracks=TRACKS, control_guidance=2.0), "control_guidance is of condition videos"),
         (dict(tracks=TRACKS, local_guidance=-1), "local_guidance -1: give a scale"),
     ],
 )  # fmt: skip
@@ -306,7 +316,9 @@ def test_lines_of_a_file_of_jobs(tmp_path):
         assert task.sampling.strength == 0.25
 
 
-OPTIONS = dict(dual="global_given", guidance=3.0, local_guidance=2.0, strength=0.25)
+OPTIONS = dict(
+    dual="global_given", guidance=3.0, local_guidance=2.0, strength=0.25, guided=[0.2, 1.0]
+)
 
 
 def test_the_command(folder, tmp_path):
@@ -316,7 +328,8 @@ def test_the_command(folder, tmp_path):
     run = [str(folder / "model"), "--prompt", "a", "--steps", "1", "--out", str(out)]
     run += ["--tracks", str(tmp_path / "t.json"), "--texts", "a cat;a dog"]
     for name, value in OPTIONS.items():
-        run += [f"--{name.replace('_', '-')}", str(value)]
+        text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        run += [f"--{name.replace('_', '-')}", text]
     assert main(run) == 0
     assert sorted(path.name for path in out.iterdir()) == ["video.mp4", "video_condition.mp4"]
     told = media.read_provenance((out / "video.mp4").read_bytes())

@@ -63,9 +63,12 @@ def write_pages(
     page = (
         f"<!doctype html><meta charset=utf-8><title>Grounded clips</title><style>{_STYLE}</style>"
         f"<h1>Grounded clips</h1><p>{told}</p>{''.join(rows)}"
-        f"<h2>Left out: clips, and objects of clips</h2><table><tr><th>clip<th>kind<th>reason</tr>"
-        f"{left}</table>"
     )
+    if left:
+        page += (
+            "<h2>Left out: clips, and objects of clips</h2>"
+            f"<table><tr><th>clip<th>kind<th>reason</tr>{left}</table>"
+        )
     write_whole(folder / PAGE, page.encode())
     return folder / PAGE
 

@@ -31,6 +31,10 @@ class TgtSystem(FinetuneSystem):
     def __init__(self, config: Any):
         super().__init__(config)
         read_variants(config)
+        main = config.get("main", "")
+        if main and main not in config.stages:
+            known = ", ".join(config.stages)
+            raise ValueError(f"config.main {main!r} is none of the stages {known}")
 
     def additions(self, stage: Any, backbone: Backbone) -> dict[str, Any]:
         """What TGT needs besides fine-tuning."""

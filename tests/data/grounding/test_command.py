@@ -17,7 +17,7 @@ def test_scenes_to_a_folder_and_a_page(tmp_path, capsys):
     told = capsys.readouterr().out
     assert "3 clips read" in told and f"--config.train_clips={out}" in told
     page = (out / "sheet" / "index.html").read_text()
-    assert page.count("<img") == 2 and "points</td>" in page
+    assert page.count("<img") == 2 and "points</td>" in page and "Left out" not in page
     assert sorted(path.name for path in (out / "sheet").glob("*.png")) == ["0000.png", "0001.png"]
 
 

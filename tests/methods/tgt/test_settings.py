@@ -92,6 +92,7 @@ def set_in(path: str, value):
         ("trajectories.points", 0, "points 0: make room for at least 1"),
         ("trajectories.text_positions", 13, "text_positions 13: this model's texts have 12"),
         ("trajectories.null", "zero", "trajectories.null 'zero' is none of"),
+        ("main", "sprase", "config.main 'sprase' is none of the stages dense, sparse"),
         ("text.train", True, "set text.train to False"),
         ("model.lora", (dict(path="blocks/attn/q", rank=2),), "trains no adapters"),
         ("model.backbone", "wan2.1-i2v-14b", "reads an image in channels"),
