@@ -44,6 +44,7 @@ def small(folder: Path, steps: int = 2, scenes: int = 2) -> ConfigDict:
         stage.optimizer.warmup = 0
     config.stages.sparse.snapshots = (1,)
     config.evaluate.variants.early.stage = "sparse@1"
+    config.evaluate.tables.headline.order = ("tgt", "early", "text")
     config.evaluate.resamples = 50
     config.sampling.options.steps = 2
     config.report.update(scenes=1, failures=1)
@@ -65,7 +66,7 @@ def plain(attention: str = "auto") -> WanBackbone:
         stride=SpaceToDepthConfig().stride_hw,
         predicts="data",
         attention=attention,
-        scan=False,
+        scan=True,
         remat="none",
         dtype=jnp.float32,
         param_dtype=jnp.float32,

@@ -50,10 +50,25 @@ def clip() -> Clip:
     return small.scene()
 
 
-def ratio(of, params, batch, rng=None) -> float:
-    rng = keys() if rng is None else rng
-    total, weight = jax.jit(lambda p, b, k: of.loss(p, b, k, jnp.int32(0))[0])(params, batch, rng)
-    return float(total / weight)
+@pytest.fixture(scope="module")
+def learn():
+    """(parameters, batch) -> the loss of two examples, each with its lambda, and its gradient."""
+    method = small.method(strength=(0.0, 1.0))
+
+    @jax.jit
+    def made(params, batch):
+        own, frozen = split_trainable(method, params)
+
+        def loss(own):
+            whole = trees.merge(own, frozen)
+            total, weight = method.loss(whole, batch, keys(), jnp.int32(0))[0]
+            return total / weight
+
+        return jax.value_and_grad(loss)(own)
+
+    drawn = method.conditions({}, {"text": jnp.zeros((2, 1, 1))}, keys())[STRENGTH]
+    assert 0.05 < drawn.min() < drawn.max() - 0.05 < 0.9
+    return made
 
 
 # ---- what is trained ------------------------------------------------------------------------
@@ -76,22 +91,15 @@ def test_the_new_attention_learns_and_nothing_else(laca: dict, leaves: set):
     assert not any(path.startswith(OWN) for path in trees.flatten(frozen))
 
 
-def test_every_part_of_it_gets_a_gradient_in_every_block(method, params):
+def test_every_part_of_it_gets_a_gradient_in_every_block(method, params, learn):
     """Tokens outside of all neighbourhoods read the prompt, those inside a text."""
     batch = small.batch_of(method)
-    own, frozen = split_trainable(method, params)
-
-    @jax.jit
-    def gradient(own, batch):
-        def loss(own):
-            return method.loss(trees.merge(own, frozen), batch, keys(), jnp.int32(0))[0][0]
-
-        return jax.grad(loss)(own)
-
-    both, glob = (gradient(own, b) for b in (batch, method.backbone.null_local(batch)))
-    for path, leaf in trees.flatten(both).items():
+    both, glob = (
+        trees.flatten(learn(params, b)[1]) for b in (batch, method.backbone.null_local(batch))
+    )
+    for path, leaf in both.items():
         assert np.abs(leaf).reshape(len(leaf), -1).max(1).min() > 1e-7, path
-        assert np.abs(leaf - trees.flatten(glob)[path]).max() > 1e-7, path
+        assert np.abs(leaf - glob[path]).max() > 1e-7, path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,35 +140,18 @@ def test_it_begins_as_a_copy_of_the_published_text_attention(laca: dict, names: 
         np.testing.assert_array_equal(leaf.read(), want)
 
 
-def test_without_local_texts_the_copy_is_fine_tuning_for_any_lambda(method, params):
+def test_without_local_texts_the_copy_is_fine_tuning_for_any_lambda(method, params, learn):
     """At step 0 training loses nothing of the base."""
     start, batch = small.copied(params, method), small.batch_of(method)
     base = {name: node for name, node in start[BACKBONE].items() if name != NODE}
-    plain = Finetune(small.plain(), **small.parts())
     bare = {name: x for name, x in batch.items() if name not in LOCAL}
-    want = ratio(plain, {BACKBONE: base}, bare)
-    dropping = small.method(local_dropout=1.0, strength=(0.0, 1.0))
-    assert ratio(dropping, start, batch) == pytest.approx(want, rel=1e-6)
-    drawn = dropping.conditions(start, batch, keys())[STRENGTH]
-    assert 0.05 < drawn.min() and drawn.max() - drawn.min() > 0.05  # there is something to test
-    kept = ratio(method, start, batch)
-    assert abs(kept - want) > 1e-4 * want
-    zero = small.method(strength=(0.0, 0.0))
-    assert ratio(zero, params, batch) == pytest.approx(want, rel=1e-6)  # whatever was learned
-
-
-def test_an_example_has_the_same_loss_in_any_batch(params):
-    method = small.method(local_dropout=0.5, strength=(0.1, 0.9))
-    batch, rng = small.batch_of(method, 3), keys(3)
-
-    @jax.jit
-    def loss(params, batch, rng):
-        return method.loss(params, batch, rng, jnp.int32(0))[0][0]
-
-    alone = [
-        loss(params, {k: x[i : i + 1] for k, x in batch.items()}, rng[i : i + 1]) for i in range(3)
-    ]
-    np.testing.assert_allclose(loss(params, batch, rng), sum(alone), rtol=1e-5)
+    plain = Finetune(small.plain(), **small.parts())
+    total, weight = jax.jit(plain.loss)({BACKBONE: base}, bare, keys(), jnp.int32(0))[0]
+    want = float(total / weight)
+    dropped = method.backbone.null_local(batch)
+    assert float(learn(start, dropped)[0]) == pytest.approx(want, rel=1e-6)
+    assert abs(float(learn(start, batch)[0]) - want) > 1e-4 * want
+    assert abs(float(learn(params, dropped)[0]) - want) > 1e-4 * want
 
 
 # ---- what is dropped ------------------------------------------------------------------------
@@ -178,6 +169,16 @@ def test_lambda_is_drawn_for_each_example(method):
     assert 0.2 <= drawn.min() < 0.25 and 0.75 < drawn.max() <= 0.8
     np.testing.assert_allclose(np.histogram(drawn, 3, (0.2, 0.8))[0], 400 / 3, rtol=0.25)
     np.testing.assert_array_equal(method.conditions({}, batch, keys(400))[STRENGTH], 0.5)
+
+
+def test_an_example_is_dropped_alike_in_any_batch():
+    method = small.method(local_dropout=0.5, strength=(0.1, 0.9))
+    batch, rng = many(method, 4), keys(4)
+    whole, conditions = method.conditions({}, batch, rng), jax.jit(method.conditions)
+    for i in range(4):
+        alone = conditions({}, {k: x[i : i + 1] for k, x in batch.items()}, rng[i : i + 1])
+        for name, x in alone.items():
+            np.testing.assert_array_equal(x[0], whole[name][i])
 
 
 @pytest.mark.parametrize("null", ["drop", "empty"])

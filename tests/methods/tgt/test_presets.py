@@ -35,14 +35,14 @@ def test_every_preset(preset: str):
     system = make_system(config)
     assert system.main_stage == ("gaussian" if preset == "ablations" else "sparse")
     stages = [name for name in config.order if config.stages[name].kind == "train"]
-    for name in stages[:4]:
+    for name in stages[:2]:
         assert isinstance(system.method(name), Tgt)
     again = ConfigDict(json.loads(json.dumps(to_plain(config))))
     assert config_hash(to_plain(again), again.volatile) == config_hash(
         to_plain(config), config.volatile
     )
-    for name in stages[:2]:  # lists where tuples were
-        assert make_system(again).method(name).backbone == system.method(name).backbone
+    name = stages[-1]  # lists where tuples were
+    assert make_system(again).method(name).backbone == system.method(name).backbone
 
 
 def test_presets_share_nothing():
