@@ -28,6 +28,7 @@ from tavid_jax.pipelines.located import (
     LocatedWan,
 )
 from tavid_jax.pipelines.locating import pairs_of
+from tavid_jax.pipelines.settings import NULLS
 
 # Entries of local texts in an encoded batch.
 LOCAL = (LOCAL_TEXT, LOCAL_LENGTH, *NEAR)
@@ -36,7 +37,7 @@ LOCAL_TOKENS, LOCAL_MASK = "local_tokens", "local_mask"
 # What a training step's keys are folded with, besides those of fine-tuning.
 LOCAL_DROPOUT, DRAWN_STRENGTH = 9, 10
 # What stands for no local text: no trajectory at all, or trajectories with the empty text.
-DROP, EMPTY = NULLS = ("drop", "empty")
+DROP, EMPTY = NULLS
 
 
 class Tgt(Finetune):

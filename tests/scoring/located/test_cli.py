@@ -25,7 +25,8 @@ def judged(stage, checkpoints, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         lines: list[str] = []
         patch.setattr("builtins.print", lambda text, **_: lines.append(str(text)))
-        more = ("--detector", "colours", "--clip", str(checkpoints / "pair"), "--films", "1")
+        more = ("--detector", "colours", "--published", "methods", "--films", "1")
+        more = (*more, "--clip", str(checkpoints / "pair"))
         assert main(command(stage, out, *more)) == 0
     return json.loads(out.read_text()), out.with_suffix(".html").read_text(), "\n".join(lines)
 
@@ -92,6 +93,13 @@ def test_what_is_not_given_is_left_out(stage, tmp_path, capsys):
     }  # fmt: skip
     assert list(found["measures"]["ours"]) == ["EPE"] and "published" not in said.split("95 %")[0]
     assert found["measures"]["ours"]["EPE"]["track"]["n"] == 12
+
+
+def test_toy_videos_stand_in_no_row_of_the_paper(stage, tmp_path):
+    out = tmp_path / "toys.json"
+    toys = ("--detector", "colours", "--frames", "2", "--films", "0")
+    assert main(command(stage, out, *toys)) == 0
+    assert not [row for row in json.loads(out.read_text())["table"] if "published" in row]
 
 
 def test_a_clip_that_one_method_lacks(stage):
