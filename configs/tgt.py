@@ -114,6 +114,7 @@ def ablations() -> ConfigDict:
     guided = tuple(f"cfg_{name}" for name in GUIDANCE)
     swept = tuple(f"lambda_{percent}" for percent in LAMBDAS)
     config.evaluate.title = "Three to five objects that cross"
+    config.evaluate.order = ("stages", "guidance", "strength")
     config.evaluate.tables = dict(
         stages=dict(
             title="Stages and Gaussian",
@@ -219,6 +220,7 @@ def with_trajectories(config: ConfigDict) -> None:
     # Name -> title, order of variants, main; against: the variant that more is claimed of; over:
     # the option of sampling that the variants sweep
     config.evaluate.tables = ConfigDict()
+    config.evaluate.order = ()  # of the tables; () is that of their names
 
 
 def large(preset: str) -> ConfigDict:

@@ -12,6 +12,7 @@ from tavid_jax.data.clip import Clip
 from tavid_jax.data.synthetic import located_judging as judging
 from tavid_jax.methods.finetune.seeds import compare, measure
 from tavid_jax.methods.tgt import films
+from tavid_jax.methods.tgt.variants import read_tables
 from tavid_jax.tracks.trajectories import Trajectories
 from tavid_jax.viz import curves, media
 
@@ -68,7 +69,7 @@ def trial_page(config: Any, trial: Any, results: Any, report: Any) -> dict[str, 
         "variants": variants,
         "tables": {},
     }
-    for name, options in config.evaluate.tables.items():
+    for name, options in read_tables(config).items():
         report.section(
             options.title,
             f"{len(trial.clips)} scenes with {metrics['entities']} entities that no training or "
@@ -183,7 +184,7 @@ def _figure(options: Any, variants: Mapping[str, Any], report: Any) -> None:
 
 
 def _gallery(config: Any, trial: Any, results: Any, report: Any) -> None:
-    for options in list(config.evaluate.tables.values())[:1]:
+    for options in list(read_tables(config).values())[:1]:
         report.section("Scenes", SCENES)
         names = [options.main, *(name for name in options.order if name != options.main)]
         for i in range(min(config.report.scenes, len(trial.clips))):
@@ -211,7 +212,7 @@ def _words(values: Mapping[str, np.ndarray]) -> str:
 
 def _failures(config: Any, trial: Any, results: Any, report: Any) -> None:
     """The scenes in which the main variant of the first table is farthest from its targets."""
-    main = next(iter(config.evaluate.tables.values())).main
+    main = next(iter(read_tables(config).values())).main
     row = trial.rows[main]
     errors = row.values[0]["epe"]
     known = np.flatnonzero(np.isfinite(errors))

@@ -42,6 +42,21 @@ class Variant:
         return self.stage != ("",)
 
 
+def read_tables(config: Any) -> dict[str, Any]:
+    """`config.evaluate.tables` by name, in the order of `config.evaluate.order`.
+
+    Raises:
+      ValueError: an order that is not one of all tables.
+    """
+    tables = config.evaluate.get("tables", {})
+    order = tuple(config.evaluate.get("order", ())) or tuple(tables)
+    if sorted(order) != sorted(tables):
+        raise ValueError(
+            f"evaluate.order {order}: give each of the tables once, {', '.join(tables) or 'none'}"
+        )
+    return {name: tables[name] for name in order}
+
+
 def read_variants(config: Any) -> dict[str, Variant]:
     """`config.evaluate.variants`, those that its tables name.
 
@@ -50,7 +65,7 @@ def read_variants(config: Any) -> dict[str, Variant]:
         is missing, options that sampling does not have, a sweep over one that a variant leaves.
     """
     evaluate, found = config.evaluate, {}
-    for table, options in evaluate.get("tables", {}).items():
+    for table, options in read_tables(config).items():
         for name in options.order:
             if name not in evaluate.variants:
                 known = ", ".join(evaluate.variants)

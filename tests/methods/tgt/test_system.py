@@ -203,6 +203,10 @@ def test_weights_are_exchanged_between_variants(tmp_path: Path, programs):
     [
         (lambda c: c.update(main="s9"), "config.main 's9' is none of the stages dense, sparse"),
         (
+            lambda c: c.evaluate.update(order=("tables",)),
+            r"evaluate.order \('tables',\): give each of the tables once, headline",
+        ),
+        (
             lambda c: c.evaluate.tables.headline.update(main="x"),
             "evaluate.tables.headline.main 'x' is none of its order",
         ),
