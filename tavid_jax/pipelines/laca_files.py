@@ -19,6 +19,7 @@ import numpy as np
 
 from tavid_jax.models.layers.located import init_laca
 from tavid_jax.models.wan.config import WanConfig
+from tavid_jax.models.wan.sharding import LOCATED_SHARDING
 from tavid_jax.models.wan.transformer import param_shapes
 from tavid_jax.pipelines.additions import has_experts
 from tavid_jax.pipelines.card import LOCATED
@@ -127,6 +128,7 @@ def put_around(transformer: Part, source: str | Path, points: int | None = None)
     )
     transformer.added = {**transformer.added, NODE: params}
     transformer.marks[NODE] = _mark(find_laca(source))
+    transformer.sharding = LOCATED_SHARDING
     return functools.partial(locate, **vars(how))
 
 

@@ -21,7 +21,9 @@ from tavid_jax.engine.method import Arrays, Params, Spec
 from tavid_jax.models.layers.located import Laca, LocalTexts, cross_attention_port, laca_caches
 from tavid_jax.models.layers.ports import CrossAttention, Prediction, Probe
 from tavid_jax.models.wan.checks import check_located
+from tavid_jax.models.wan.sharding import LOCATED_SHARDING
 from tavid_jax.models.wan.transformer import Wan
+from tavid_jax.parallel.sharding import PathTable
 from tavid_jax.pipelines.backbones import TOKEN_AXES, Backbone, Conditions, Side, WanBackbone
 from tavid_jax.tracks.neighbourhoods import Grid, Rule, capacity
 
@@ -107,6 +109,7 @@ class LocatedWan(WanBackbone):
     rule: Rule = Rule()
     points: int = 5
     text_positions: int = 32
+    sharding: PathTable = LOCATED_SHARDING
 
     def __post_init__(self):
         super().__post_init__()
@@ -260,6 +263,7 @@ def locate(
     if not isinstance(backbone, WanBackbone):
         raise ValueError("local texts: CogVideoX has no cross-attention; use a Wan of text")
     fields = {f.name: getattr(backbone, f.name) for f in dataclasses.fields(WanBackbone)}
+    fields["sharding"] = LOCATED_SHARDING
     how = Locate(laca or Laca(), rule or Rule(), points, text_positions)
     return LocatedWan(**fields, **vars(how))
 

@@ -169,17 +169,18 @@ def test_vectors_are_added_to_the_features_of_the_trigger_alone(pipeline, monkey
     columns = pipeline.reader(pipeline.backbone(pipeline.published.sampling, True)).columns(
         TARGET_PROMPT
     )
-    encode = module.encode_prompts
+    encode = module.encode_texts
 
-    def by_hand(part, tokenizer, prompts, length, **options):
-        features = dict(encode(part, tokenizer, prompts, length, **options))
-        changed = np.array(features[TARGET_PROMPT])
+    def by_hand(part, tokenizer, texts, **options):
+        features = dict(encode(part, tokenizer, texts, **options))
+        (own,) = [(text, length) for text, length in features if text == TARGET_PROMPT]
+        changed = np.array(features[own])
         changed[columns[0] > 0] += pipeline.embedding[0]
-        return features | {TARGET_PROMPT: changed}
+        return features | {own: changed}
 
     got = sampled(pipeline, mask=LEFT)
     without = sampled(plain, mask=LEFT)
-    monkeypatch.setattr(module, "encode_prompts", by_hand)
+    monkeypatch.setattr(module, "encode_texts", by_hand)
     np.testing.assert_allclose(sampled(plain, mask=LEFT), got, rtol=0, atol=1e-5)
     assert np.abs(got - without).max() > 1e-2
 

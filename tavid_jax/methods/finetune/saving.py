@@ -162,13 +162,20 @@ def card_of(config: Any, stage: str, method: Finetune, results: Results) -> Card
         model.predicts,
         model.dtype,
         _asked(config, "stored", "") or model.dtype,
-        config.checkpoint,
+        "" if _is_whole(method) else config.checkpoint,
         _origin(config, stage, results),
         loss_curve=tuple(curve),
         targets=_targets(method),
         follow=method.ways(),
         locate=Locate.of(method.locate()).to_json() if method.locate() else {},
     )
+
+
+def _is_whole(method: Finetune) -> bool:
+    """Whether all parts are in the folder: nothing of the checkpoint is read again."""
+    coder = method.autoencoder.config
+    adapts = bool(method.backbone.model.lora or method.locate())
+    return method.trains_text and isinstance(coder, SpaceToDepthConfig) and not adapts
 
 
 def _targets(method: Finetune) -> Mapping[str, Any]:

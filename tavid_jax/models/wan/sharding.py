@@ -23,4 +23,5 @@ LOCATED = (
     (r"(^|/)laca/[^/]+/b$", (None, None, "fsdp")),
 )
 # What no rule names is split over `fsdp` along its largest dimension, or copied if small.
-SHARDING = PathTable(rules=(*BLOCK_RULES, *SMALL, *EMBEDDINGS, *LOCATED))
+SHARDING = PathTable(rules=(*BLOCK_RULES, *SMALL, *EMBEDDINGS))
+LOCATED_SHARDING = PathTable(rules=(*SHARDING.rules, *LOCATED))

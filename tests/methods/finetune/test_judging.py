@@ -150,8 +150,10 @@ def test_the_given_frame():
 def test_groups_are_by_the_number_of_objects():
     clips = [Clip(str(n), (4, 4), 8.0, kinds=("still",) * n) for n in (1, 2, 1, 3)]
     groups = judging.groups_of(clips)
-    assert {k: v.tolist() for k, v in groups.items()} == dict(one=[0, 2], two=[1], all=[0, 1, 2, 3])
-    assert list(judging.groups_of(clips[3:])) == ["all"]
+    assert {k: v.tolist() for k, v in groups.items()} == dict(
+        one=[0, 2], two=[1], more=[3], all=[0, 1, 2, 3]
+    )
+    assert list(judging.groups_of(clips[3:])) == ["more", "all"]
 
 
 def test_means_leave_out_what_does_not_apply():
@@ -219,7 +221,7 @@ def test_goals_are_reached_or_not():
     [
         ("eyes", {}, True, "evaluate.judge 'eyes' is none of none, objects, contact"),
         ("contact", {}, False, "judge 'contact' looks at samples, .* config.checkpoint"),
-        ("objects", {"three": {}}, True, "evaluate.goals.three is none of one, two, all"),
+        ("objects", {"three": {}}, True, "evaluate.goals.three is none of one, two, more, all"),
         (
             "objects",
             {"all": {"touched": 0.8}},

@@ -16,7 +16,7 @@ from tavid_jax.models.layers.located import Laca, init_laca
 from tavid_jax.models.layers.lora import LoraRule
 from tavid_jax.models.layers.ports import AttentionBias, CrossAttention, Ports, Probe, Residuals
 from tavid_jax.models.wan.config import WanConfig
-from tavid_jax.models.wan.sharding import SHARDING
+from tavid_jax.models.wan.sharding import LOCATED_SHARDING as SHARDING
 from tavid_jax.models.wan.transformer import Wan
 from tavid_jax.parallel.mesh import make_mesh
 from tavid_jax.parallel.sharding import batch_sharding, describe, paths, shardings_for
