@@ -18,7 +18,16 @@ SHOWN = {
 }
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+# The longest ones; what they call is tested elsewhere, too.
+LONG = ("tavid", "trajloom")
+
+
+def _cases() -> list:
+    slow = pytest.mark.slow
+    return [pytest.param(p, marks=slow if p.stem in LONG else (), id=p.stem) for p in NOTEBOOKS]
+
+
+@pytest.mark.parametrize("path", _cases())
 def test_notebook_runs(path, tmp_path, monkeypatch):
     monkeypatch.setenv("TAVID_NOTEBOOK_QUICK", "1")
     monkeypatch.setenv("TAVID_NOTEBOOK_WORKDIR", str(tmp_path / "run"))

@@ -102,7 +102,7 @@ def test_the_video_stays_the_same(seen):
     assert looked.video.provenance == video.provenance
 
 
-@pytest.mark.parametrize("sampler", ["unipc", "dpm"])
+@pytest.mark.parametrize("sampler", ["unipc", pytest.param("dpm", marks=pytest.mark.slow)])
 def test_samplers_with_a_memory_or_noise_of_their_own(sampler):
     family = "wan" if sampler == "unipc" else "cogvideox"
     pipeline, job = trained.in_memory(family), job_of(family, sampler=sampler, steps=5)

@@ -117,7 +117,12 @@ def test_where_tokens_stay_small():
 
 
 @pytest.mark.parametrize(
-    "options", [dict(scan=False, remat="full"), dict(remat="names=query,mlp_hidden")], ids=str
+    "options",
+    [
+        dict(scan=False, remat="full"),
+        pytest.param(dict(remat="names=query,mlp_hidden"), marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
 def test_however_depth_is_walked(options):
     compare("5b-i2v", 1, **options)
