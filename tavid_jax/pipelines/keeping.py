@@ -50,9 +50,7 @@ class Keep:
     text_positions: int = 32
 
     def __post_init__(self):
-        if self.source not in SOURCES:
-            known = ", ".join(SOURCES)
-            raise ValueError(f"trajectories.source {self.source!r} is none of {known}")
+        check_source(self.source)
         if self.text_positions < 2:
             raise ValueError(
                 f"trajectories.text_positions {self.text_positions}: a text has at least 2, one "
@@ -63,6 +61,13 @@ class Keep:
     def room(self) -> int:
         """Tokens of a text, R."""
         return self.text_positions - 1
+
+
+def check_source(source: str) -> None:
+    """Raises ValueError for one that is none of `SOURCES`."""
+    if source not in SOURCES:
+        known = ", ".join(SOURCES)
+        raise ValueError(f"trajectories.source {source!r} is none of {known}")
 
 
 def told(clip: Clip, source: str = POINTS) -> Trajectories:

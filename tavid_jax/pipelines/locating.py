@@ -25,6 +25,7 @@ from tavid_jax.pipelines.steering import Pair
 from tavid_jax.tracks.condition_videos import cover
 from tavid_jax.tracks.neighbourhoods import (
     Pairs,
+    inside,
     mask_areas,
     neighbourhoods,
     object_scales,
@@ -250,8 +251,7 @@ def _inside(trajectories: Trajectories) -> tuple[Trajectories, int]:
     beyond = outside(trajectories)
     if not beyond:
         return trajectories, 0
-    edges, size = trajectories.tracks + 0.5, np.array(trajectories.size_hw[::-1])
-    seen = trajectories.visibility & ((edges >= 0) & (edges < size)).all(-1)
+    seen = trajectories.visibility & inside(trajectories.tracks, trajectories.size_hw)
     return trajectories.replace(visibility=seen), beyond
 
 

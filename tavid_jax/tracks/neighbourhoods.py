@@ -206,10 +206,17 @@ def owner_map(pairs: Pairs, tokens: int) -> tuple[Int[np.ndarray, " L"], Float[n
     return owner, gauss
 
 
+def inside(tracks: Float[np.ndarray, "N T 2"], size_hw: tuple[int, int]) -> Bool[np.ndarray, "N T"]:
+    """Whether a place, (x, y) px, lies on one of the frame's pixels, which reach half a pixel
+    around it."""
+    edges = tracks.astype(np.float64) + 0.5
+    return ((edges >= 0) & (edges < np.array(size_hw[::-1]))).all(-1)
+
+
 def outside(trajectories: Trajectories) -> int:
     """How many places are said to be visible, but lie outside of the frame, where none is."""
-    inside = _inside(trajectories.tracks, trajectories.size_hw)
-    return int((trajectories.visibility & ~inside).sum())
+    within = inside(trajectories.tracks, trajectories.size_hw)
+    return int((trajectories.visibility & ~within).sum())
 
 
 def mask_areas(
@@ -304,12 +311,6 @@ def _within(away: np.ndarray, region: str, radius: np.ndarray | float | int) -> 
     return np.abs(away).max(-1) <= radius
 
 
-def _inside(tracks: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """Whether a place lies on one of the frame's pixels, which reach half a pixel around it."""
-    edges = tracks.astype(np.float64) + 0.5
-    return ((edges >= 0) & (edges < np.array(size_hw[::-1]))).all(-1)
-
-
 def _latent_places(
     tracks: np.ndarray, visibility: np.ndarray, size_hw: tuple[int, int], time: str
 ) -> tuple[Float[np.ndarray, "N F 2"], Bool[np.ndarray, "N F"]]:
@@ -326,7 +327,7 @@ def _latent_places(
             "invisible there"
         )
     tracks = np.where(visibility[..., None], tracks, 0)
-    seen = visibility & _inside(tracks, size_hw)
+    seen = visibility & inside(tracks, size_hw)
     edges = tracks[..., ::-1].astype(np.float64) + 0.5
     if time == "sample":
         return edges[:, ::STRIDE_T], seen[:, ::STRIDE_T]

@@ -8,6 +8,8 @@ from jaxtyping import Bool, Float, UInt8
 
 from tavid_jax.viz import canvas, tracks
 
+STRIP_COLUMNS = 6
+
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
@@ -59,6 +61,17 @@ def side_by_side(
     if foot:
         _draw_progress(out[:, -foot:], progress, theme)
     return out
+
+
+def strip(shown: Sequence[Panel], most: int = STRIP_COLUMNS) -> UInt8[np.ndarray, "T H W 3"]:
+    """Panels in rows of at most `most`, as even as they go; see `side_by_side`."""
+    rows = -(-len(shown) // most)
+    return side_by_side(shown, columns=-(-len(shown) // rows))
+
+
+def counters(frames: UInt8[np.ndarray, "T H W 3"]) -> list[str]:
+    """ "3 / 9" for each frame."""
+    return [f"{t + 1} / {len(frames)}" for t in range(len(frames))]
 
 
 def _draw_labels(strips: np.ndarray, panel: Panel, theme: canvas.Theme) -> None:

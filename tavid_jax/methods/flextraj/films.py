@@ -13,7 +13,6 @@ from tavid_jax.viz import canvas, panels, tracks
 
 Frames = UInt8[np.ndarray, "T H W 3"]
 Picture = UInt8[np.ndarray, "t h w 3"]  # of Frames, of another size
-COLUMNS = 6
 # Points that are drawn at most: of a dense grid a spread of it is enough to see what moves.
 MOST = 400
 POINTS = tracks.TrailStyle(head_radius=2.2, head_width=2.4, tail_width=1.2)
@@ -37,7 +36,7 @@ def control_panels(
     """
     still = np.repeat(image[None], steering.num_frames, axis=0)
     drawn = with_points(still, steering, height)
-    shown = [panels.Panel("points", drawn, _counters(drawn), accent=canvas.THEME.history)]
+    shown = [panels.Panel("points", drawn, panels.counters(drawn), accent=canvas.THEME.history)]
     for label, video in zip(("identities", "colours"), controls, strict=False):
         if label == "identities" or video.any():
             shown.append(panels.Panel(label, at_height(video, height)))
@@ -83,13 +82,3 @@ def with_aim(
         colors=colours,
         style=PATH,
     )
-
-
-def strip(shown: Sequence[panels.Panel]) -> Picture:
-    """Panels in rows of at most `COLUMNS`, as even as they go."""
-    rows = -(-len(shown) // COLUMNS)
-    return panels.side_by_side(shown, columns=-(-len(shown) // rows))
-
-
-def _counters(frames: Picture) -> list[str]:
-    return [f"{t + 1} / {len(frames)}" for t in range(len(frames))]

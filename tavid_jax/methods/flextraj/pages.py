@@ -359,7 +359,7 @@ def _verdict_words(judged: judging.Judged, one: Any) -> str:
 def _film(
     config: Any, shown: Sequence[panels.Panel], words: str, clip: Clip, results: Any, report: Any
 ) -> None:
-    strip = films.strip(shown)
+    strip = panels.strip(shown)
     film = media.encode_animation(
         strip,
         config.report.fps or clip.fps,

@@ -126,6 +126,6 @@ def _film(
         panels.Panel("identities", at_height(videos[0], height)),
         panels.Panel("colours", at_height(videos[1], height)),
     ]
-    strip = films.strip(shown)
+    strip = panels.strip(shown)
     film = media.encode_animation(strip, config.report.fps or clip.fps)
     report.media(film.data, words, least_width=min(strip.shape[2], 520))

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from tavid_jax.data.clip import Clip
-from tavid_jax.pipelines.keeping import SOURCES, told
+from tavid_jax.pipelines.keeping import check_source, told
 from tavid_jax.tracks.trajectories import Trajectories
 
 
@@ -17,7 +17,7 @@ class Draw:
     """Draws trajectories with texts.
 
     Attributes:
-      source: one of `SOURCES`.
+      source: one of `keeping.SOURCES`.
       least, most: how many an example gets, drawn evenly (the paper: about 40 in the dense stage,
         at most 5 in the sparse one); fewer where a clip has fewer.
       each: whether every object gets one before any gets a second.
@@ -32,9 +32,7 @@ class Draw:
     each: bool = True
 
     def __post_init__(self):
-        if self.source not in SOURCES:
-            known = ", ".join(SOURCES)
-            raise ValueError(f"trajectories.source {self.source!r} is none of {known}")
+        check_source(self.source)
         if not 0 <= self.least <= self.most:
             raise ValueError(
                 f"trajectories.least {self.least} and most {self.most}: needs 0 <= least <= most"

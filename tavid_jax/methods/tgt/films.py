@@ -13,7 +13,6 @@ from tavid_jax.viz import canvas, panels, tracks
 
 Frames = UInt8[np.ndarray, "T H W 3"]
 Picture = UInt8[np.ndarray, "t h w 3"]  # of Frames, of another size
-COLUMNS = 6
 PATH = tracks.TrailStyle(head_radius=3.2, head_width=2.0, tail_width=1.6)
 # One colour for each text, told apart on the toy's greys and colours alike.
 PALETTE = np.array(
@@ -82,17 +81,6 @@ def _cells(pixels: int, tokens: int) -> np.ndarray:
     return np.arange(pixels) * tokens // pixels
 
 
-def strip(shown: Sequence[panels.Panel]) -> Picture:
-    """Panels in rows of at most `COLUMNS`, as even as they go."""
-    rows = -(-len(shown) // COLUMNS)
-    return panels.side_by_side(shown, columns=-(-len(shown) // rows))
-
-
-def counters(frames: Picture) -> list[str]:
-    """ "3 / 9" for each frame."""
-    return [f"{t + 1} / {len(frames)}" for t in range(len(frames))]
-
-
 def sample_panels(
     clip: Frames, targets: Trajectories, videos: Sequence[tuple[str, Frames]], height: int
 ) -> list[panels.Panel]:
@@ -105,7 +93,7 @@ def sample_panels(
       height: of each picture, px.
     """
     true = with_paths(clip, targets, height)
-    shown = [panels.Panel("true clip", true, counters(true), accent=canvas.THEME.truth)]
+    shown = [panels.Panel("true clip", true, panels.counters(true), accent=canvas.THEME.truth)]
     for number, (name, frames) in enumerate(videos):
         accent = None if number else canvas.THEME.prediction
         shown.append(panels.Panel(name, with_paths(frames, targets, height), accent=accent))

@@ -14,7 +14,7 @@ from tavid_jax.methods.finetune.seeds import compare, measure
 from tavid_jax.methods.tgt import films
 from tavid_jax.methods.tgt.variants import read_tables
 from tavid_jax.tracks.trajectories import Trajectories
-from tavid_jax.viz import curves, media
+from tavid_jax.viz import curves, media, panels
 
 ORACLE = "oracle"
 # Value -> its column: name, unit, which is better, factor, digits.
@@ -253,7 +253,7 @@ def _film(
     provenance: Mapping[str, Any],
     report: Any,
 ) -> None:
-    strip = films.strip(shown)
+    strip = panels.strip(shown)
     film = media.encode_animation(
         strip, config.report.fps or clip.fps, provenance={**provenance, "caption": clip.caption}
     )

@@ -75,10 +75,10 @@ def _film(
     owned = films.owners(clip.video, owner, gauss, films.colours(drawn), height)
     shown = [
         panels.Panel("clip", at_height(clip.video, height)),
-        panels.Panel("trajectories", paths, films.counters(paths)),
+        panels.Panel("trajectories", paths, panels.counters(paths)),
         panels.Panel("owners", owned),
     ]
-    strip = films.strip(shown)
+    strip = panels.strip(shown)
     film = media.encode_animation(strip, config.report.fps or clip.fps)
     report.media(film.data, pages.text_of(clip, drawn), least_width=min(strip.shape[2], 520))
 

@@ -11,9 +11,10 @@ All files of a case have the same stem, in every method's folder and in that of 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tavid_jax.data import files
@@ -71,6 +72,7 @@ def find_cases(
     if tracks is not None and not Path(tracks).is_dir():
         raise ScoringError(f"--tracks {tracks}: no such folder")
     words = {} if prompts is None else read_prompts(prompts)
+    beside = functools.cache(_prompts_in)  # each folder's are read once
     cases, skipped = [], []
     for method, folder in methods.items():
         infos, broken = files.probe_all(_videos(folder))
@@ -82,7 +84,7 @@ def find_cases(
                 raise ScoringError(f"{info.path}: {places[name]} has the same name; keep one")
             places[name] = info.path
             try:
-                cases.append(_case(method, name, info, tracks, words))
+                cases.append(_case(method, name, info, tracks, words, beside))
             except ScoringError as error:
                 skipped.append((info.path, str(error)))
     if not cases:
@@ -127,6 +129,7 @@ def _case(
     info: VideoInfo,
     folder: str | os.PathLike | None,
     words: Mapping[str, str],
+    beside: Callable[[Path], Mapping[str, str]],
 ) -> Case:
     place = Path(info.path).parent if folder is None else Path(folder)
     found = files.find_tracks(info.path, place, SUFFIXES)
@@ -138,12 +141,12 @@ def _case(
         name,
         info,
         Path(found),
-        words.get(name) or _prompt_beside(place, name),
+        words.get(name) or beside(place).get(name) or files.find_caption(place / f"{name}.mp4"),
         objects if objects.is_file() else None,
     )
 
 
-def _prompt_beside(place: Path, name: str) -> str:
+def _prompts_in(place: Path) -> Mapping[str, str]:
+    """Those of the jobs that lie in a folder."""
     jobs = place / JOBS
-    known = read_prompts(jobs) if jobs.is_file() else {}
-    return known.get(name) or files.find_caption(place / f"{name}.mp4")
+    return read_prompts(jobs) if jobs.is_file() else {}

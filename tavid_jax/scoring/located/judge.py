@@ -11,11 +11,12 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from tavid_jax.data.davis import read_ids
 from tavid_jax.data.tracker import DISTracker, Tracker
-from tavid_jax.data.video import VideoError, read_video, scale_points
+from tavid_jax.data.video import read_video, scale_points
 from tavid_jax.metrics.clip_t import cosines
 from tavid_jax.metrics.crops import OBJECT, CropRule, box_sizes, crop_boxes
 from tavid_jax.metrics.located import MARGIN
 from tavid_jax.metrics.trajerr import query_frames
+from tavid_jax.scoring.each import judge_each
 from tavid_jax.scoring.located.cases import Case
 from tavid_jax.scoring.located.entities import Detector, Located, Look, locate
 from tavid_jax.scoring.motion.following import follow
@@ -131,20 +132,14 @@ def judge_located(
         that can be judged.
     """
     given = [_read(case, max_frames) for case in cases]  # before hours of work
-    scored, left = [], list(skipped)
-    for number, (case, trajectories) in enumerate(zip(cases, given, strict=True)):
-
-        def report(what: str, number: int = number) -> Progress:
-            return stage(number, len(cases), what)
-
-        try:
-            scored.append(_judge(case, trajectories, judges, report))
-        except VideoError as error:
-            left.append((case.video.path, str(error)))
-    if not scored:
-        reasons = "; ".join(f"{path}: {reason}" for path, reason in left)
-        raise ScoringError(f"no video can be judged ({reasons})")
-    return LocatedScores(tuple(scored), judges, tuple(left))
+    scored, left = judge_each(
+        cases,
+        given,
+        lambda case, read, report: _judge(case, read, judges, report),
+        skipped,
+        stage,
+    )
+    return LocatedScores(scored, judges, left)
 
 
 def representatives(trajectories: Trajectories) -> Int[np.ndarray, " n"]:

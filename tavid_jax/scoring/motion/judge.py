@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from tavid_jax.data.tracker import DISTracker, Tracker
-from tavid_jax.data.video import VideoError, VideoInfo, read_video
+from tavid_jax.data.video import VideoInfo, read_video
 from tavid_jax.metrics.consistency import FrameCosines, frame_cosines
 from tavid_jax.metrics.fvd import Convention
 from tavid_jax.metrics.trajerr import (
@@ -21,6 +21,7 @@ from tavid_jax.metrics.trajerr import (
     stand_still,
 )
 from tavid_jax.metrics.trajsim import SetSimilarity, set_similarity
+from tavid_jax.scoring.each import judge_each
 from tavid_jax.scoring.motion.cases import Case
 from tavid_jax.scoring.motion.following import Followed, follow, foreground_points
 from tavid_jax.scoring.motion.trackfiles import check_video, read_trajectories
@@ -122,20 +123,14 @@ def judge_motion(
     """
     given = [_read(case, judges, max_frames) for case in cases]  # before hours of work
     real_features: dict[tuple[str, int], tuple] = {}
-    scored, left = [], list(skipped)
-    for number, (case, trajectories) in enumerate(zip(cases, given, strict=True)):
-
-        def report(what: str, number: int = number) -> Progress:
-            return stage(number, len(cases), what)
-
-        try:
-            scored.append(_judge(case, trajectories, judges, real_features, report))
-        except VideoError as error:
-            left.append((case.video.path, str(error)))
-    if not scored:
-        reasons = "; ".join(f"{path}: {reason}" for path, reason in left)
-        raise ScoringError(f"no video can be judged ({reasons})")
-    return MotionScores(tuple(scored), judges, tuple(left))
+    scored, left = judge_each(
+        cases,
+        given,
+        lambda case, read, report: _judge(case, read, judges, real_features, report),
+        skipped,
+        stage,
+    )
+    return MotionScores(scored, judges, left)
 
 
 def _read(case: Case, judges: Judges, max_frames: int | None) -> Trajectories:

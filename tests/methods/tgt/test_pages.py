@@ -15,6 +15,7 @@ from tavid_jax.methods.tgt import films, pages
 from tavid_jax.methods.tgt.evaluation import Row, Trial
 from tavid_jax.tracks.neighbourhoods import Rule, neighbourhoods, owner_map
 from tavid_jax.tracks.trajectories import Trajectories
+from tavid_jax.viz import panels
 from tests.methods.tgt.small import OBJECTS, scene
 
 RESULTS = SimpleNamespace(provenance={"config": "abc"})
@@ -172,9 +173,9 @@ def test_panels_are_put_into_even_rows(clips: list):
     clip, aim = clips[0], OBJECTS.known(clips[0])
     shown = films.sample_panels(clip.video, aim, [(f"v{i}", clip.video) for i in range(7)], 48)
     assert len(shown) == 8
-    eight, four = films.strip(shown), films.strip(shown[:4])
+    eight, four = panels.strip(shown), panels.strip(shown[:4])
     assert eight.shape[2] == four.shape[2] and eight.shape[1] > 1.8 * four.shape[1]
-    assert films.counters(clip.video)[-1] == "9 / 9"
+    assert panels.counters(clip.video)[-1] == "9 / 9"
 
 
 def test_trajectories_of_one_text_have_one_colour():
