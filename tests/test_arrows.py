@@ -66,6 +66,18 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
         "weights",
     ),
     "scoring": ("data", "engine.report", "metrics", "models", "tracks", "viz", "weights"),
+    # A program on top of the methods, as `main` is.
+    "trajloombench": (
+        "command_line",
+        "data",
+        "engine.report",
+        "engine.telemetry",
+        "methods",
+        "metrics",
+        "pipelines",
+        "tracks",
+        "viz",
+    ),
     "models": ("parallel.sharding",),
     "weights": ("models",),
     "data": ("tracks",),
