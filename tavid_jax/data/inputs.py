@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +58,20 @@ class ConfiguredInputs:
     options of `FOLDER_OPTIONS`. A mixture maps names of sets to their weights. Wherever videos are
     named, folders of grounded clips may be (see `data.grounding`), though not both at once.
 
-    `progress(done, total)` is called while scenes are drawn.
+    `progress(done, total)` is called while scenes are drawn. `openers` make further sets, by name;
+    one named as a stage takes the place of what that stage cached.
     """
 
     def __init__(
-        self, config: Any, workdir: Path, progress: Callable[[int, int], None] | None = None
+        self,
+        config: Any,
+        workdir: Path,
+        progress: Callable[[int, int], None] | None = None,
+        openers: Mapping[str, Callable[[], Any]] | None = None,
     ):
         self.config, self.workdir, self._progress = config, Path(workdir), progress
         self._data_dir = Path(config.data_dir).expanduser()
+        self._openers, self._opened = dict(openers or {}), {}
         self._folders: dict[str, UserClips] = {}  # opened once, as below
 
     @property
@@ -75,6 +81,10 @@ class ConfiguredInputs:
 
     def open(self, name: str) -> Any:
         """The source of that name. Raises ValueError listing the names there are."""
+        if name in self._openers:
+            if name not in self._opened:
+                self._opened[name] = self._openers[name]()
+            return self._opened[name]
         if name in self.config.stages:
             return self._made(name)
         sets = self._sets()
@@ -82,7 +92,7 @@ class ConfiguredInputs:
         if name in mixtures:
             return self._mixture(name, mixtures[name], sets)
         if name not in sets:
-            known = ", ".join([*sets, *mixtures])
+            known = ", ".join([*sets, *mixtures, *self._openers])
             raise ValueError(f"no data set {name!r}; there are {known} and the compute stages")
         return sets[name]()
 

@@ -31,7 +31,7 @@ class Computation(StageJob):
     def _run(self) -> Params:
         base = jax.random.key(self.seed)
         params = initialise(self.method, base, self.mesh, self.earlier)
-        source = self.inputs.open(self.stage.data)
+        source = self.inputs.open(self.method.given or self.stage.data)
         epochs = self._epochs(len(source))
         examine = jax.jit(self.method.examine)
         batches = self.inputs.batches(
@@ -64,11 +64,13 @@ class Computation(StageJob):
 
     def _epochs(self, examples: int) -> int:
         """Passes over the data: as many as asked for, and enough for `min_examples`."""
+        if self.method.given:
+            return 1
         wanted = self.stage.get("min_examples", 0)
         return max(self.stage.epochs, -(-wanted // max(examples, 1)))
 
     def _open_cache(self) -> contextlib.AbstractContextManager:
-        if not self.stage.cache:
+        if not self.stage.cache or self.method.given:
             return contextlib.nullcontext()
         return self.inputs.cache(self.folder.cache, self.provenance)
 

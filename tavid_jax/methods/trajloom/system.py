@@ -10,11 +10,12 @@ import numpy as np
 from absl import logging
 
 from tavid_jax.data.clip import Clip
+from tavid_jax.data.latent_statistics import read_statistics
 from tavid_jax.engine.method import Method, Results, System
 from tavid_jax.methods.trajloom import ablations, judging, pages
 from tavid_jax.methods.trajloom.flow import FlowMethod
 from tavid_jax.methods.trajloom.forecaster import Forecaster, Sampling
-from tavid_jax.methods.trajloom.latents import LatentsMethod
+from tavid_jax.methods.trajloom.latents import GivenLatents, LatentsMethod
 from tavid_jax.methods.trajloom.sampler import Sampler
 from tavid_jax.methods.trajloom.settings import Settings, build, read_settings
 from tavid_jax.methods.trajloom.vae import VAEMethod
@@ -53,12 +54,20 @@ class TrajLoom(System):
             raise ValueError(f"stages.{stage}.method {wanted.method!r} is none of {METHODS}")
         return {
             "vae": lambda: VAEMethod(s.vae, s.geometry, s.vae_losses),
-            "latents": lambda: LatentsMethod(s.vae, s.geometry, s.video_channels),
+            "latents": lambda: self._latents(stage, s),
             "flow": lambda: FlowMethod(s.vae, s.flow, s.geometry, s.flow_losses, cached),
             "visibility": lambda: VisibilityMethod(
                 s.vae, s.visibility, s.geometry, s.visibility_losses, cached
             ),
         }[wanted.method]()
+
+    def _latents(self, stage: str, s: Settings) -> Method:
+        """What encodes and measures latents, or only measures those of `config.latents`."""
+        sizes = s.vae, s.geometry, s.video_channels
+        if not self.config.get("latents"):
+            return LatentsMethod(*sizes)
+        table = self.config.get("latent_statistics")
+        return GivenLatents(*sizes, stage, read_statistics(table) if table else None)
 
     def settings(self, variant: str) -> Settings:
         """The settings under which a variant samples: those of its stages, in order."""
