@@ -30,8 +30,9 @@ class Computation(StageJob):
 
     def _run(self) -> Params:
         base = jax.random.key(self.seed)
-        params = initialise(self.method, base, self.mesh, self.earlier)
-        source = self.inputs.open(self.method.given or self.stage.data)
+        given = self.method.given
+        params = {} if given else initialise(self.method, base, self.mesh, self.earlier)
+        source = self.inputs.open(given or self.stage.data)
         epochs = self._epochs(len(source))
         examine = jax.jit(self.method.examine)
         batches = self.inputs.batches(

@@ -1,7 +1,7 @@
 """Latents of TrajLoom as files that its own code reads, and back.
 
-    python -m tavid_jax.pipelines.latent_cache export RUN OUT       a run's latents as such a cache
-    python -m tavid_jax.pipelines.latent_cache check FOLDER         what a cache holds, and is broken
+    python -m tavid_jax.pipelines.latent_cache export RUN OUT       the latents of a run as a cache
+    python -m tavid_jax.pipelines.latent_cache check FOLDER         what a cache holds and lacks
     python -m tavid_jax.pipelines.latent_cache statistics FROM OUT  of a run or a cache, as JSON
 
 Training reads a cache by --config.latents=FOLDER, and the table that standardises it by
@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from tavid_jax.data.latent_statistics import (
     StatisticsError,
@@ -30,6 +31,7 @@ from tavid_jax.data.records import RecordError, RecordSource
 from tavid_jax.engine.checkpoint import CheckpointError, load_result
 from tavid_jax.engine.log import set_up_logging
 from tavid_jax.engine.telemetry import Progress
+from tavid_jax.pipelines.latent_cache.given import vae_of
 from tavid_jax.pipelines.latent_cache.reader import (
     SPLITS,
     STATISTICS,
@@ -191,11 +193,8 @@ def _latents_stage(run: str | os.PathLike) -> str:
 
 def _vae(run: str | os.PathLike, stage: str) -> str:
     """Fingerprint of the VAE of a run's latents."""
-    config = json.loads((Path(run) / "config.json").read_text())
-    for name in config["stages"][stage]["init_from"]:
-        if config["stages"][name]["method"] == "vae":
-            return json.loads((Path(run) / "stages" / name / "done.json").read_text())["weights"]
-    return ""
+    config = ConfigDict(json.loads((Path(run) / "config.json").read_text()))
+    return vae_of(config, Path(run), stage)
 
 
 def _held_out(count: int, share: float | int, seed: int) -> set[int]:
