@@ -39,6 +39,7 @@ from tavid_jax.data.synthetic import (
 # Of `data.clips`, and of each of `data.folders` where it differs; see `folder.open_clips`.
 FOLDER_OPTIONS = (
     "fps", "hop", "captions", "tracks", "tracks_size_hw", "masks", "selected", "pairs", "points",
+    "regrid", "spare_captions",
 )  # fmt: skip
 # What says how videos become clips; folders of grounded clips have all of it in them already.
 _OF_VIDEOS = ("captions", "tracks", "tracks_size_hw", "selected", "pairs")
@@ -264,7 +265,8 @@ class ConfiguredInputs:
         clips = {name: data.clips.get(name) for name in FOLDER_OPTIONS} | changes
         if any(map(is_grounded, folder_list(paths))):
             return self._open_grounded(paths, clips)
-        return open_clips(
+        spare = bool(clips["spare_captions"])
+        folder = open_clips(
             paths,
             size_hw=tuple(data.size_hw),
             num_frames=self.window,
@@ -281,7 +283,12 @@ class ConfiguredInputs:
             selected=clips["selected"] or None,
             pairs=clips["pairs"] or "",
             points=bool(clips["points"]),
+            regrid=clips["regrid"] is not False,
+            spare_captions=spare,
         )
+        if spare:
+            folder.unused = ()  # not missed later either
+        return folder
 
     def _open_grounded(self, paths: Paths, clips: dict[str, Any]) -> GroundedClips:
         """Folders of grounded clips by those options that mean something for them."""
