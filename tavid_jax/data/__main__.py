@@ -5,6 +5,8 @@ python -m tavid_jax.data select FOLDER            which clips show an interactio
 python -m tavid_jax.data ground FOLDER --out DIR  points on objects, a text each, as ArrayRecord
 python -m tavid_jax.data import-behave ROOT OUT   BEHAVE as such a folder
 python -m tavid_jax.data import-egoexo ROOT OUT   Ego-Exo4D as such a folder
+python -m tavid_jax.data import-tracks SRC DST    track files of any convention as TrajLoom's
+python -m tavid_jax.data magicdata ROOT OUT       which clips of MagicData TrajLoom trains on
 
 and to tracks that steer a video:
 
@@ -22,7 +24,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tavid_jax.data import davis_command, masks, track_commands
+from tavid_jax.data import davis_command, foreign_command, magicdata, masks, track_commands
 from tavid_jax.data.arguments import positive, size
 from tavid_jax.data.behave import import_behave
 from tavid_jax.data.check import check_folder, contact_sheet, write_sheet
@@ -118,6 +120,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_select(commands)
     grounding.add(commands)
     _add_imports(commands)
+    foreign_command.add(commands)
+    magicdata.add(commands, _progress)
     track_commands.add(commands)
     davis_command.add(commands)
     return parser
