@@ -409,9 +409,12 @@ def _chosen(readings: Sequence[_Reading]) -> _Reading:
         told = ", ".join(
             f"{r.mode} {'yx' if r.swap else 'xy'} {r.score:.3f}" for r in [best, *near]
         )
-        modes = {reading.mode for reading in [best, *near]}
-        option = "--axes xy or yx" if len(modes) == 1 else f"--coords {' or '.join(sorted(modes))}"
-        raise AmbiguousTracksError(f"coordinates fit more than one reading ({told}): say {option}")
+        modes = sorted({reading.mode for reading in [best, *near]})
+        options = [f"--coords {' or '.join(modes)}"] * (len(modes) > 1)
+        options += ["--axes xy or yx"] * (len({reading.swap for reading in [best, *near]}) > 1)
+        raise AmbiguousTracksError(
+            f"coordinates fit more than one reading ({told}): say {', '.join(options)}"
+        )
     return best
 
 
@@ -452,7 +455,7 @@ def _order(
     gaps = np.where(np.isfinite(gaps), gaps, np.inf)
     order = gaps.argmin(axis=1)
     lost = gaps[as_is, order] > tolerance
-    lost |= np.isin(order, _repeated(order))
+    lost |= ~lost & np.isin(order, _repeated(order[~lost]))
     if lost.any():
         names = [f"({x:g}, {y:g})" for x, y in grid[lost]]
         raise TrackFileError(

@@ -261,7 +261,7 @@ def _plain(name: str, value: Plain) -> bytes:
         return b"G" + struct.pack(">d", value)
     if isinstance(value, str):
         return _text(value)
-    raise ValueError(f"{name} is a {type(value).__name__}, neither a tensor nor a plain value")
+    raise ValueError(f"{name} is {value!r:.80}, neither a tensor nor a plain value of PyTorch")
 
 
 def _global(name: str) -> bytes:

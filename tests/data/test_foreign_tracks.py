@@ -99,14 +99,14 @@ def test_times_by_the_length_of_the_video(tmp_path, frames, time0):
 def ambiguous():
     tracks, seen = scene()
     still = np.full((N, T, 2), 0.5, np.float32)
-    later = encoded(scene(start=60)[0], "base256_letterbox")
+    later = encoded(scene(start=60)[0], "base256_resize")
     return {
         "--tracks-key": dict(a=tracks, b=tracks + 1),
         "--visibility-key": dict(tracks=tracks, seen=seen),
         "--visibility-key KEY": dict(tracks=tracks, vis_a=seen, vis_b=~seen),
         "--layout": dict(tracks=np.ones((N, N, 2), np.float32)),
-        "--coords pixel or unit": dict(tracks=still + np.float32(1e-3) * tracks),
-        "--coords base256_letterbox or base256_resize": dict(tracks=later),
+        "--coords norm or unit, --axes xy or yx": dict(tracks=still + np.float32(1e-3) * tracks),
+        "--axes xy or yx": dict(tracks=later),
         "--time0": dict(tracks=tracks[:, :20]),
     }
 
@@ -122,7 +122,10 @@ def test_what_fits_two_readings_is_refused(tmp_path, option):
     "arrays, words",
     [
         (dict(tracks=scene()[0][:-1]), r"no array of tracks .* N = 60.*tracks \[59, 30, 2\]"),
-        (dict(tracks=scene()[0], query_xy=GRID + [[16, 0]]), r"6 of 60 points .* \(0, 0\)"),
+        (
+            dict(tracks=scene()[0], query_xy=GRID + [[16, 0]]),
+            r"6 of 60 points .* \(\(0, 0\),",
+        ),
         (dict(tracks=scene()[0], query_xy=np.repeat(GRID[:1], N, 0)), "59 of 60|60 of 60"),
     ],
 )

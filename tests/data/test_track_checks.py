@@ -30,7 +30,7 @@ def open_clips(path, **changes):
     "tracks, words",
     [
         (moving(), ""),
-        (moving() / [48, 32], "coordinates lie within 1.1 of 0: normalised"),
+        (moving() / [48, 32], "coordinates lie within 0.92 of 0: normalised"),
         (moving() / 8, "its grid of 6x4 points spans 5x3 where the frame has 48x32 px"),
         (moving().swapaxes(0, 1), "its first axis counts frames"),
         (moving()[..., ::-1], r"coordinates are \(y, x\)"),
