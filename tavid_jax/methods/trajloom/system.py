@@ -87,8 +87,15 @@ class TrajLoom(System):
         if "ablations" in self.config:
             return ablations.evaluate(self, results, inputs, report)
         forecaster = self.forecaster(results)
-        metrics: dict[str, Any] = self._judge(results, forecaster, inputs, "test", report)
-        if self.config.train_clips:
+        data, metrics = self.config.data, {}
+        if not (data.scenes.test or self.config.clips):
+            raise ValueError(
+                "nothing to judge on: this preset has no synthetic scenes, give videos by "
+                "--config.clips=FOLDER"
+            )
+        if data.scenes.test:
+            metrics |= self._judge(results, forecaster, inputs, "test", report)
+        if self.config.train_clips and data.clips.holdout:
             held_out = self._judge(results, forecaster, inputs, "held_out", report)
             metrics["held_out"] = held_out
         if self.config.clips:
