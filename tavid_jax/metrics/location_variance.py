@@ -76,7 +76,7 @@ class Sums:
             raise ValueError(
                 f"a grid of {rows}x{columns} cells in {height}x{width} px has no square cells"
             )
-        self.grid_hw, self.cell = grid_hw, width / columns
+        self.size_hw, self.grid_hw, self.cell = size_hw, grid_hw, width / columns
         y, x = np.divmod(np.arange(rows * columns), columns)
         # Pixel centres lie at integers: a cell covers [j s - 1/2, (j + 1) s - 1/2).
         self.centres = (np.stack([x, y], axis=-1) + 0.5) * self.cell - 0.5
