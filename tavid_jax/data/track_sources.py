@@ -16,7 +16,7 @@ from tavid_jax.data.clip import ClipError
 from tavid_jax.data.official import OFFICIAL_SIZE_HW, TrackFile, read_tracks
 from tavid_jax.data.tracked import track_video
 from tavid_jax.data.tracker import DISTracker
-from tavid_jax.data.video import natural_key, probe, read_video
+from tavid_jax.data.video import VIDEO_SUFFIXES, natural_key, probe, read_video
 
 TRACKS = ".npz"
 _GRID_HW = (15, 26)  # as many points as TrajLoom's clips have
@@ -60,7 +60,7 @@ def find_track_files(path: str | os.PathLike) -> list[Path]:
 
 def find_sources(paths: Sequence[str | os.PathLike]) -> list[TrackSource]:
     """Track files and videos that paths name, paired by stem wherever they lie: a track file
-    belongs to `<stem>.mp4` if it is named `<stem>.npz` or `<stem>.<more>.npz`.
+    belongs to `<stem>.mp4`, named too or beside it, if it is `<stem>.npz` or `<stem>.<more>.npz`.
 
     Raises:
       ClipError: a path names nothing, or two clips have one name, which captions could not tell
@@ -74,7 +74,7 @@ def find_sources(paths: Sequence[str | os.PathLike]) -> list[TrackSource]:
             track_files += find_track_files(path)
         if folder or not path.endswith(TRACKS):
             videos += files.find_videos([path])
-    by_stem = {files.stem(video): str(video) for video in videos}
+    by_stem = {files.stem(video): str(video) for video in [*_beside(track_files), *videos]}
     used, sources = set(), []
     for file in dict.fromkeys(track_files):
         name = _video_stem(file.stem, by_stem)
@@ -91,6 +91,13 @@ def find_sources(paths: Sequence[str | os.PathLike]) -> list[TrackSource]:
     if not sources:
         raise ClipError(f"no track files ({TRACKS}) and no videos in {', '.join(map(str, paths))}")
     return sorted(sources, key=lambda source: natural_key(source.name))
+
+
+def _beside(track_files: Sequence[Path]) -> list[Path]:
+    """Videos in the folders of track files."""
+    folders = dict.fromkeys(file.parent for file in track_files)
+    found = (path for folder in folders for path in sorted(folder.iterdir()))
+    return [path for path in found if path.suffix.lower() in VIDEO_SUFFIXES]
 
 
 def _video_stem(stem: str, known: dict[str, str]) -> str:

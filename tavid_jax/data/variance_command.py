@@ -17,6 +17,7 @@ from tavid_jax.data.clip import ClipError
 from tavid_jax.data.official import OFFICIAL_SIZE_HW, TrackFile, TrackFileError, read_tracks
 from tavid_jax.data.progress import Progress
 from tavid_jax.data.track_sources import find_track_files
+from tavid_jax.metrics import result
 from tavid_jax.metrics.location_variance import Anchor, LocationVariance, Sums
 from tavid_jax.tracks.grid import grid_shape, row_major_order
 from tavid_jax.viz.location_variance import mean_maps, variance_bars
@@ -171,7 +172,9 @@ def _write(
         for name, kinds in found.items()
         for one in kinds.values()
     ]
-    write_whole(folder / "variance.json", (json.dumps(records, indent=1) + "\n").encode())
+    write_whole(
+        folder / "variance.json", (json.dumps(result.for_json(records), indent=1) + "\n").encode()
+    )
     bars = {
         name: {_NAMES[anchor]: one.explained for anchor, one in kinds.items()}
         for name, kinds in found.items()

@@ -8,8 +8,8 @@ spend its capacity on; of offsets from an anchor in the track's cell little.
 for each axis, with mu_g and sigma2_g the mean and the variance over visible times at cell g. The
 equation has no index of clips. [ours] Pooled: mu_g and sigma2_g are over all visible places of a
 cell in all clips, so that R is the share between cells of the total variance, and mu_g can be drawn
-as one map. Beside it R of each clip alone, over its own times, as its mean over clips: smaller
-variance within cells, so a larger R.
+as one map. Beside it R of each clip alone, over its own times, as its mean over clips: it takes
+the motion of one clip for a matter of place, so it is usually larger.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from tavid_jax.viz.curves import PALETTE, STYLE, figure_bytes
 from tavid_jax.viz.tracks import TrailStyle, draw_whole
 
 _UNITS = {"pan": "diagonals/s", "tilt": "diagonals/s", "zoom": "1/s", "roll": "rad/s"}
-_BANDS = (0.05, 0.11, 0.18)  # opacity of slow, medium, fast
+_BANDS = (0.08, 0.17, 0.28)  # opacity of slow, medium, fast
 _FADE = 0.25  # of the frame under its tracks
 _THIN = TrailStyle(head_width=1.6, tail_width=0.8, head_radius=2.0)
 
@@ -64,6 +64,7 @@ def camera_figure(
     axis = left.subplots()
     axis.imshow(picture)
     axis.set_axis_off()
+    axis.set_anchor("N")
     axis.set_title(f"{name}\n{_facts(motion, thresholds)}", fontsize=9.5)
     axes = right.subplots(len(MOTIONS) + 1, sharex=True)
     for index, (kind, axis) in enumerate(zip(MOTIONS, axes[:-1], strict=True)):
@@ -79,7 +80,7 @@ def _facts(motion: CameraMotion, thresholds: Thresholds) -> str:
     inliers = f"{np.median(known):.0%}" if len(known) else "-"
     return (
         f"{motion.reliable:.0%} of {len(motion.seconds)} pairs of frames are reliable "
-        f"(at least {thresholds.reliable:.0%} needed); {inliers} of points move with the background"
+        f"(at least {thresholds.reliable:.0%} needed)\n{inliers} of points move with the background"
     )
 
 

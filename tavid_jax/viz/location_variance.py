@@ -51,6 +51,7 @@ def variance_bars(explained: Bars, title: str = "") -> bytes:
     axis.set_ylim(0, 112)
     axis.set_yticks(range(0, 101, 20))
     axis.grid(False, axis="x")
+    axis.set_axisbelow(True)
     axis.set_ylabel("variance explained by place (%)")
     if title:
         axis.set_title(title)
