@@ -25,6 +25,7 @@ from tavid_jax.data.arguments import positive, size
 from tavid_jax.data.cache import write_whole
 from tavid_jax.data.clip import ClipError
 from tavid_jax.data.official import OFFICIAL_SIZE_HW
+from tavid_jax.data.progress import Progress
 from tavid_jax.data.verdicts import Verdict, write_verdicts
 from tavid_jax.data.video import VIDEO_SUFFIXES, VideoError, probe
 
@@ -203,8 +204,8 @@ def _some(verdicts: Mapping[str, str]) -> str:
     return files.some([f"{name}: {told}" for name, told in verdicts.items()])
 
 
-def add(commands, progress: Callable[[int, int], None]) -> None:
-    """Adds the command `magicdata` to a parser's subparsers; `progress` shows what is done."""
+def add(commands) -> None:
+    """Adds the command `magicdata` to a parser's subparsers."""
     rule = Rule()
     parser = commands.add_parser(
         "magicdata",
@@ -217,7 +218,7 @@ def add(commands, progress: Callable[[int, int], None]) -> None:
             "not public: the defaults are ours. Exit code 1 if nothing is kept."
         ),
     )
-    parser.set_defaults(run=lambda args: _run(args, progress))
+    parser.set_defaults(run=_run)
     parser.add_argument("root", metavar="ROOT", help=f"holds videos/, {CAPTIONS}, {MOTION}")
     parser.add_argument("out", metavar="OUT", help="folder to write to")
     parser.add_argument("--size", type=size, default=rule.size_hw, metavar="HxW",
@@ -239,7 +240,7 @@ def add(commands, progress: Callable[[int, int], None]) -> None:
                         )  # fmt: skip
 
 
-def _run(args: argparse.Namespace, progress: Callable[[int, int], None]) -> int:
+def _run(args: argparse.Namespace) -> int:
     rule = Rule(args.size, args.frames, args.aspect, args.enlarge)
     chosen = choose(
         args.root,
@@ -248,7 +249,7 @@ def _run(args: argparse.Namespace, progress: Callable[[int, int], None]) -> int:
         eval_share=args.eval_share,
         tracks=args.tracks,
         decode=args.decode,
-        progress=progress,
+        progress=Progress(),
     )
     facts = {"rule": dataclasses.asdict(rule), "seed": args.seed, "eval_share": args.eval_share}
     facts |= {"lengths": "decoded" if args.decode else "of the files' heads"}

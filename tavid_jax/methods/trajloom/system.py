@@ -13,6 +13,7 @@ from tavid_jax.data.clip import Clip
 from tavid_jax.data.latent_statistics import read_statistics
 from tavid_jax.engine.method import Method, Results, System
 from tavid_jax.methods.trajloom import ablations, judging, pages
+from tavid_jax.methods.trajloom.conditions import conditions_method, open_encoders
 from tavid_jax.methods.trajloom.flow import FlowMethod
 from tavid_jax.methods.trajloom.forecaster import Forecaster, Sampling
 from tavid_jax.methods.trajloom.latents import GivenLatents, LatentsMethod
@@ -22,7 +23,7 @@ from tavid_jax.methods.trajloom.vae import VAEMethod
 from tavid_jax.methods.trajloom.visibility import VisibilityMethod
 from tavid_jax.viz import media, panels
 
-METHODS = ("vae", "latents", "flow", "visibility")
+METHODS = ("vae", "conditions", "latents", "flow", "visibility")
 MAIN = "trajloom"
 
 
@@ -46,7 +47,7 @@ class TrajLoom(System):
                     raise ValueError(f"variants.{name} names stage {stage!r}, which is not there")
 
     def method(self, stage: str) -> Method:
-        """The method of a stage: `method` is vae, latents, flow or visibility."""
+        """The method of a stage; its `method` is one of `METHODS`."""
         wanted = self.config.stages[stage]
         s = read_settings(self.config, wanted.options)
         cached = wanted.data in wanted.cached_by
@@ -54,6 +55,7 @@ class TrajLoom(System):
             raise ValueError(f"stages.{stage}.method {wanted.method!r} is none of {METHODS}")
         return {
             "vae": lambda: VAEMethod(s.vae, s.geometry, s.vae_losses),
+            "conditions": lambda: conditions_method(self.config, wanted, s),
             "latents": lambda: self._latents(stage, s),
             "flow": lambda: FlowMethod(s.vae, s.flow, s.geometry, s.flow_losses, cached),
             "visibility": lambda: VisibilityMethod(
@@ -63,7 +65,7 @@ class TrajLoom(System):
 
     def _latents(self, stage: str, s: Settings) -> Method:
         """What encodes and measures latents, or only measures those of `config.latents`."""
-        sizes = s.vae, s.geometry, s.video_channels
+        sizes = s.vae, s.geometry, s.features()
         if not self.config.get("latents"):
             return LatentsMethod(*sizes)
         table = self.config.get("latent_statistics")
@@ -84,13 +86,25 @@ class TrajLoom(System):
         """The main variant, for Python and notebooks."""
         return Sampler(self.forecaster(results), inputs, self.config, results.provenance)
 
+    def _scenes(self, clips: list[Clip], settings: Settings) -> judging.Scenes:
+        """Clips with all that the flow reads of them."""
+        encoders = open_encoders(self.config, settings) if settings.source == "encoders" else None
+        return judging.load_scenes(clips, settings.geometry, settings.features(encoders))
+
     def evaluate(self, results: Results, inputs: Any, report: Any) -> dict[str, Any]:
         """Judge on unseen scenes (and held-out and given clips), fill the report."""
         if "ablations" in self.config:
             return ablations.evaluate(self, results, inputs, report)
         forecaster = self.forecaster(results)
-        metrics: dict[str, Any] = self._judge(results, forecaster, inputs, "test", report)
-        if self.config.train_clips:
+        data, metrics = self.config.data, {}
+        if not (data.scenes.test or self.config.clips):
+            raise ValueError(
+                "nothing to judge on: this preset has no synthetic scenes, give videos by "
+                "--config.clips=FOLDER"
+            )
+        if data.scenes.test:
+            metrics |= self._judge(results, forecaster, inputs, "test", report)
+        if self.config.train_clips and data.clips.holdout:
             held_out = self._judge(results, forecaster, inputs, "held_out", report)
             metrics["held_out"] = held_out
         if self.config.clips:
@@ -107,7 +121,7 @@ class TrajLoom(System):
         """Every clip of a source, and its forecasts: the first sample's and the baselines'."""
         settings, evaluate = forecaster.settings, self.config.evaluate
         clips = [source[i] for i in range(len(source))]
-        scenes = judging.load_scenes(clips, settings.geometry, settings.video_channels)
+        scenes = self._scenes(clips, settings)
         futures = judging.run_forecaster(
             forecaster, scenes, evaluate.samples, evaluate.batch_size, evaluate.seed
         )
@@ -213,7 +227,7 @@ class TrajLoom(System):
         written = []
         for i in range(len(source)):
             clip = source[i]
-            scenes = judging.load_scenes([clip], settings.geometry, settings.video_channels)
+            scenes = self._scenes([clip], settings)
             futures = judging.run_forecaster(
                 forecaster, scenes, self.config.sampling.samples, 1, evaluate.seed, first=i
             )
@@ -251,7 +265,7 @@ class TrajLoom(System):
             report.section(f"Data set {name}", f"{len(source)} clips.")
             for i in range(min(self.config.report.scenes * 2, len(source))):
                 clip = source[i]
-                judging.load_scenes([clip], settings.geometry, settings.video_channels)
+                self._scenes([clip], settings)
                 strip = panels.track_panel(
                     clip.video,
                     clip.tracks,

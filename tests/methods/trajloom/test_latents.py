@@ -15,7 +15,7 @@ G = micro.GEOMETRY
 @pytest.fixture(scope="module")
 def method():
     s = micro.linear_settings()
-    return latents.LatentsMethod(s.vae, s.geometry, s.video_channels)
+    return latents.LatentsMethod(s.vae, s.geometry, s.features())
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_standardise_and_back():
 
 def test_given_latents_are_measured_and_nothing_is_encoded(method, params, examined, caplog):
     s = micro.linear_settings()
-    sizes = s.vae, s.geometry, s.video_channels
+    sizes = s.vae, s.geometry, s.features()
     given = latents.GivenLatents(*sizes, "latents")
     (encoded, sums), _ = examined
     cached = {name: np.asarray(array[0]) for name, array in encoded.items()}
