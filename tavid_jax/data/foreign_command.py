@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tavid_jax.data import files
@@ -24,7 +24,7 @@ def import_tracks(
     out: str | os.PathLike,
     options: Options = Options(),  # noqa: B008 (frozen)
     videos: str | os.PathLike | None = None,
-    show=lambda number, total, name, told: None,
+    show: Callable[[int, int, str, Decision | str], None] = lambda *_: None,
 ) -> tuple[dict[str, Decision], dict[str, str]]:
     """Writes every track file of a folder as a strict one, `<stem>.npz`.
 
