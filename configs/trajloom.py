@@ -139,9 +139,7 @@ def common(preset: str) -> ConfigDict:
     config.features = "cells"  # beside tracks: of pixels, or "encoders": video latents and captions
     config.checkpoint = ""  # Wan 2.1, whose encoders make them
     config.any_size = False  # whether encoders of other sizes than the published ones will do
-    config.latents = (
-        ""  # folder of cached latents, as TrajLoom publishes them, in their stage's place
-    )
+    config.latents = ""  # folder of latents, as TrajLoom publishes them, in the place of a stage
     config.latent_statistics = ""  # JSON of their statistics; "" = from the folder
     config.cache = ""  # examples of a stage of conditions that were made before the run
     config.data = dict(

@@ -69,7 +69,7 @@ def test_demo_is_the_default():
 
 
 def test_unknown_preset_lists_what_there_is():
-    with pytest.raises(ValueError, match="no preset 'dmo'; there are demo, tiny, ablations, small"):
+    with pytest.raises(ValueError, match="no preset 'dmo'; there are demo, tiny, ablations, paper"):
         trajloom.get_config("dmo")
     with pytest.raises(ValueError, match="there are a"):
         choose({"a": ConfigDict}, "b")
