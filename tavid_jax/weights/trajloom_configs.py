@@ -278,7 +278,7 @@ class _Told:
 
 
 def stated_fields(config: Any) -> dict[str, Any]:
-    """The fields that make the network: not those of its initialisation, nor which pixel is read."""
+    """The fields that make the network: without initial values, and which pixel is read."""
     return {
         name: value
         for name, value in vars(config).items()
