@@ -70,8 +70,9 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
     "scoring": ("data", "engine.report", "metrics", "models", "tracks", "viz", "weights"),
     # A program on top of the methods, as `main` is.
     "trajloombench": (
-        "command_line",
+        "api",
         "data",
+        "engine.log",
         "engine.report",
         "engine.telemetry",
         "methods",

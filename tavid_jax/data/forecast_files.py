@@ -10,7 +10,8 @@
     meta.json                 frame size, windows, solver, and all else that is known
 
 Tracks in the files are time-major, here point-major as everywhere. A point that is not finite, or
-outside of 0 <= x <= W - 1, 0 <= y <= H - 1, counts as unseen, whatever the file says.
+outside of 0 <= x <= W - 1, 0 <= y <= H - 1, is written as unseen. What is read is as the files say,
+so that metrics of a folder are those of TrajLoom's scripts, whoever wrote it.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class ForecastFiles:
     Attributes:
       query_xy: (N, 2) whole pixels (x, y) at which the points were seeded in the first frame.
       gt_tracks, pred_tracks: (N, T, 2), (x, y) px of `size_hw`; pixel centres at integers.
-      gt_visibility, pred_visibility: (N, T); only points inside of the frame are seen.
+      gt_visibility, pred_visibility: (N, T); written, only points inside of the frame are seen.
       pred_probability: (N, T) of being visible, None where the forecast has no such thing.
       meta: JSON-able facts; at least the frame's "H" and "W".
     """
@@ -150,9 +151,9 @@ def read_forecast(folder: str | os.PathLike) -> ForecastFiles:
     return ForecastFiles(
         query_xy=query_xy[order],
         gt_tracks=points(arrays["gt_tracks"].astype(np.float32)),
-        gt_visibility=points(_seen(arrays, "gt", size_hw)),
+        gt_visibility=points(arrays["gt_visibility"] != 0),
         pred_tracks=points(arrays["pred_tracks"].astype(np.float32)),
-        pred_visibility=points(_seen(arrays, "pred", size_hw)),
+        pred_visibility=points(arrays["pred_visibility"] != 0),
         pred_probability=None if probability is None else points(probability.astype(np.float32)),
         meta=meta,
     )

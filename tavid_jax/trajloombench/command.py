@@ -68,7 +68,7 @@ def _evaluated(args: argparse.Namespace) -> Evaluated:
     job = Job(
         datasets=args.datasets,
         out=args.out,
-        methods=tuple(methods.read_methods(args.method)),
+        methods=tuple(methods.read_methods(args.method, args.encoders)),
         protocol=_protocol(args),
         solvers=tuple(map(methods.read_solver, args.solver)),
         seeds=tuple(args.seed),
@@ -234,6 +234,10 @@ def _add_evaluation(parser: argparse.ArgumentParser) -> None:
         "constant_velocity, constant_acceleration; several times",
     )  # fmt: skip
     add("--out", required=True, metavar="OUT", help="outputs, tables.json and report go there")
+    add(
+        "--encoders", metavar="WAN", help="folder of a Wan 2.1 checkpoint: its autoencoder and "
+        "text encoder make what TrajLoom's released weights read besides tracks",
+    )  # fmt: skip
     add("--only", nargs="+", metavar="DATASET", help="these data sets (default: all)")
     add(
         "--solver", nargs="+", default=["euler-10", "dopri5"], metavar="SOLVER",

@@ -212,7 +212,7 @@ def _forecasts(
     wanted: Sequence[Folder],
     job: Job,
 ) -> Iterator[tuple[Folder, ForecastFiles]]:
-    """Files of one clip for every folder that lacks it; the longest forecast is cut if it may be."""
+    """Files of one clip for every folder that lacks it; the longest is cut where that may be."""
     cache: dict[int | None, Any] = {}
     for folder in wanted:
         if not (method.prefix and folder.seed in cache):

@@ -15,9 +15,9 @@ from jaxtyping import Float
 from tavid_jax.tracks.baselines import BASELINES
 from tavid_jax.tracks.coordinates import clip_to_frame, in_bounds
 from tavid_jax.tracks.forecasting import Future, Past, Predictor
-from tavid_jax.trajloombench.protocol import BenchError
+from tavid_jax.trajloombench.protocol import BenchError, Protocol
 
-_LABEL = re.compile(r"[^/\\=@,]{1,60}")
+_LABEL = re.compile(r"[^\\=@,:]{1,60}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ def read_solver(text: str) -> Solver:
     return DOPRI5
 
 
-def read_method(text: str) -> Method:
+def read_method(text: str, encoders: str | None = None) -> Method:
     """A method as given on the command line: NAME=PATH.
 
     PATH is one of
@@ -83,6 +83,11 @@ def read_method(text: str) -> Method:
       a folder with TrajLoom's released weights (trajloom_generator.pt, ...)
       a folder or file of WHN's weights
       module:function                                         which gives a `Predictor`
+
+    Args:
+      text: NAME=PATH; PATH alone is a name too.
+      encoders: folder of a Wan 2.1 checkpoint whose autoencoder and text encoder make what the
+        released weights read besides tracks; None = they run without video and caption.
 
     Raises:
       BenchError: no NAME=PATH, a path that is none of these.
@@ -99,22 +104,22 @@ def read_method(text: str) -> Method:
     if (Path(folder) / "config.json").is_file() and not _is_released(Path(folder)):
         return _run(label, folder, variant)
     if Path(path).exists():
-        return _weights(label, Path(path))
+        return _weights(label, Path(path), encoders)
     if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", path):
         return _function(label, path)
     raise BenchError(
-        f"method {label!r}: there is no {path!r}; give a trained run, a folder of released weights, "
-        f"module:function, or one of {', '.join(BASELINES)}"
+        f"method {label!r}: there is no {path!r}; give a trained run, a folder of released "
+        f"weights, module:function, or one of {', '.join(BASELINES)}"
     )
 
 
-def read_methods(texts: Sequence[str]) -> list[Method]:
+def read_methods(texts: Sequence[str], encoders: str | None = None) -> list[Method]:
     """`read_method` of each.
 
     Raises:
       BenchError: none, or two of one name.
     """
-    methods = [read_method(text) for text in texts]
+    methods = [read_method(text, encoders) for text in texts]
     labels = [method.label for method in methods]
     if not methods or len(set(labels)) < len(labels):
         raise BenchError("give at least one --method NAME=PATH, each with a name of its own")
@@ -154,12 +159,17 @@ def _run(label: str, folder: str, variant: str) -> Method:
 
     def open_run(solver: Solver | None) -> Predictor:
         from tavid_jax import api
+        from tavid_jax.methods.trajloom.trained import trained_predictor
 
+        sampling = {} if solver is None else {"solver": solver.name, "steps": solver.steps}
         try:
             system, results, _ = api.open_run(folder)
-            settings = {} if solver is None else {"solver": solver.name, "steps": solver.steps}
-            return system.predictor(results, variant, **settings)
-        except (ValueError, KeyError, FileNotFoundError, AttributeError) as error:
+            if system.config.system != "trajloom":
+                raise ValueError(
+                    f"it is a run of {system.config.system}, which forecasts no tracks"
+                )
+            return trained_predictor(system, results, variant, **sampling)
+        except (ValueError, FileNotFoundError) as error:
             raise BenchError(f"method {label!r} ({folder}): {error}") from error
 
     return Method(label, f"{folder}@{variant}" if variant else folder, open_run)
@@ -169,17 +179,23 @@ def _is_released(folder: Path) -> bool:
     return any(folder.glob("trajloom_generator*"))
 
 
-def _weights(label: str, path: Path) -> Method:
+def _weights(label: str, path: Path, encoders: str | None) -> Method:
     if path.is_dir() and _is_released(path):
 
-        def open_released(solver: Solver | None) -> Predictor:
+        def open_weights(solver: Solver | None) -> Predictor:
             from tavid_jax.methods.trajloom.forecaster import Sampling
             from tavid_jax.methods.trajloom.released import open_released
+            from tavid_jax.pipelines.track_conditions import open_conditions
 
             solver = solver or EULER_10
-            return open_released(path, Sampling(solver=solver.name, steps=solver.steps))
+            sampling = Sampling(solver=solver.name, steps=solver.steps)
+            grid_hw = Protocol().grid_hw  # the release's only one
+            made = open_conditions(encoders, grid_hw, keep="device") if encoders else None
+            predictor = open_released(path, sampling=sampling, conditions=made)
+            predictor.facts |= {"features": made.facts() if made else "none"}
+            return predictor
 
-        return Method(label, str(path), open_released)
+        return Method(label, str(path), open_weights, video=encoders is not None)
 
     def open_whn(solver: Solver | None) -> Predictor:
         from tavid_jax.methods.whn.released import open_whn

@@ -1,13 +1,14 @@
 """What TrajLoom's paper reports (arXiv 2603.22606, v1), to stand beside values measured here.
 
-Only cells that are known stand here; None is a cell that is not, never a guess. The text that these
-come from had lost its powers of ten: the factors in `SCALES` are inferred from magnitudes. FlowTV
-and DivCurlE of the final model differ between the paper's tables (1 and 6 against 3 and 5), so its
-numbers are good to 10-30 %. WHN's are TrajLoom's measurement of it, by a wrapper that is not public.
+Only cells that are known stand here; one that is not is left out, never guessed. The text that
+they come from had lost its powers of ten: the factors in `SCALES` are inferred from magnitudes.
+FlowTV and DivCurlE of the final model differ between the paper's tables (1 and 6 against 3 and 5),
+so its numbers are good to 10-30 %. WHN's are TrajLoom's measurement of it, by a wrapper that is not
+public.
 
-Which table shows what is known for 1 (comparison), 2 (autoencoders), 6 (solvers), and that on-policy
-fine-tuning is judged by FVMD-Long; that the ablations stand in 3 (on-policy), 4 (autoencoder) and 5
-(boundary hints) is inferred: 3 and 5 share the final model's smoothness, hence both are of forecasts.
+Known is that Table 1 compares methods, 2 autoencoders, 6 solvers, and that on-policy fine-tuning is
+judged by FVMD-Long. That the ablations stand in 3 (on-policy), 4 (autoencoder) and 5 (boundary
+hints) is inferred: 3 and 5 share the final model's smoothness, hence both are of forecasts.
 """
 
 from __future__ import annotations

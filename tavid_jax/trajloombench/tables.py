@@ -120,8 +120,8 @@ def build_tables(records: Sequence[Record]) -> list[Table]:
 _VAE = (published.NO_OFFSETS, published.NO_CONSISTENCY)
 _ABLATIONS = (published.NO_ON_POLICY, published.NO_BOUNDARY, *_VAE)
 _SMOOTH_NOTE = (
-    "FlowTV and DivCurlE measure smoothness, a frozen field scores 0: closest to the truth is best, "
-    "not smallest."
+    "FlowTV and DivCurlE measure smoothness, a frozen field scores 0: closest to the truth is "
+    "best, not smallest."
 )
 _FVMD_NOTE = (
     "FVMD over windows of 16 frames, stride 1, visible points (velocity and acceleration combined)."
@@ -269,10 +269,17 @@ def doubts(records: Sequence[Record]) -> list[str]:
             few = ", ".join(f"{r['method']} {r['clips']}" for r in here if r["clips"] < max(counts))
             said.append(f"{dataset}: not all methods have all {max(counts)} clips ({few})")
         trackers = sorted({r["tracker"] for r in here})
-        if trackers != ["alltracker"]:
+        if not all("alltracker" in tracker.lower() for tracker in trackers):
             said.append(
-                f"{dataset}: tracks by {', '.join(trackers)}; the published rows are of AllTracker's"
+                f"{dataset}: tracks by {', '.join(trackers)}; the published rows are of AllTracker"
             )
+    blind = {
+        r["method"] for r in records
+        if role(r["method"]) == published.TRAJLOOM
+        and (r["facts"].get("predictor_facts") or {}).get("features") == "none"
+    }  # fmt: skip
+    if blind:
+        said.append(f"{', '.join(blind)}: ran without video and caption; give --encoders")
     return said
 
 
