@@ -1,7 +1,6 @@
 """Tables of a plain ViT: transformers' namings of ViT and DINOv2, and that of original files."""
 
 from collections.abc import Mapping, Sequence
-
 from typing import Any, Literal
 
 from tavid_jax.models.vision.config import ViTConfig

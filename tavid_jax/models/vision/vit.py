@@ -2,7 +2,6 @@
 (Oquab et al. 2023) train it."""
 
 import dataclasses
-
 from typing import Any
 
 import flax.linen as nn
