@@ -1,9 +1,6 @@
 """A plain Vision Transformer (Dosovitskiy et al. 2020), as DINO (Caron et al. 2021) and DINOv2
 (Oquab et al. 2023) train it."""
 
-import dataclasses
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -98,18 +95,6 @@ class ViT(nn.Module):
     def features(self, images: Float[Array, "B H W 3"]) -> Float[Array, "B D"]:
         """The normed class token behind the last block, float32."""
         return self.hidden(images)[:, 0]
-
-
-def at_size(params: Params, config: ViTConfig, image_size: int) -> tuple[dict[str, Any], ViTConfig]:
-    """Parameters and config for square images of one size, positions interpolated once for all.
-
-    Raises:
-      ValueError: a size that patches do not fill.
-    """
-    sized = dataclasses.replace(config, image_size=image_size)
-    side = image_size // config.patch_size
-    positions = _positions(jnp.asarray(params["pos_embed"]), (side, side))
-    return {**params, "pos_embed": positions.astype(params["pos_embed"].dtype)}, sized
 
 
 def _positions(learned: Float[Array, "N D"], grid_hw: tuple[int, int]) -> Float[Array, "M D"]:
