@@ -80,6 +80,7 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
         "pipelines",
         "tracks",
         "viz",
+        "weights.trajloom_release",
     ),
     "models": ("parallel.sharding",),
     "weights": ("models",),

@@ -257,7 +257,7 @@ def _checked(path: Path, protocol: Protocol) -> TrackFile:
     if len(file.tracks) != len(wanted):
         raise BenchError(
             f"{path}: has {len(file.tracks)} points, wanted are {len(wanted)}: {gh} rows of {gw} "
-            f"points, {protocol.stride} px apart from (0, 0) on, in frames of {protocol.size_hw}"
+            f"points, {protocol.stride} px apart, in frames of {protocol.size_hw}"
         )
     if file.tracks.shape[1] < protocol.frames:
         raise BenchError(

@@ -95,7 +95,7 @@ def _films(page: Report, pictures: Sequence[Picture]) -> None:
     page.section(
         "Side by side",
         "The history plays first; then the forecasts and what was tracked go on from its last "
-        "frame. Shown are the clips whose points move most.",
+        "frame. Shown are the clips whose points move most; long ones are thinned.",
     )
     for picture in pictures:
         heading = DATASETS.get(picture.dataset, picture.dataset)

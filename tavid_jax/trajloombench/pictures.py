@@ -19,7 +19,7 @@ from tavid_jax.trajloombench.protocol import BenchError
 from tavid_jax.viz import media
 from tavid_jax.viz.panels import forecast_panel
 
-HEIGHT, FPS = 208, 12
+HEIGHT, FPS = 208, 24
 MOST_FRAMES = 82  # of a film; longer clips are thinned
 
 
@@ -112,7 +112,7 @@ def _picture(folders: Sequence[Folder], name: str) -> Picture:
     )
     about = {"data set": folders[0].dataset, "clip": name}
     about |= {f"method {i + 1}": str(folder.path) for i, folder in enumerate(folders)}
-    film = media.encode_animation(strip, FPS / step * 2, provenance=about, max_bytes=900_000)
+    film = media.encode_animation(strip, FPS / step, provenance=about, max_bytes=900_000)
     return Picture(folders[0].dataset, name, film, media.encode_png(strip[-1], provenance=about))
 
 

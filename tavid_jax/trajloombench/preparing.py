@@ -78,7 +78,6 @@ class Rules:
             **self.protocol.describe(),
             "frames": self.protocol.frames,
             "reference_frame": 0,
-            "grid_origin": "topleft",
             "aspect_tolerance": aspect,
             "least_height": self.least_height,
             "resize": self.resize,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from tavid_jax.trajloombench import published
 from tavid_jax.trajloombench.measure import MASKED
 from tavid_jax.trajloombench.outputs import FORECAST, RECONSTRUCTION
-from tavid_jax.trajloombench.protocol import DATASETS
+from tavid_jax.trajloombench.protocol import DATASETS, Protocol
 
 MEASURED, PUBLISHED, TRUTH = "measured", "published", "truth"
 Record = Mapping[str, Any]
@@ -273,6 +274,9 @@ def doubts(records: Sequence[Record]) -> list[str]:
             said.append(
                 f"{dataset}: tracks by {', '.join(trackers)}; the published rows are of AllTracker"
             )
+    paper = Protocol().describe()
+    if any(r["facts"].get("protocol", paper) != paper for r in records):
+        said.append("frames, grid or lengths are not the paper's: published rows do not compare")
     blind = {
         r["method"] for r in records
         if role(r["method"]) == published.TRAJLOOM
@@ -288,9 +292,14 @@ def to_text(table: Table) -> str:
     lines = [f"Table {table.number}. {table.title}"]
     if table.measured:
         lines += _lines(table)
-        lines += [f"  {table.note}"]
-    lines += [f"  {sentence}" for sentence in table.missing]
+        lines += _wrapped(table.note)
+    for sentence in table.missing:
+        lines += _wrapped(sentence)
     return "\n".join(lines)
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 100, initial_indent="  ", subsequent_indent="    ")
 
 
 def _lines(table: Table) -> list[str]:
