@@ -6,12 +6,12 @@ python -m tavid_jax.trajloombench tables    Tables 1-6 of such folders, beside t
 python -m tavid_jax.trajloombench run       evaluate, then tables
 
 Zhang et al. 2026 (arXiv 2603.22606). What the paper does not tell is a setting here, and written
-beside every number: see `protocol`, `measure` and `published`.
+beside every number: see `protocol`, `measuring` and `published`.
 """
 
 from tavid_jax.trajloombench.datasets import BenchClip, Dataset, Example, open_datasets
 from tavid_jax.trajloombench.evaluation import Job, evaluate
-from tavid_jax.trajloombench.measure import measure
+from tavid_jax.trajloombench.measuring import measure
 from tavid_jax.trajloombench.outputs import Folder, find_folders
 from tavid_jax.trajloombench.preparing import Rules, prepare
 from tavid_jax.trajloombench.protocol import BenchError, Protocol

@@ -23,7 +23,7 @@ from tavid_jax.metrics.result import for_json
 from tavid_jax.tracks.grid import ORIGINS
 from tavid_jax.trajloombench import methods, outputs, page, pictures, tables, trackers
 from tavid_jax.trajloombench.evaluation import Evaluated, Job, evaluate
-from tavid_jax.trajloombench.measure import measure
+from tavid_jax.trajloombench.measuring import measure
 from tavid_jax.trajloombench.preparing import Rules, prepare
 from tavid_jax.trajloombench.protocol import Protocol
 from tavid_jax.trajloombench.sources import SOURCES

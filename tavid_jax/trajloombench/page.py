@@ -8,7 +8,7 @@ from typing import Any
 
 from tavid_jax.engine.report import Report
 from tavid_jax.trajloombench import published, tables
-from tavid_jax.trajloombench.measure import FVMD_VARIANTS
+from tavid_jax.trajloombench.measuring import FVMD_VARIANTS
 from tavid_jax.trajloombench.outputs import FORECAST
 from tavid_jax.trajloombench.pictures import Picture
 from tavid_jax.trajloombench.protocol import DATASETS

@@ -47,7 +47,7 @@ class Rules:
     """
 
     protocol: Protocol = Protocol()
-    aspect: float = 0.05
+    aspect: float | int = 0.05
     least_height: int = 0
     resize: Resize = "squash"
     fps: float | int | None = None

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tavid_jax.trajloombench import published
-from tavid_jax.trajloombench.measure import MASKED
+from tavid_jax.trajloombench.measuring import MASKED
 from tavid_jax.trajloombench.outputs import FORECAST, RECONSTRUCTION
 from tavid_jax.trajloombench.protocol import DATASETS, Protocol
 
@@ -46,7 +46,7 @@ class Row:
 
     label: str
     origin: str
-    values: Mapping[tuple[str, str], float]
+    values: Mapping[tuple[str, str], float | int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +98,11 @@ def role(label: str) -> str:
 
 
 def build_tables(records: Sequence[Record]) -> list[Table]:
-    """The six tables of what was measured (`measure.measure`); those without any row are empty."""
+    """The six tables of what was measured; those without any row are empty.
+
+    Args:
+      records: of `measuring.measure`.
+    """
     forecasts = [record for record in records if record["kind"] == FORECAST]
     decoded = [record for record in records if record["kind"] == RECONSTRUCTION]
     longest = max((record["frames"] for record in forecasts), default=0)
