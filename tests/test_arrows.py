@@ -84,7 +84,7 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
     ),
     "models": ("parallel.sharding",),
     "weights": ("models",),
-    "data": ("tracks",),
+    "data": ("metrics.location_variance", "metrics.result", "tracks", "viz"),
     "metrics": ("tracks",),
     "viz": ("tracks",),
     "tracks": (),

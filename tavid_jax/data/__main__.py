@@ -12,6 +12,11 @@ python -m tavid_jax.data drag IMAGE OUT --drag x,y:x,y   tracks that a person dr
 python -m tavid_jax.data track VIDEO OUT                 tracks of a video's points
 python -m tavid_jax.data tracks IN [OUT]                 what a file of tracks holds; convert it
 python -m tavid_jax.data davis ROOT OUT --captions FILE  DAVIS as cases: tracks, words, jobs
+
+and to tracks that are forecast:
+
+python -m tavid_jax.data camera PATH...     captions that say how the camera moves
+python -m tavid_jax.data variance TRACKS... how much of them their place in the frame explains
 """
 
 from __future__ import annotations
@@ -22,7 +27,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tavid_jax.data import davis_command, masks, track_commands
+from tavid_jax.data import (
+    camera_command,
+    davis_command,
+    masks,
+    track_commands,
+    variance_command,
+)
 from tavid_jax.data.arguments import positive, size
 from tavid_jax.data.behave import import_behave
 from tavid_jax.data.check import check_folder, contact_sheet, write_sheet
@@ -120,6 +131,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_imports(commands)
     track_commands.add(commands)
     davis_command.add(commands)
+    camera_command.add(commands)
+    variance_command.add(commands)
     return parser
 
 
