@@ -23,7 +23,9 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
     "engine": ("parallel",),
     "methods": (
         "data.clip",
+        "data.forecast_files",
         "data.latent_statistics",
+        "data.official",
         "data.segments",
         "data.synthetic.judging",
         "data.synthetic.located_judging",

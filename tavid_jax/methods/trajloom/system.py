@@ -270,13 +270,13 @@ class TrajLoom(System):
             )
             window, name = source.windows[i], clip.id.replace("/", "_")
             facts = {
+                **results.provenance,
                 "video_path": source.files[window.file].path,
                 "start": window.start,
                 "fps": clip.fps,
                 "seed": evaluate.seed,
                 "clip": clip.id,
                 "number": i,
-                **results.provenance,
             }
             folders = write_samples(Path(out_dir), name, clip, scenes, futures, forecaster, facts)
             frames = [inputs.frames(source, i, self.config.report.height)]
