@@ -160,25 +160,31 @@ class Baseline:
 
 def _run(label: str, folder: str, variant: str) -> Method:
     """A finished run of this library; opened when its turn comes, for that takes a while."""
+    kind = _system_of(folder)
+    if kind not in ("trajloom", "whn"):
+        raise BenchError(f"method {label!r} ({folder}): a run of {kind} forecasts no tracks")
 
     def open_run(solver: Solver | None) -> Predictor:
         from tavid_jax import api
-        from tavid_jax.methods.trajloom.trained import trained_predictor
+        from tavid_jax.methods.trajloom import trained as trajloom
+        from tavid_jax.methods.whn import trained as whn
 
-        sampling = {} if solver is None else {"solver": solver.name, "steps": solver.steps}
+        solver = solver or EULER_10
         try:
             system, results, _ = api.open_run(folder)
-            if system.config.system == "trajloom":
-                return trained_predictor(system, results, variant, **sampling)
-            if not hasattr(system, "predictor"):
-                raise ValueError(f"a run of {system.config.system} forecasts no tracks")
-            return system.predictor(results, variant, **sampling)
+            if kind == "trajloom":
+                sampling = {"solver": solver.name, "steps": solver.steps}
+                return trajloom.trained_predictor(system, results, variant, **sampling)
+            if variant:
+                raise ValueError(f"a run of {kind} has no variants, {variant!r} was given")
+            # WHN's authors count the times at which the flow is asked.
+            return whn.trained_predictor(system, results, solver=solver.name, times=solver.steps)
         except (ValueError, FileNotFoundError) as error:
             raise BenchError(f"method {label!r} ({folder}): {error}") from error
 
     path = f"{folder}@{variant}" if variant else folder
-    # TrajLoom always makes its whole window; others may answer a shorter question differently.
-    return Method(label, path, open_run, prefix=_system_of(folder) == "trajloom")
+    # TrajLoom always makes its whole window; WHN answers a shorter question differently.
+    return Method(label, path, open_run, prefix=kind == "trajloom")
 
 
 def _system_of(folder: str) -> str:

@@ -168,6 +168,9 @@ def test_a_broken_run(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(BenchError, match="config.json: is no config of a run"):
         read_method(f"X={tmp_path}@other")
+    (tmp_path / "config.json").write_text('{"system": "tavid"}')
+    with pytest.raises(BenchError, match="'X' .*: a run of tavid forecasts no tracks"):
+        read_method(f"X={tmp_path}")
 
 
 def test_solvers():
