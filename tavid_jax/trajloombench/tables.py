@@ -278,6 +278,13 @@ def doubts(records: Sequence[Record]) -> list[str]:
             said.append(
                 f"{dataset}: tracks by {', '.join(trackers)}; the published rows are of AllTracker"
             )
+    for reason in dict.fromkeys(
+        f"{r['dataset']}, {r['method']}: {of['reason']}"
+        for r in records
+        for of in r["metrics"].get("fvmd", {}).values()
+        if "reason" in of
+    ):
+        said.append(reason)
     paper = Protocol().describe()
     if any(r["facts"].get("protocol", paper) != paper for r in records):
         said.append("frames, grid or lengths are not the paper's: published rows do not compare")

@@ -55,7 +55,7 @@ class Drifting:
     """Adds `seed` px a frame to the last place; halves tracks as its autoencoder."""
 
     def __init__(self):
-        self.name, self.facts, self.asked = "drifting", {"version": 1}, []
+        self.name, self.facts, self.asked = "drifting", {"weights": "a"}, []
 
     def predict(self, past: Past, frames: int, samples: int = 1, seed: int = 0) -> Future:
         self.asked.append((frames, seed, None if past.video is None else past.video.shape))
