@@ -107,7 +107,9 @@ def _read_with_torch(path: Path, why: str) -> Any:
             raise WeightsError(
                 f"{path}: refused, because it is not readable as tensors only: it holds a Python "
                 f"object ({named[1] if named else 'of an unknown kind'}), and loading that could "
-                "run code from the file. Ask its author for .safetensors"
+                "run code from the file. Ask its author for .safetensors; or, if you trust it, "
+                "keep the tensors alone: torch.save(torch.load(FILE, weights_only=False)[KEY], "
+                "NEW), where KEY holds them"
             ) from error
         raise WeightsError(
             f"{path}: damaged, not readable as tensors only "
