@@ -11,7 +11,7 @@ Who samples opens `at_once`; models only ask for `tokens_at_once`.
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -45,25 +45,45 @@ def tokens_at_once() -> int | None:
 
 
 def over_sequences(
-    block: Callable[..., Array],
+    block: Callable[[Array, Any], Array],
     x: Float[Array, "B T N D"],
     along: Any = None,
     *,
-    axis: str,
-) -> Array:
-    """block(x, along) for a block that mixes positions along `axis` ("space" or "time") only.
+    axis: Literal["space", "time"],
+) -> Float[Array, "B T N D"]:
+    """block(x, along) for a block that mixes positions along `axis` only, in the place of x.
 
     Args:
-      block: (part of x, part of along) -> an array with the part's positions at the same place.
+      block: (part of x, part of along) -> an array of the first one's shape.
       along: pytree of arrays with one entry per sequence, on axis 1.
     """
     free = _FREE[axis]
     size = part_size(x.shape[free], x.size // (x.shape[free] * x.shape[-1]))
     if size == x.shape[free]:
         return block(x, along)
-    parts = _split(x, free, size), jax.tree.map(lambda a: _split(a, 1, size), along)
-    out = jax.lax.map(lambda part: block(*part), parts)
-    return jnp.moveaxis(out, 0, free).reshape(*out.shape[1 : free + 1], -1, *out.shape[free + 2 :])
+
+    def step(index: Array, x: Array) -> Array:
+        part = _part(x, index * size, size, free)
+        own = jax.tree.map(lambda a: _part(a, index * size, size, 1), along)
+        return jax.lax.dynamic_update_slice_in_dim(x, block(part, own), index * size, free)
+
+    return jax.lax.fori_loop(0, x.shape[free] // size, step, x)
+
+
+def over_tokens(
+    function: Callable[[Array], Array], x: Float[Array, "B T N D"]
+) -> Float[Array, "B L N E"]:
+    """function(x) for a function of every token on its own, which may change frames and width."""
+    size = part_size(x.shape[2], x.shape[0] * x.shape[1])
+    if size == x.shape[2]:
+        return function(x)
+    starts = jnp.arange(0, x.shape[2], size)
+    out = jax.lax.map(lambda start: function(_part(x, start, size, 2)), starts)
+    out = jnp.moveaxis(out, 0, 2)
+    return out.reshape(*out.shape[:2], x.shape[2], out.shape[-1])
+
+
+_part = jax.lax.dynamic_slice_in_dim
 
 
 def part_size(sequences: int, length: int) -> int:
@@ -94,9 +114,3 @@ def over_samples(function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1), out)
 
     return one_by_one
-
-
-def _split(x: Array, axis: int, size: int) -> Array:
-    """(..., A, ...) -> (A // size, ..., size, ...)."""
-    parts = x.reshape(*x.shape[:axis], -1, size, *x.shape[axis + 1 :])
-    return jnp.moveaxis(parts, axis, 0)

@@ -317,13 +317,9 @@ class TrackVAE(nn.Module):
         return self._stage(after, x)
 
     def _resample(self, conv: Callable, params: Params, x: Array, **options: Any) -> Array:
-        """A change of the frame rate, of every token on its own."""
-        stride = self.config.temporal_stride
-
-        def on_part(x: Array, _: None) -> Array:
-            return conv(params, x, stride=stride, dtype=self.dtype, **options)
-
-        return parts.over_sequences(on_part, x, axis="time")
+        """A change of the frame rate."""
+        options |= dict(stride=self.config.temporal_stride, dtype=self.dtype)
+        return parts.over_tokens(lambda x: conv(params, x, **options), x)
 
     def _cell_embedding(self) -> Float[Array, "N D"]:
         """The Fourier branch: where a cell is, the same in all frames; float32."""
