@@ -116,10 +116,10 @@ class Forecaster:
 
     def _phase(self, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         """One compiled phase, which walks over its fields in parts where the devices like that."""
-        tokens = parts.choose(self._mesh)
+        numbers = parts.choose(self._mesh)
 
         def traced(*args: Any, **kwargs: Any) -> Any:
-            with parts.at_once(tokens):
+            with parts.at_once(numbers):
                 return function(*args, **kwargs)
 
         return jax.jit(traced, **options)
@@ -216,11 +216,10 @@ class Forecaster:
             return s.flow.apply(flow, z, t, prepared.context, method="velocity")
 
         # The K samples of a clip share its context: they are mapped over, it is not copied.
-        by_sample = parts.over_samples(evaluate)
-
         def velocity(z: Array, t: Array) -> Array:
             shape = (size, samples)
-            return by_sample(z.reshape(*shape, *z.shape[1:]), t.reshape(shape)).reshape(z.shape)
+            each = z.reshape(*shape, *z.shape[1:]), t.reshape(shape)
+            return parts.over_samples(evaluate, *each, width=s.flow.config.hidden).reshape(z.shape)
 
         first = jnp.repeat(history[:, -1], samples, axis=0) if s.flow_losses.fix_first else None
         flat = z0.reshape(size * samples, *z0.shape[2:])
@@ -233,9 +232,7 @@ class Forecaster:
         size, samples = latents.shape[:2]
         flat = latents.reshape(size * samples, *latents.shape[2:])
         table = params["statistics"][s.flow_losses.statistics]
-        tracks = parts.by_example(
-            lambda z: self._decode_tracks(params, unstandardise(z, table)), flat
-        )
+        tracks = self._decode_tracks(params, unstandardise(flat, table))
         inside = in_bounds(tracks, s.geometry.size_hw)
         probability = jnp.ones(tracks.shape[:-1])
         if "visibility" in params:
@@ -259,13 +256,19 @@ class Forecaster:
 
     def _encode_tracks(self, params: Params, tracks: Array) -> Float[Array, "B L N C"]:
         vae = {"params": params["vae"]}
-        return parts.by_example(
-            lambda x: self.settings.vae.apply(vae, x, method="encode").mean, tracks
-        )
+
+        def encode(tracks: Array) -> Array:
+            return self.settings.vae.apply(vae, tracks, method="encode").mean
+
+        return parts.by_example(encode, tracks, self._numbers_of_field())
 
     def _decode_tracks(self, params: Params, latents: Array) -> Float[Array, "B T gh gw 2"]:
-        s = self.settings
-        field = s.vae.apply({"params": params["vae"]}, latents, method="decode")
+        s, vae = self.settings, {"params": params["vae"]}
+
+        def decode(latents: Array) -> Array:
+            return s.vae.apply(vae, latents, method="decode")
+
+        field = parts.by_example(decode, latents, self._numbers_of_field())
         if self.sampling.clamp:
             field = jnp.clip(field, -1.0, 1.0)
         return denormalise(field, s.geometry.size_hw)
@@ -273,4 +276,9 @@ class Forecaster:
     def _reconstruct(self, params: Params, tracks: Array) -> Float[Array, "B T gh gw 2"]:
         tracks = normalise(tracks, self.settings.geometry.size_hw)
         latents = self._encode_tracks(params, tracks)
-        return parts.by_example(lambda z: self._decode_tracks(params, z), latents)
+        return self._decode_tracks(params, latents)
+
+    def _numbers_of_field(self) -> int:
+        """Numbers of the widest field that the VAE makes of one clip."""
+        g = self.settings.geometry
+        return g.frames * g.num_tokens * self.settings.vae.config.hidden

@@ -183,7 +183,7 @@ class TrackFlow(nn.Module):
         )
         if not cache:
             return context
-        lean = parts.tokens_at_once() is not None
+        lean = parts.numbers_at_once() is not None
         return self._with_keys_values(context, self._compact(params, given) if lean else None)
 
     def velocity(
