@@ -23,6 +23,9 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
     "engine": ("parallel",),
     "methods": (
         "data.clip",
+        "data.forecast_files",
+        "data.latent_statistics",
+        "data.official",
         "data.segments",
         "data.synthetic.judging",
         "data.synthetic.located_judging",
@@ -43,6 +46,7 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
         "data.flexbench",
         "data.folder",
         "data.grounding.grounded",
+        "data.latent_statistics",
         "data.masks",
         "data.plan",
         "data.point_lists",

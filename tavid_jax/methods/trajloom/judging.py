@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from tavid_jax.data.clip import Clip, ClipError
-from tavid_jax.methods.trajloom.examples import Geometry, example_of
+from tavid_jax.methods.trajloom.examples import Features, Geometry, example_of
 from tavid_jax.methods.trajloom.forecaster import Forecaster
 from tavid_jax.metrics import bootstrap, epe, forecast, fvmd, smoothness
 from tavid_jax.metrics.result import finite_mean
@@ -45,16 +45,17 @@ class Futures:
 
     tracks: Float[np.ndarray, "K C N T 2"]
     visible: Bool[np.ndarray, "K C N T"]
+    probability: Float[np.ndarray, "K C N T"] | None = None
 
 
-def load_scenes(clips: list[Clip], geometry: Geometry, video_channels: int) -> Scenes:
+def load_scenes(clips: list[Clip], geometry: Geometry, features: Features | None) -> Scenes:
     """Prepare clips for judging, in order.
 
     Raises ClipError when there are none, or one that does not fit the geometry.
     """
     if not clips:
         raise ClipError("no clips: at least one is needed")
-    examples = [example_of(clip, geometry, video_channels) for clip in clips]
+    examples = [example_of(clip, geometry, features) for clip in clips]
     ids = [example.pop("id") for example in examples]
     arrays = {name: np.stack([e[name] for e in examples]) for name in examples[0]}
     return Scenes(
@@ -132,8 +133,8 @@ def run_forecaster(
         index = np.arange(start, start + batch_size) % count
         batch = {name: value[index] for name, value in scenes.arrays.items()}
         futures = forecaster(batch, jax.random.key(seed), samples, first + index)
-        parts.append((np.asarray(futures.tracks), np.asarray(futures.visible)))
-    tracks, visible = (np.concatenate(x)[:count] for x in zip(*parts, strict=True))
+        parts.append(jax.device_get((futures.tracks, futures.visible, futures.probability)))
+    tracks, visible, probability = (np.concatenate(x)[:count] for x in zip(*parts, strict=True))
     broken = [name for name, x in zip(scenes.ids, tracks, strict=True) if not np.isfinite(x).all()]
     if broken:
         raise ValueError(
@@ -143,6 +144,7 @@ def run_forecaster(
     return Futures(
         tracks=np.swapaxes(point_major(tracks), 0, 1),
         visible=np.swapaxes(point_major(visible), 0, 1),
+        probability=np.swapaxes(point_major(probability[..., None])[..., 0], 0, 1),
     )
 
 
