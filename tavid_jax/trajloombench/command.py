@@ -257,9 +257,9 @@ def _add_evaluation(parser: argparse.ArgumentParser) -> None:
     add("--only", nargs="+", metavar="DATASET", help="these data sets (default: all)")
     add(
         "--solver", nargs="+", default=["euler-10", "dopri5"], metavar="SOLVER",
-        help="default: %(default)s",
+        help="of methods that integrate a flow (default: euler-10 dopri5)",
     )  # fmt: skip
-    add("--seed", nargs="+", type=int, default=[42], help="of the noise (default: %(default)s)")
+    add("--seed", nargs="+", type=int, default=[42], help="of the noise (default: 42)")
     add("--frames", nargs="+", type=positive(int), metavar="N", help="lengths (default: 24 81)")
     add("--limit", type=positive(int), metavar="N", help="the first clips of each data set")
     add("--no-captions", action="store_true", help="give none, as the released script")

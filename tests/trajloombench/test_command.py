@@ -91,10 +91,10 @@ def test_run_evaluates_and_reports(tmp_path, capsys):
     assert labels.index("TrajLoom, 5 frames") < labels.index("still, 5 frames")
     assert "zebras" in said.out and "published rows do not compare" in said.out
     pictures = sorted(path.name for path in (out / "report").glob("*.webp"))
-    assert pictures == ["kinetics_c2.webp", "zebras_c1.webp"] or len(pictures) == 2
+    assert [name.partition("_")[0] for name in pictures] == ["kinetics", "zebras"]
     page = (out / "report" / "index.html").read_text()
     assert "Side by side" in page and "Table 2: Autoencoders" in page
-    assert main(["run", *arguments, "--pictures", "0"]) == 0
+    assert main(["evaluate", *arguments]) == 0
     assert "0 outputs made, 25 were there" in capsys.readouterr().out
     assert main(["tables", str(out), "--out", str(tmp_path / "again"), "--pair", "still,who"]) == 1
     assert "no forecasts of method 'who'; there are" in capsys.readouterr().err
