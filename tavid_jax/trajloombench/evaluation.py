@@ -287,8 +287,10 @@ def _meta(clip: BenchClip, example: Example, protocol: Protocol) -> dict[str, An
             "path": str(Path(clip.tracks).absolute()),
             "gt_coord_mode": "pixel",
             "gt_swap_xy": False,
+            "gt_grid_origin_used": protocol.origin,
             "gt_time0_used": 0,
             "gt_hist_slice": [0, history],
             "gt_fut_slice": [history, total],
+            "gt_eval_slice": [history, total],
         },
     }
