@@ -7,7 +7,7 @@ neither tells: the trainer is not public.
     python -m tavid_jax.data camera MagicData/videos --captions MagicData.csv --out captions.csv
     python -m tavid_jax.main --config=configs/trajloom.py:paper \\
         --config.checkpoint=Wan2.1-T2V-1.3B --config.train_clips=MagicData/videos \\
-        --config.data.clips.captions=captions.csv --config.data.clips.selected=lists/train.txt
+        --config.data.clips.captions=captions.csv --config.data.clips.selected=lists/train.csv
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ def paper(config: ConfigDict) -> None:
     config.features = "encoders"
     # paper: the first 162 frames of a clip, at its own rate; the split is made beforehand.
     config.data.clips.update(fps=0.0, hop=ONLY_THE_FIRST, train_hop=ONLY_THE_FIRST, holdout=0.0)
+    config.data.clips.regrid = False
     config.data.augment.update(flip=0.0, reverse=0.0, crop=0.0)  # released: none
     config.data.scenes = dict(train=0, test=0)
     config.learn.flow.rollout_share = 0.25  # paper: 8 of 32 clips of a device

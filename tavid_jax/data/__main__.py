@@ -5,6 +5,8 @@ python -m tavid_jax.data select FOLDER            which clips show an interactio
 python -m tavid_jax.data ground FOLDER --out DIR  points on objects, a text each, as ArrayRecord
 python -m tavid_jax.data import-behave ROOT OUT   BEHAVE as such a folder
 python -m tavid_jax.data import-egoexo ROOT OUT   Ego-Exo4D as such a folder
+python -m tavid_jax.data import-tracks SRC DST    track files of any convention as TrajLoom's
+python -m tavid_jax.data magicdata ROOT OUT       which clips of MagicData TrajLoom trains on
 
 and to tracks that steer a video:
 
@@ -30,6 +32,8 @@ from pathlib import Path
 from tavid_jax.data import (
     camera_command,
     davis_command,
+    foreign_command,
+    magicdata,
     masks,
     track_commands,
     variance_command,
@@ -129,6 +133,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_select(commands)
     grounding.add(commands)
     _add_imports(commands)
+    foreign_command.add(commands)
+    magicdata.add(commands)
     track_commands.add(commands)
     davis_command.add(commands)
     camera_command.add(commands)

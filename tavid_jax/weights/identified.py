@@ -114,7 +114,9 @@ def _open(source: str | Path, name: str | None) -> Source:
         if found is None:
             raise
     if found is not None:
-        raise WeightsError(f"{source} is a checkpoint of kind {found}, not {name}: give the other")
+        raise WeightsError(
+            f"{source} is a checkpoint of kind {found}, not {name}: give the file of that kind"
+        )
     return opened
 
 

@@ -14,15 +14,15 @@ from tavid_jax.data.clip import Clip
 from tavid_jax.data.forecast_files import read_forecasts
 from tavid_jax.data.latent_statistics import read_statistics, write_statistics
 from tavid_jax.methods.trajloom.examples import Geometry
-from tavid_jax.methods.trajloom.forecaster import Sampling
-from tavid_jax.methods.trajloom.released import named_paths, open_released
-from tavid_jax.models.latte.flow import TrackFlowConfig
-from tavid_jax.models.latte.vae import TrackVAEConfig
-from tavid_jax.models.latte.visibility import VisibilityConfig
+from tavid_jax.methods.trajloom.flow import FlowLosses
+from tavid_jax.methods.trajloom.forecaster import Forecaster, Sampling
+from tavid_jax.methods.trajloom.released import named_paths, open_released, save_released
+from tavid_jax.models.latte.flow import TrackFlow, TrackFlowConfig
+from tavid_jax.models.latte.vae import TrackVAE, TrackVAEConfig
+from tavid_jax.models.latte.visibility import VisibilityConfig, VisibilityHead
 from tavid_jax.pipelines.trajloom_release import PUBLISHED_STATISTICS
 from tavid_jax.tracks.forecasting import Past, Predictor
 from tavid_jax.weights.table import walk
-from tavid_jax.weights.torch_zip import write_torch_zip
 from tests.methods.trajloom import micro
 
 G = Geometry((24, 32), 8, "topleft", 9)
@@ -30,23 +30,12 @@ SIZES = dict(size_hw=G.size_hw, patch=8, num_frames=9, latent_channels=4)
 VAE = TrackVAEConfig(**SIZES, hidden=16, heads=2, encoder_depth=2, decoder_depth=2, pos_embed_dim=8)
 FLOW = TrackFlowConfig(**SIZES, hidden=24, heads=2, depth=2, video_channels=5, text_dim=6)
 HEAD = VisibilityConfig(latent_channels=4, hidden=8, depth=2)
-NETWORKS = (
-    ("vae", "trajloom_vae", VAE, "trajloom_vae.pt"),
-    ("flow", "trajloom_flow", FLOW, "trajloom_generator.pt"),
-    ("visibility", "trajloom_visibility", HEAD, "visibility_predictor.pt"),
-)
-# Fields whose defaults in the public code are not ours.
-VAE_JSON = dict(
-    encoder_depth=2, decoder_depth=2, hidden_size=16, num_heads=2, patch_size=8, latent_channels=4,
-    input_height=24, input_width=32, num_frames_in=9, pos_embed_dim=8, use_offsets=True,
-)  # fmt: skip
-FLOW_JSON = dict(
-    latent_channels=4, num_frames_latent=3, input_height=24, input_width=32, patch_size=8,
-    hidden_size=24, num_heads=2, depth=2, video_latent_channels=5, text_embed_dim=6,
-    num_frames_in=9, spatial_ctx_pool=1, video_ctx_mode="concat", track_fusion_scale_init=0.1,
-    use_hist_vis_cond=True,
-)  # fmt: skip
-TRAIN = {"x0_mode": "anchor_first", "x0_noise_std": 0.2, "latent_stats_key": "z_hist"}
+KINDS = {"vae": VAE, "flow": FLOW, "visibility": HEAD}
+FILES = {
+    "vae": "trajloom_vae.pt",
+    "flow": "trajloom_generator.pt",
+    "visibility": "visibility_predictor.pt",
+}
 
 
 def params_of(kind: str, config, seed: int):
@@ -55,25 +44,27 @@ def params_of(kind: str, config, seed: int):
 
 @pytest.fixture(scope="module")
 def params():
-    made = {part: params_of(kind, config, i) for i, (part, kind, config, _) in enumerate(NETWORKS)}
+    made = {
+        part: params_of(f"trajloom_{part}", config, i)
+        for i, (part, config) in enumerate(KINDS.items())
+    }
     return made | {"statistics": micro.statistics()}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, params):
-    place = tmp_path_factory.mktemp("release")
-    for part, kind, config, file in NETWORKS:
-        write_torch_zip(place / file, weights.export(kind, params[part], config))
-    write_statistics(place / "vae_latent_stats.json", params["statistics"])
-    texts = {
-        "trajloom_vae_config.json": {"trajloom_vae": {"config": VAE_JSON}},
-        "trajloom_generator_config.json": {"generator": FLOW_JSON, "train": TRAIN},
-        "vis_predictor_config.json": {
-            "predictor": {"latent_channels": 4, "hidden": 8, "depth": 2},
-        },
-    }
-    for file, content in texts.items():
-        (place / file).write_text(json.dumps(content))
+    s = micro.settings()
+    settings = dataclasses.replace(
+        s,
+        geometry=G,
+        vae=TrackVAE(VAE),
+        flow=TrackFlow(FLOW),
+        visibility=VisibilityHead(HEAD),
+        flow_losses=FlowLosses(source_std=0.2, statistics="history"),
+    )
+    place = tmp_path_factory.mktemp("release") / "folder"
+    files = save_released(place, Forecaster(settings, params))
+    assert sorted(files) == sorted(place.iterdir()) and len(files) == 7
     return place
 
 
@@ -120,6 +111,18 @@ def test_what_it_is(folder, params, predictor):
     read = dict(walk(predictor.forecaster.params))
     for path, leaf in walk(params):
         np.testing.assert_array_equal(read[path], leaf, err_msg=path)
+
+
+def test_what_is_no_release(folder, predictor, tmp_path):
+    forecaster = predictor.forecaster
+    with pytest.raises(ValueError, match="is there already: name a new folder"):
+        save_released(folder, forecaster)
+    centred = dataclasses.replace(
+        forecaster.settings, geometry=dataclasses.replace(G, origin="center")
+    )
+    with pytest.raises(ValueError, match="data.origin='topleft'"):
+        save_released(tmp_path / "new", Forecaster(centred, forecaster.params))
+    assert not list(tmp_path.iterdir())
 
 
 def test_prediction(predictor):
@@ -187,7 +190,7 @@ def test_without_conditions(folder):
 
 
 def test_statistics_of_another_vae(folder, params, tmp_path):
-    paths = {part: folder / file for part, _, _, file in NETWORKS}
+    paths = {part: folder / file for part, file in FILES.items()}
     paths |= {"configs": folder, "statistics": PUBLISHED_STATISTICS}
     with pytest.raises(ValueError, match="statistics of 16 channels, and the VAE of .* has 4"):
         open_released(paths)
@@ -196,9 +199,10 @@ def test_statistics_of_another_vae(folder, params, tmp_path):
             (tmp_path / file.name).write_bytes(file.read_bytes())
     with pytest.raises(ValueError, match=r"put a vae_latent_stats\.json beside the checkpoints"):
         open_released(tmp_path)
-    (tmp_path / "trajloom_generator_config.json").write_text(
-        json.dumps({"generator": FLOW_JSON, "train": {"x0_mode": "repeat"}})
-    )
+    file = tmp_path / "trajloom_generator_config.json"
+    content = json.loads(file.read_text())
+    content["train"]["x0_mode"] = "repeat"
+    file.write_text(json.dumps(content))
     write_statistics(tmp_path / "vae_latent_stats.json", params["statistics"])
     with pytest.raises(ValueError, match="x0_mode 'repeat' of the generator is none of"):
         open_released(tmp_path)
@@ -248,6 +252,7 @@ class Inputs:
         return source[index].video
 
 
+@pytest.mark.slow
 def test_a_run_of_the_released_weights(folder, tmp_path, monkeypatch):
     config = get_config("released")
     config.released, config.clips = str(folder), "videos"
