@@ -27,8 +27,8 @@ def demo() -> ConfigDict:
     config.stages = dict(
         vae=train_stage(
             "vae",
-            steps=250,
-            batch_size=16,
+            steps=200,
+            batch_size=8,
             optimizer=_rates(lr=2e-3, final=0.02),
             checkpoint_every=100,
         ),
@@ -36,9 +36,9 @@ def demo() -> ConfigDict:
         flow=train_stage(
             "flow",
             **cached,
-            steps=900,
-            batch_size=16,
-            optimizer=_rates(lr=1e-3, final=0.05),
+            steps=700,
+            batch_size=8,
+            optimizer=_rates(lr=2e-3, final=0.02),
             checkpoint_every=200,
         ),
     )
@@ -126,7 +126,7 @@ def common(preset: str) -> ConfigDict:
         scene=ConfigDict(),  # of synthetic scenes: fields of SceneConfig
         # The same, of one split: the test scenes are those of TrajLoom's demo.
         splits=dict(train=dict(num_frames=18), test=dict(num_frames=34)),
-        scenes=dict(train=3000, test=200),
+        scenes=dict(train=2000, test=200),
         clips=dict(
             fps=12.0,  # frame rate that real clips are read at; 0 = their own
             hop=0,  # frames between windows of a clip; 0 = windows do not overlap
@@ -164,7 +164,7 @@ def common(preset: str) -> ConfigDict:
             decoder_depth=2,
             fourier_dim=32,
         ),
-        flow=dict(patch=1, hidden=96, heads=3, depth=6, mlp_ratio=4.0, fourier_dim=32),
+        flow=dict(patch=1, hidden=64, heads=2, depth=4, mlp_ratio=4.0, fourier_dim=32),
     )
     config.learn = dict(
         vae=dict(beta=2e-6, limit=1.5, sample=True),  # ours: beta, as in TrajLoom's demo
@@ -172,7 +172,7 @@ def common(preset: str) -> ConfigDict:
     )
     config.sampling = dict(solver="euler", times=10)  # published: 10 times are 9 steps
     config.evaluate = dict(
-        samples=5,  # for best and mean of K
+        samples=3,  # for best and mean of K
         seed=0,
         resamples=2000,  # of the paired bootstrap
     )
