@@ -44,6 +44,16 @@ def test_points_are_sorted_by_where_they_were_asked_for(tmp_path):
     np.testing.assert_array_equal(load(data.clips[0], TINY).future, file.tracks[:, 6:15])
 
 
+def test_a_list_says_which_clips_are_evaluated(tmp_path):
+    write_dataset(tmp_path, "magicdata")
+    (tmp_path / "magicdata_eval.csv").write_text("video,kept\nc0,0\nc2,1\nc9,1\n")
+    (data,) = open_datasets(tmp_path, TINY)
+    assert [clip.name for clip in data.clips] == ["c2"] and data.skipped == ()
+    (tmp_path / "magicdata_eval.csv").write_text("video,kept\nc9,1\n")
+    with pytest.raises(BenchError, match="none of the 1 clips that it names has tracks"):
+        open_datasets(tmp_path, TINY)
+
+
 def test_order_is_the_papers(tmp_path):
     for name in ("zebras", "magicdata", "kinetics"):
         (tmp_path / f"{name}_video").mkdir()
@@ -62,7 +72,8 @@ def broken(path, change) -> None:
         (lambda t, v: TrackFile(t[:, :9], v[:, :9]), "has 9 frames, wanted are at least 15"),
         (lambda t, v: TrackFile(t[:-6], v[:-6]), "has 24 points, wanted are 30: 5 rows of 6"),
         (lambda t, v: TrackFile(t + 4, v), "30 points do not start on the grid, such as point 0"),
-        (lambda t, v: TrackFile(t / 48, v), "do not start on the grid"),
+        (lambda t, v: TrackFile(t[..., ::-1].copy(), v), "coordinates are .y, x."),
+        (lambda t, v: TrackFile(t / 48, v), "normalised, not pixels"),
         (lambda t, v: TrackFile(t, v, (80, 96)), "is for frames of .80, 96., wanted are .40, 48."),
         (
             lambda t, v: TrackFile(t, v, None, np.r_[TINY.queries[:-1], TINY.queries[:1]]),
