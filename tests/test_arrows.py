@@ -23,7 +23,9 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
     "engine": ("parallel",),
     "methods": (
         "data.clip",
+        "data.forecast_files",
         "data.latent_statistics",
+        "data.official",
         "data.segments",
         "data.synthetic.judging",
         "data.synthetic.located_judging",
@@ -72,8 +74,9 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
     "scoring": ("data", "engine.report", "metrics", "models", "tracks", "viz", "weights"),
     # A program on top of the methods, as `main` is.
     "trajloombench": (
-        "command_line",
+        "api",
         "data",
+        "engine.log",
         "engine.report",
         "engine.telemetry",
         "methods",
@@ -81,6 +84,7 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
         "pipelines",
         "tracks",
         "viz",
+        "weights.trajloom_release",
     ),
     "models": ("parallel.sharding",),
     "weights": ("models",),

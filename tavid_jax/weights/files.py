@@ -42,6 +42,16 @@ def read_file(path: str | Path, containers: Sequence[str] = ()) -> dict[str, Laz
     )
 
 
+def read_beside(path: str | Path) -> Mapping[str, Any]:
+    """The dict that a training script saved in a `.pt` file, its tensors as `read_file` has them.
+
+    {} for a file of tensors alone. Raises WeightsError as `read_file` does.
+    """
+    path = Path(path)
+    saved = read_torch(path) if path.suffix in TORCH_SUFFIXES else {}
+    return saved if isinstance(saved, Mapping) else {}
+
+
 def unwrap(
     saved: Any, containers: Sequence[str] = (), origin: Any = "checkpoint"
 ) -> dict[str, LazyArray]:
@@ -108,7 +118,9 @@ def _read_with_torch(path: Path, why: str) -> Any:
             raise WeightsError(
                 f"{path}: refused, because it is not readable as tensors only: it holds a Python "
                 f"object ({named[1] if named else 'of an unknown kind'}), and loading that could "
-                "run code from the file. Ask its author for .safetensors"
+                "run code from the file. Ask its author for .safetensors; or, if you trust it, "
+                "keep the tensors alone: torch.save(torch.load(FILE, weights_only=False)[KEY], "
+                "NEW), where KEY holds them"
             ) from error
         raise WeightsError(
             f"{path}: damaged, not readable as tensors only "

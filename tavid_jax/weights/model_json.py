@@ -16,6 +16,7 @@ from tavid_jax.models.vision.config import (
 )
 from tavid_jax.models.wan.config import PRESETS as WAN_PRESETS
 from tavid_jax.models.wan.vae.config import VAE_PRESETS as WAN_VAE_PRESETS
+from tavid_jax.models.whn.config import WHN_PRESETS, WHN_VAE_PRESETS
 from tavid_jax.weights import (
     clip,
     cogvideox,
@@ -42,6 +43,8 @@ PRESETS: dict[str, Any] = {
     **OWLVIT_PRESETS,
     **VIT_PRESETS,
     **TEXT_PRESETS,
+    **WHN_PRESETS,
+    **WHN_VAE_PRESETS,
     **space_to_depth.PRESETS,
 }
 # Published class -> what its config.json says.
@@ -131,10 +134,10 @@ def class_of(content: Mapping[str, Any]) -> str | None:
     return content.get(CLASS, next(iter(content.get(CLASSES, ())), None))
 
 
-def differences(stated: Mapping[str, Any], config: Any) -> list[str]:
+def differences(stated: Mapping[str, Any], config: Any, place: str = "in config.json") -> list[str]:
     """Lines "field: theirs in config.json, ours here" for each field that disagrees."""
     return [
-        f"{name}: {value!r} in config.json, {getattr(config, name)!r} here"
+        f"{name}: {value!r} {place}, {getattr(config, name)!r} here"
         for name, value in stated.items()
         if value != getattr(config, name)
     ]

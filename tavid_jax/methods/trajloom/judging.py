@@ -45,6 +45,7 @@ class Futures:
 
     tracks: Float[np.ndarray, "K C N T 2"]
     visible: Bool[np.ndarray, "K C N T"]
+    probability: Float[np.ndarray, "K C N T"] | None = None
 
 
 def load_scenes(clips: list[Clip], geometry: Geometry, features: Features | None) -> Scenes:
@@ -64,7 +65,7 @@ def load_scenes(clips: list[Clip], geometry: Geometry, features: Features | None
         history_visible=point_major(arrays["history_visibility"]),
         future=point_major(arrays["future_tracks"]),
         future_visible=point_major(arrays["future_visibility"]),
-        labels=np.stack([_labels(clip) for clip in clips]),
+        labels=np.stack([labels_of(clip) for clip in clips]),
         arrays=arrays,
     )
 
@@ -76,7 +77,8 @@ def point_major(x: np.ndarray) -> np.ndarray:
     return np.moveaxis(flat, grid_at, grid_at - 1)
 
 
-def _labels(clip: Clip) -> np.ndarray:
+def labels_of(clip: Clip) -> np.ndarray:
+    """What each point belongs to, (N,): "background", its object's kind of motion, or "all"."""
     count = clip.tracks.shape[0]
     if clip.segment is None or not clip.kinds:
         return np.full(count, "all")
@@ -132,8 +134,8 @@ def run_forecaster(
         index = np.arange(start, start + batch_size) % count
         batch = {name: value[index] for name, value in scenes.arrays.items()}
         futures = forecaster(batch, jax.random.key(seed), samples, first + index)
-        parts.append((np.asarray(futures.tracks), np.asarray(futures.visible)))
-    tracks, visible = (np.concatenate(x)[:count] for x in zip(*parts, strict=True))
+        parts.append(jax.device_get((futures.tracks, futures.visible, futures.probability)))
+    tracks, visible, probability = (np.concatenate(x)[:count] for x in zip(*parts, strict=True))
     broken = [name for name, x in zip(scenes.ids, tracks, strict=True) if not np.isfinite(x).all()]
     if broken:
         raise ValueError(
@@ -143,6 +145,7 @@ def run_forecaster(
     return Futures(
         tracks=np.swapaxes(point_major(tracks), 0, 1),
         visible=np.swapaxes(point_major(visible), 0, 1),
+        probability=np.swapaxes(point_major(probability[..., None])[..., 0], 0, 1),
     )
 
 
