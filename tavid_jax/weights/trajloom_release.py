@@ -121,8 +121,9 @@ def write_trajloom_release(
     }
     vae, flow = configs["vae"], configs["flow"]
     frames, (height, width) = vae.num_frames, vae.size_hw
-    data = {"hist_len": frames, "future_len": frames, "use_overlap": flow.use_overlap}
+    data = {"video_dir": "", "tracks_dir": "", "hist_len": frames, "future_len": frames}
     data |= {"raw_height": height, "raw_width": width, "track_stride": vae.patch}
+    data |= {"use_overlap": flow.use_overlap}
     autoencoder = {"config": section_of(vae)}
     train = {**training, "latent_stats_json": STATISTICS[0]}
     texts = {

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absl import logging
 
 from tavid_jax.data.clip import Clip
