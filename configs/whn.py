@@ -89,7 +89,7 @@ def paper() -> ConfigDict:
         patch=2, latent_channels=8, hidden=384, heads=6, mlp_ratio=4.0, encoder_depth=12,
         decoder_depth=12, fourier_dim=128,
     )  # fmt: skip
-    config.model.flow.update(hidden=768, heads=12, depth=16, mlp_ratio=4.0)
+    config.model.flow.update(hidden=768, heads=12, depth=16, mlp_ratio=4.0, fourier_dim=128)
     # ours: published is a default of 1, with which latents of std 0.4 to 2.2 would cost more than
     # they are worth; the value behind the weights is not public.
     config.learn.vae.beta = 1e-4

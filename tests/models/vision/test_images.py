@@ -57,6 +57,24 @@ def test_openai_rule_is_that_of_transformers(rng, size_hw, size):
     np.testing.assert_allclose(got, np.moveaxis(want, 1, -1), atol=1e-6)
 
 
+@pytest.mark.parity
+@pytest.mark.parametrize("size_hw", [(48, 83), (256, 256)])
+def test_dinov2_rule_is_that_of_transformers(rng, size_hw):
+    """Of its processor told to resize to 224x224, as WHN does: its crop then cuts nothing."""
+    transformers = pytest.importorskip("transformers")
+    given = rng.integers(0, 256, (2, *size_hw, 3), dtype=np.uint8)
+    square = {"height": 224, "width": 224}
+    processor = transformers.BitImageProcessorPil(
+        size=square, crop_size=square, image_mean=images.IMAGENET_MEAN,
+        image_std=images.IMAGENET_STD, resample=3,
+    )  # fmt: skip
+    want = processor(images=list(given), return_tensors="np")["pixel_values"]
+    got = images.dinov2_preprocess(given)
+    np.testing.assert_allclose(got, np.moveaxis(want, 1, -1), atol=1e-6)
+    whole = images.dinov2_preprocess(given, size=None)
+    assert whole.shape[1:3] == tuple(side // 14 * 14 for side in size_hw)
+
+
 @pytest.mark.parametrize("size_hw", [(48, 83), (83, 48), (224, 224), (333, 517)])
 def test_dino_rule_keeps_the_whole_picture(rng, size_hw):
     """The shorter side becomes 224; nothing but less than a patch is cut off."""

@@ -1,4 +1,4 @@
-"""The plain ViT equals transformers', at its own size and at others."""
+"""The plain ViT equals transformers', and so does DINOv2: at their own size and at others."""
 
 import dataclasses
 import functools
@@ -22,6 +22,7 @@ CONFIGS = {
     "one block, other sizes": dataclasses.replace(
         TINY, num_layers=1, num_heads=4, image_size=20, patch_size=5, epsilon=1e-3
     ),
+    "dinov2": dataclasses.replace(TINY, mlp_dim=48, epsilon=1e-5, layer_scale=True),
 }
 # Layers in front of norms: tokens near 0.01, where a wrong epsilon shows.
 SHRUNK = (r"embeddings", r"layers\.0\.(attention\.o_proj|mlp\.fc2)")
@@ -42,11 +43,12 @@ def run(model: ViT, params, given, method: str = "features"):
     return model.apply({"params": params}, given, method=method)
 
 
-def in_files(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Keys as transformers writes them."""
+def in_files(state: dict[str, np.ndarray], is_v2: bool = False) -> dict[str, np.ndarray]:
+    """Keys as transformers writes them; DINOv2's differ only in attention."""
+    renames = {k: v for k, v in IN_FILES.items() if not is_v2 or k.startswith("attention")}
     renamed = {}
     for key, value in state.items():
-        for memory, file in IN_FILES.items():
+        for memory, file in renames.items():
             key = key.replace(memory, file)
         renamed[key] = value
     return renamed
@@ -60,17 +62,23 @@ def models():
     @functools.cache
     def make(name: str, seed: int = 0):
         c = CONFIGS[name]
-        config = transformers.ViTConfig(
+        sizes = dict(
             hidden_size=c.width,
             num_hidden_layers=c.num_layers,
             num_attention_heads=c.num_heads,
-            intermediate_size=c.mlp_dim,
             image_size=c.image_size,
             patch_size=c.patch_size,
             layer_norm_eps=c.epsilon,
         )
-        model = randomise(transformers.ViTModel(config, add_pooling_layer=False), seed, SHRUNK)
-        return model, port_table(vit_table(c), in_files(state_arrays(model)), param_shapes(c))
+        if c.layer_scale:
+            config = transformers.Dinov2Config(**sizes, mlp_ratio=c.mlp_dim // c.width)
+            model, naming = transformers.Dinov2Model(config), "dinov2"
+        else:
+            config = transformers.ViTConfig(**sizes, intermediate_size=c.mlp_dim)
+            model, naming = transformers.ViTModel(config, add_pooling_layer=False), "transformers"
+        model = randomise(model, seed, SHRUNK[: 1 if c.layer_scale else 2])
+        state = in_files(state_arrays(model), c.layer_scale)
+        return model, port_table(vit_table(c, naming), state, param_shapes(c))
 
     return make
 
@@ -86,7 +94,8 @@ def test_tokens_of_any_size(models, name: str, patches_hw):
     given = np.random.default_rng(0).standard_normal((2, *size_hw, 3)).astype(np.float32)
     with torch.no_grad():
         pixels = torch.from_numpy(channels_first(given))
-        want = model(pixels, interpolate_pos_encoding=patches_hw is not None).last_hidden_state
+        asked = {} if c.layer_scale else {"interpolate_pos_encoding": patches_hw is not None}
+        want = model(pixels, **asked).last_hidden_state
     tokens = run(ViT(c), params, given, "hidden")
     assert relative_error(tokens, want) <= 1e-5
     features = run(ViT(c), params, given)
@@ -111,10 +120,13 @@ def test_initialisation_has_the_stated_shapes():
 
 
 def test_published_model_is_here():
-    assert VIT_PRESETS == {"dino-vit-b-16": ViTConfig()}
+    assert VIT_PRESETS["dino-vit-b-16"] == ViTConfig()
     leaves = jax.tree.leaves(param_shapes(ViTConfig()))
     assert sum(math.prod(leaf.shape) for leaf in leaves) == 85_798_656
     assert ViTConfig().num_tokens == 197
+    # Without the mask token of its training, which no picture needs.
+    small = jax.tree.leaves(param_shapes(VIT_PRESETS["dinov2-small"]))
+    assert sum(math.prod(leaf.shape) for leaf in small) == 22_056_576 - 384
 
 
 def test_bad_input_is_refused():
