@@ -36,6 +36,15 @@ TGT makes things follow trajectories, each thing the one near which its words st
     ... --motion-of dance.mp4 --texts "a robot" --segments dance.pkl      a video's motion
     ... --drag 100,200:500,220 --texts "a cat"                            drawn on the empty frame
 
+Wan-Move moves what lies under the start of each track along it: a drag over the image, or any file
+of tracks of as many frames as the video. The negative prompt is Wan's list, a word for shaking
+cameras before it:
+
+    python -m tavid_jax.pipelines wan-move-14b-480p Wan-Move-14B-480P --image cat.jpg \\
+        --prompt "A cat walks." --drag 200,300:420,260 --still 600,100
+    ... --tracks cat_tracks.npy --no-uncond-motion        guidance amplifies the motion too
+    python -m tavid_jax.pipelines wan2.1-i2v-14b Wan2.1-I2V-14B-480P --move ...    untrained for it
+
 Longer stories: each step of --chain steps.jsonl goes on from the last frame of the one before, the
 mask is carried along. {"prompt": "She walks to the target mug."}, {"prompt": "She lifts the target
 mug.", "seed": 1}
