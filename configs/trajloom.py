@@ -2,20 +2,38 @@
 
     python -m tavid_jax.main --config=configs/trajloom.py             # the demo
     python -m tavid_jax.main --config=configs/trajloom.py:ablations   # the paper's ablations, small
+    python -m tavid_jax.main --config=configs/trajloom.py:small       # full size, few layers, a GPU
+
+The published size is in trajloom_presets.py.
 
 Numbers marked "ours" were chosen here, by measurement at this scale; the others are the paper's.
 """
 
 from __future__ import annotations
 
+import functools
+
 from ml_collections import ConfigDict
 
 from configs.common import base, choose, compute_stage, optimizer, train_stage
+from configs.trajloom_presets import LARGE
 
 
 def get_config(preset: str | None = None) -> ConfigDict:
-    """`demo` (default): minutes on a laptop. `tiny`: seconds, for a first look and for tests."""
-    return choose({"demo": demo, "tiny": tiny, "ablations": ablations}, preset)
+    """`demo` (default): minutes on a laptop. `tiny`: seconds, for a first look and for tests.
+
+    `ablations`: the paper's tables, small. `small`, `paper`: the published size.
+    """
+    presets = {"demo": demo, "tiny": tiny, "ablations": ablations}
+    large = {name: functools.partial(published, name) for name in LARGE}
+    return choose(presets | large, preset)
+
+
+def published(preset: str) -> ConfigDict:
+    """A preset of trajloom_presets.py."""
+    config = common(preset)
+    LARGE[preset](config)
+    return config
 
 
 def demo() -> ConfigDict:
@@ -118,6 +136,10 @@ def common(preset: str) -> ConfigDict:
     config.title = "TrajLoom: from past tracks to future tracks"
     config.clips = ""  # folders, globs or files of videos to forecast, comma-separated
     config.train_clips = ""  # the same, to train on instead of synthetic scenes
+    config.features = "cells"  # beside tracks: of pixels, or "encoders": video latents and captions
+    config.checkpoint = ""  # Wan 2.1, whose encoders make them
+    config.any_size = False  # whether encoders of other sizes than the published ones will do
+    config.cache = ""  # examples of a stage of conditions that were made before the run
     config.data = dict(
         size_hw=(64, 64),
         stride=8,  # one track per 8x8 cell
@@ -133,6 +155,7 @@ def common(preset: str) -> ConfigDict:
             train_hop=4,
             holdout=0.2,  # of every training clip's frames, for judging
             captions="",  # CSV with columns videoid, text
+            selected="",  # list of the videos that count; "" = all
             tracks="",  # folder of official track files; "" = beside the videos
         ),
         augment=dict(flip=0.5, reverse=0.0, crop=0.5),  # of real training clips

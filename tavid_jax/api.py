@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 
 from tavid_jax import run
 from tavid_jax.data.inputs import ConfiguredInputs
+from tavid_jax.engine.method import Results
 from tavid_jax.engine.stages import open_results
 from tavid_jax.engine.workdir import config_hash, to_plain
 from tavid_jax.methods.registry import make_system
@@ -61,10 +62,12 @@ def load(name: str | Path, checkpoint: str | Path | None = None, **options: Any)
         raise ValueError(
             f"{sorted(options)[0]!r} is an option of published models: give a checkpoint too"
         )
-    return _load_run(name)
+    system, results, inputs = open_run(name)
+    return system.sampler(results, inputs)
 
 
-def _load_run(workdir: str | Path) -> Any:
+def open_run(workdir: str | Path) -> tuple[Any, Results, ConfiguredInputs]:
+    """A finished run's system, the results of its stages, and what it reads; errors as `load`."""
     known = Path(workdir) / "config.json"
     if str(workdir) in PUBLISHED:
         raise ValueError(
@@ -81,7 +84,7 @@ def _load_run(workdir: str | Path) -> Any:
     system = make_system(config)
     fingerprint = config_hash(to_plain(config), config.volatile)
     results = open_results(config, Path(workdir), fingerprint)
-    return system.sampler(results, ConfiguredInputs(config, Path(workdir)))
+    return system, results, ConfiguredInputs(config, Path(workdir))
 
 
 def train(config: ConfigDict, workdir: str | Path) -> Any:

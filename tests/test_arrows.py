@@ -23,6 +23,7 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
     "engine": ("parallel",),
     "methods": (
         "data.clip",
+        "data.latent_statistics",
         "data.segments",
         "data.synthetic.judging",
         "data.synthetic.located_judging",
@@ -43,6 +44,7 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
         "data.flexbench",
         "data.folder",
         "data.grounding.grounded",
+        "data.latent_statistics",
         "data.masks",
         "data.plan",
         "data.point_lists",
@@ -68,8 +70,9 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
     "scoring": ("data", "engine.report", "metrics", "models", "tracks", "viz", "weights"),
     # A program on top of the methods, as `main` is.
     "trajloombench": (
-        "command_line",
+        "api",
         "data",
+        "engine.log",
         "engine.report",
         "engine.telemetry",
         "methods",

@@ -182,7 +182,7 @@ class ConfiguredInputs:
                 f"stages.{name}.data {stage.data!r} is a mixture, which shows clips more than "
                 f"once: encode its sets, {', '.join(source.sets)}, each in a stage of its own"
             )
-        if isinstance(source, UserClips):
+        if isinstance(source, UserClips) and method.needs_captions:
             source.check_captions()
         plan = Plan.of(source, method.facts(), stage.shard_size)
         hosts = {"index": jax.process_index(), "count": jax.process_count()}

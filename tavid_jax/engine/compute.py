@@ -36,7 +36,7 @@ class Computation(StageJob):
         examine = jax.jit(self.method.examine)
         batches = self.inputs.batches(
             source,
-            self.method.prepare_at(0),
+            self.method.recall if self._is_cache else self.method.prepare_at(0),
             batch_size=self.stage.batch_size,
             seed=self.seed,
             shuffle=False,
@@ -61,6 +61,11 @@ class Computation(StageJob):
             if totals is None:
                 raise ValueError(f"{self.name}: the data {self.stage.data!r} have no example")
         return jax.tree.map(np.asarray, self.method.conclude(totals))
+
+    @property
+    def _is_cache(self) -> bool:
+        """Whether an earlier stage has encoded the data."""
+        return self.stage.data in self.stage.cached_by
 
     def _epochs(self, examples: int) -> int:
         """Passes over the data: as many as asked for, and enough for `min_examples`."""

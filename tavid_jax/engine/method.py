@@ -166,6 +166,9 @@ class EncodeMethod(Method):
     The engine divides the clips over hosts and keeps what is finished.
     """
 
+    #: whether every clip must have a caption, and every caption a clip
+    needs_captions: bool = True
+
     def facts(self) -> dict[str, Any]:
         """All that the examples depend on besides the clips, JSON-able; kept with them."""
         raise TypeError(f"{type(self).__name__} defines no facts")

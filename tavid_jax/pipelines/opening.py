@@ -118,7 +118,7 @@ def open_pipeline(
     needed += [IMAGE] if published.image_encoder else []
     where = _find_parts(found, needed, parts)
     opened = {
-        part: _open(part, where[part], published, dtype, memory, attention, strict)
+        part: open_model_part(part, where[part], published, dtype, memory, attention, strict)
         for part in needed
         if part != TOKENIZER
     }
@@ -229,7 +229,7 @@ def open_encoders(
     needed += [] if strict or backbone is not None else [TRANSFORMER]
     where = _find_parts(found, needed, parts)
     opened = {
-        part: _open(part, where[part], published, dtype, memory, "auto", strict)
+        part: open_model_part(part, where[part], published, dtype, memory, "auto", strict)
         for part in needed
         if part != TOKENIZER
     }
@@ -295,8 +295,7 @@ def _mesh(axes: Mapping[str, int], devices: Sequence[Any] | None = None) -> Mesh
 
 def _dtype(given: DTypeLike | None, found: Found) -> DTypeLike:
     if given is None:
-        small = jax.default_backend() == "cpu" or found.dtype == "float32"
-        return jnp.float32 if small else jnp.bfloat16
+        return jnp.float32 if found.dtype == "float32" else default_dtype()
     try:
         known = jnp.issubdtype(jnp.dtype(given), jnp.floating)
     except TypeError:
@@ -306,7 +305,12 @@ def _dtype(given: DTypeLike | None, found: Found) -> DTypeLike:
     return given
 
 
-def _open(
+def default_dtype() -> DTypeLike:
+    """bfloat16 where there is an accelerator."""
+    return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+
+
+def open_model_part(
     part: str,
     source: str,
     published: Published,
@@ -315,7 +319,10 @@ def _open(
     attention: str,
     strict: bool,
 ) -> Part:
-    """One part; what it is follows from its name and the model's family."""
+    """One part of a published model; what it is follows from its name and the model's family.
+
+    Arguments as in `open_pipeline`; raises WeightsError for another model, see `open_part`.
+    """
     is_wan = published.family == "wan"
     running = {"dtype": dtype, "param_dtype": dtype}
     preset, make, sharding = {

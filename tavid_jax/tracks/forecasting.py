@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -51,6 +51,7 @@ class Future:
     probability: Float[np.ndarray, "K N T"] | None = None
 
 
+@runtime_checkable
 class Predictor(Protocol):
     """A forecast of tracks.
 

@@ -215,7 +215,7 @@ def interval_plot(
 @matplotlib.rc_context(_STYLE)
 def numbered_bars(
     series: Mapping[str, tuple[ArrayLike, ArrayLike | None]],
-    numbers: Sequence[int],
+    numbers: Sequence[int | str],
     *,
     x_label: str = "",
     y_label: str = "",
@@ -223,7 +223,7 @@ def numbered_bars(
     title: str = "",
     format: str = "svg",
 ) -> bytes:
-    """Bars over numbers, such as the blocks of a model; several series stand beside each other.
+    """Bars over numbers or names; several series stand beside each other.
 
     Args:
       series: name -> (heights, one for each number; their errors or None).

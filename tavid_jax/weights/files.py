@@ -42,6 +42,16 @@ def read_file(path: str | Path, containers: Sequence[str] = ()) -> dict[str, Laz
     )
 
 
+def read_beside(path: str | Path) -> Mapping[str, Any]:
+    """The dict that a training script saved in a `.pt` file, its tensors as `read_file` has them.
+
+    {} for a file of tensors alone. Raises WeightsError as `read_file` does.
+    """
+    path = Path(path)
+    saved = _read_torch(path) if path.suffix in TORCH_SUFFIXES else {}
+    return saved if isinstance(saved, Mapping) else {}
+
+
 def unwrap(
     saved: Any, containers: Sequence[str] = (), origin: Any = "checkpoint"
 ) -> dict[str, LazyArray]:

@@ -27,7 +27,7 @@ def evaluate(system: Any, results: Results, inputs: Any, report: Any) -> dict[st
     source = inputs.open("test")
     clips = [source[i] for i in range(len(source))]
     settings = system.settings(config.main_variant)
-    scenes = judging.load_scenes(clips, settings.geometry, settings.video_channels)
+    scenes = judging.load_scenes(clips, settings.geometry, settings.features())
     report.section("Ablations", f"{len(clips)} unseen scenes; intervals are 95 % over scenes.")
     metrics = {
         "vae": _vae_table(config, results, scenes, report),

@@ -1,15 +1,14 @@
-"""From a clip to one example: two halves of tracks on the cell grid, and video features."""
+"""From a clip to one example: two halves of tracks on the cell grid, and features beside them."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from tavid_jax.data.clip import Clip, ClipError
 from tavid_jax.engine.method import Spec
-from tavid_jax.methods.trajloom.features import video_features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,16 +68,28 @@ class Geometry:
         return (0, 0) if self.origin == "topleft" else (self.stride // 2, self.stride // 2)
 
 
-def example_of(clip: Clip, geometry: Geometry, video_channels: int) -> dict[str, Any]:
+@runtime_checkable
+class Features(Protocol):
+    """What a flow reads of a clip besides its tracks; see features.py."""
+
+    def spec(self, geometry: Geometry) -> dict[str, Spec]:
+        """Shapes, dtypes and logical axes, without the batch axis."""
+        ...
+
+    def __call__(self, clip: Clip, geometry: Geometry) -> dict[str, np.ndarray]:
+        """The arrays of one clip. Raises ClipError for a clip that lacks what is needed."""
+        ...
+
+
+def example_of(clip: Clip, geometry: Geometry, features: Features | None = None) -> dict[str, Any]:
     """One example as numpy arrays; T frames of history, T of future, (gh, gw) cells.
 
     Returns "id", "history_tracks" and "future_tracks" float32 (T, gh, gw, 2) in pixels,
-    "history_visibility" and "future_visibility" bool (T, gh, gw), and, if `video_channels`,
-    "video" float32 (L, N, video_channels): features of the history's frames.
+    "history_visibility" and "future_visibility" bool (T, gh, gw), and what `features` gives.
 
     Raises ClipError when the clip has another size or grid, too few frames, or lacks a field.
     """
-    _check(clip, geometry, video_channels)
+    _check(clip, geometry)
     frames, (rows, columns) = geometry.frames, geometry.grid_hw
 
     def to_grid(x: np.ndarray, start: int) -> np.ndarray:
@@ -86,21 +97,16 @@ def example_of(clip: Clip, geometry: Geometry, video_channels: int) -> dict[str,
         return np.ascontiguousarray(window.reshape(frames, rows, columns, *x.shape[2:]))
 
     seen = clip.visibility if clip.valid is None else clip.visibility & clip.valid
-    example: dict[str, Any] = {
+    return {
         "id": clip.id,
         "history_tracks": to_grid(clip.tracks, 0),
         "history_visibility": to_grid(seen, 0),
         "future_tracks": to_grid(clip.tracks, frames),
         "future_visibility": to_grid(seen, frames),
-    }
-    if video_channels:
-        example["video"] = video_features(
-            clip.video[:frames], geometry.stride, video_channels, geometry.temporal_stride
-        )
-    return example
+    } | ({} if features is None else features(clip, geometry))
 
 
-def example_spec(geometry: Geometry, video_channels: int) -> dict[str, Spec]:
+def example_spec(geometry: Geometry, features: Features | None = None) -> dict[str, Spec]:
     """Shapes, dtypes and logical axes of `example_of`, without the batch axis."""
     grid = (geometry.frames, *geometry.grid_hw)
     axes = ("time", None, None)
@@ -109,13 +115,10 @@ def example_spec(geometry: Geometry, video_channels: int) -> dict[str, Spec]:
         for half in ("history", "future")
         for name, rest, dtype in (("tracks", (2,), np.float32), ("visibility", (), np.bool_))
     }
-    if video_channels:
-        shape = (geometry.latent_frames, geometry.num_tokens, video_channels)
-        spec["video"] = Spec(shape, np.float32, ("time", "tokens", "embed"))
-    return spec
+    return spec | ({} if features is None else features.spec(geometry))
 
 
-def _check(clip: Clip, geometry: Geometry, video_channels: int) -> None:
+def _check(clip: Clip, geometry: Geometry) -> None:
     def fail(field: str, what: str) -> None:
         raise ClipError(f"clip {clip.id!r}: field {field!r} {what}")
 
@@ -127,5 +130,3 @@ def _check(clip: Clip, geometry: Geometry, video_channels: int) -> None:
         fail("grid_hw", f"is {clip.grid_hw}, the config needs a grid of {geometry.grid_hw} cells")
     if clip.num_frames < 2 * geometry.frames:
         fail("tracks", f"has {clip.num_frames} frames, {2 * geometry.frames} are needed")
-    if video_channels and clip.video is None:
-        fail("video", "is missing: render or decode it, or set model.flow.use_video_cond=False")

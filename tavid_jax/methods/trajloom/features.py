@@ -1,61 +1,117 @@
-"""A fixed video feature with the shape of video latents, for when no video encoder is there.
-
-Every latent token (one cell of the grid, one temporal block) gets the lowest frequencies of its
-pixels: an orthonormal colour transform and an orthonormal cosine transform of the cell. Time is
-grouped as causal video encoders do it: the first frame alone, then blocks of `temporal_stride`.
-"""
+"""What a flow reads of a clip besides its tracks: features of its video, and of its caption."""
 
 from __future__ import annotations
 
-import functools
+import dataclasses
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-# Rows: brightness and two colour differences; orthonormal.
-COLOUR = np.array([[1, 1, 1], [1, 0, -1], [-1, 2, -1]], np.float64) / np.sqrt([[3.0], [2.0], [6.0]])
+from tavid_jax.data.clip import Clip, ClipError
+from tavid_jax.engine.method import Spec
+from tavid_jax.methods.trajloom.cell_features import video_features
+from tavid_jax.methods.trajloom.examples import Features, Geometry
+from tavid_jax.models.latte.flow_config import TrackFlowConfig
+
+#: How a config may ask for features: from pixels, or by published encoders.
+SOURCES = ("cells", "encoders")
 
 
-def video_features(
-    video: UInt8[np.ndarray, "T H W 3"], patch: int, channels: int, temporal_stride: int = 4
-) -> Float[np.ndarray, "L N C"]:
-    """Frames -> float32 features of tokens, in the scale of [-1, 1] pixels.
+@runtime_checkable
+class Encoders(Protocol):
+    """Published encoders; see `pipelines.track_conditions`."""
+
+    def video(self, frames: UInt8[np.ndarray, "T H W 3"]) -> Float[np.ndarray, "L N C"]:
+        """Latents of a history's frames."""
+        ...
+
+    def text(self, captions: list[str]) -> Float[np.ndarray, "B E"]:
+        """Pooled features of captions."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class CellFeatures:
+    """`video_features` of the history, `channels` a token."""
+
+    channels: int
+
+    def spec(self, geometry: Geometry) -> dict[str, Spec]:
+        return {"video": video_spec(geometry, self.channels)}
+
+    def __call__(self, clip: Clip, geometry: Geometry) -> dict[str, np.ndarray]:
+        frames = _history(clip, geometry)
+        stride, every = geometry.stride, geometry.temporal_stride
+        return {"video": video_features(frames, stride, self.channels, every)}
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedFeatures:
+    """Latents of the history's video and pooled features of the caption, by published encoders.
+
+    Attributes:
+      channels: of the video's latents, 0 for none.
+      width: of the caption's features, 0 for none.
+      encoders: what makes them; None where they are read from a cache.
+    """
+
+    channels: int
+    width: int
+    encoders: Encoders | None = None
+
+    def spec(self, geometry: Geometry) -> dict[str, Spec]:
+        spec = {"video": video_spec(geometry, self.channels)} if self.channels else {}
+        text = {"text": Spec((self.width,), np.float32, ("embed",))} if self.width else {}
+        return spec | text
+
+    def __call__(self, clip: Clip, geometry: Geometry) -> dict[str, np.ndarray]:
+        if self.encoders is None:
+            raise ValueError(
+                "video latents and captions come from encoders: let the stage read what an encode "
+                "stage made (stages.<name>.data and cached_by), or give --config.checkpoint=FOLDER"
+            )
+        made = {}
+        if self.channels:
+            made["video"] = self.encoders.video(_history(clip, geometry))
+        if self.width:
+            made["text"] = self.encoders.text([clip.caption])[0]
+        for name, spec in self.spec(geometry).items():
+            if made[name].shape != spec.shape:
+                raise ClipError(
+                    f"clip {clip.id!r}: its {name} features are {made[name].shape}, the flow reads "
+                    f"{spec.shape}: these are not its encoders"
+                )
+        return made
+
+
+def features_of(
+    config: TrackFlowConfig, source: str = "cells", encoders: Encoders | None = None
+) -> Features | None:
+    """What a flow of this config reads besides tracks; None for nothing.
 
     Args:
-      video: RGB frames, T = temporal_stride * (L - 1) + 1.
-      patch: side of a cell in pixels; divides H and W.
-      channels: C, at most 3 * patch**2.
-
-    Raises ValueError for sizes that do not divide.
+      config: of the flow.
+      source: of `SOURCES`; a flow that reads captions has encoders in any case.
+      encoders: at hand, if any.
     """
-    frames, height, width, _ = video.shape
-    if (frames - 1) % temporal_stride or height % patch or width % patch:
-        raise ValueError(
-            f"video of {frames} frames of {height}x{width}: frames must be {temporal_stride}k+1 "
-            f"and both sides multiples of {patch}"
+    channels = config.video_channels if config.use_video_cond else 0
+    width = config.text_dim if config.use_text_cond else 0
+    if width or (channels and source == "encoders"):
+        return EncodedFeatures(channels, width, encoders)
+    return CellFeatures(channels) if channels else None
+
+
+def video_spec(geometry: Geometry, channels: int) -> Spec:
+    """Features of every latent token."""
+    shape = (geometry.latent_frames, geometry.num_tokens, channels)
+    return Spec(shape, np.float32, ("time", "tokens", "embed"))
+
+
+def _history(clip: Clip, geometry: Geometry) -> UInt8[np.ndarray, "T H W 3"]:
+    if clip.video is None:
+        raise ClipError(
+            f"clip {clip.id!r}: field 'video' is missing: render or decode it, or set "
+            "model.flow.use_video_cond=False"
         )
-    first = video[:1].astype(np.float32)
-    later = video[1:].reshape(-1, temporal_stride, height, width, 3).mean(1, dtype=np.float32)
-    blocks = np.concatenate([first, later]) / 127.5 - 1.0
-    rows, columns = height // patch, width // patch
-    cells = blocks.reshape(-1, rows, patch, columns, patch, 3).transpose(0, 1, 3, 2, 4, 5)
-    basis = _basis(patch, channels)
-    return cells.reshape(len(blocks), rows * columns, -1) @ basis / np.float32(patch)
-
-
-@functools.lru_cache(maxsize=8)
-def _basis(patch: int, channels: int) -> Float[np.ndarray, "P C"]:
-    """The first orthonormal vectors over (row, column, colour), low frequencies first."""
-    if channels > 3 * patch**2:
-        raise ValueError(f"{channels} channels of a {patch}x{patch} cell: at most {3 * patch**2}")
-    k, x = np.arange(patch)[:, None], np.arange(patch)[None]
-    cosine = np.cos(np.pi * k * (2 * x + 1) / (2 * patch)) * np.sqrt(2.0 / patch)
-    cosine[0] /= np.sqrt(2.0)
-    # Brightness changes matter more to motion than colour: colour counts as one octave higher.
-    order = sorted(
-        (u + v + 2 * (c > 0), c, u, v) for u in range(patch) for v in range(patch) for c in range(3)
-    )[:channels]
-    vectors = [
-        np.einsum("r,s,c->rsc", cosine[u], cosine[v], COLOUR[c]).ravel() for _, c, u, v in order
-    ]
-    return np.stack(vectors, axis=1).astype(np.float32)
+    return clip.video[: geometry.frames]

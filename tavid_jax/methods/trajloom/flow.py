@@ -17,6 +17,7 @@ from tavid_jax.diffusion import losses, paths, sources, times
 from tavid_jax.diffusion.onpolicy import OnPolicyConfig, on_policy, sub_batch
 from tavid_jax.engine.method import Arrays, Params, Phase, Ratio, Spec
 from tavid_jax.methods.trajloom.examples import Geometry
+from tavid_jax.methods.trajloom.features import features_of
 from tavid_jax.methods.trajloom.latents import SEGMENTS, OnLatents, standardise
 from tavid_jax.models.latte.flow import TrackFlow
 from tavid_jax.models.latte.vae import TrackVAE
@@ -76,8 +77,7 @@ class FlowMethod(OnLatents):
     def __init__(
         self, vae: TrackVAE, flow: TrackFlow, geometry: Geometry, learn: FlowLosses, cached: bool
     ):
-        use_video = flow.config.use_video_cond
-        super().__init__(vae, geometry, flow.config.video_channels if use_video else 0, cached)
+        super().__init__(vae, geometry, features_of(flow.config), cached)
         self.flow, self.learn = flow, learn
         self.frozen_paths = flow.frozen_paths
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from tavid_jax.data.clip import Clip, ClipError
-from tavid_jax.methods.trajloom.examples import Geometry, example_of
+from tavid_jax.methods.trajloom.examples import Features, Geometry, example_of
 from tavid_jax.methods.trajloom.forecaster import Forecaster
 from tavid_jax.metrics import bootstrap, epe, forecast, fvmd, smoothness
 from tavid_jax.metrics.result import finite_mean
@@ -47,14 +47,14 @@ class Futures:
     visible: Bool[np.ndarray, "K C N T"]
 
 
-def load_scenes(clips: list[Clip], geometry: Geometry, video_channels: int) -> Scenes:
+def load_scenes(clips: list[Clip], geometry: Geometry, features: Features | None) -> Scenes:
     """Prepare clips for judging, in order.
 
     Raises ClipError when there are none, or one that does not fit the geometry.
     """
     if not clips:
         raise ClipError("no clips: at least one is needed")
-    examples = [example_of(clip, geometry, video_channels) for clip in clips]
+    examples = [example_of(clip, geometry, features) for clip in clips]
     ids = [example.pop("id") for example in examples]
     arrays = {name: np.stack([e[name] for e in examples]) for name in examples[0]}
     return Scenes(

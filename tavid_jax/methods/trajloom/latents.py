@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from tavid_jax.data.clip import Clip
 from tavid_jax.engine.method import Arrays, ComputeMethod, Method, Params, Spec
-from tavid_jax.methods.trajloom.examples import Geometry, example_of, example_spec
+from tavid_jax.methods.trajloom.examples import Features, Geometry, example_of, example_spec
 from tavid_jax.models.latte.vae import TrackVAE
 from tavid_jax.tracks.coordinates import normalise
 from tavid_jax.tracks.visibility import pool_cells
@@ -26,23 +26,23 @@ class OnLatents(Method):
     Args:
       vae: the track VAE, frozen here.
       geometry: sizes of clips.
-      video_channels: channels of the video features in an example, 0 for none.
+      features: what an example holds besides tracks, None for nothing.
       cached: the stage reads encoded examples, so that the encoder is not needed.
     """
 
-    def __init__(self, vae: TrackVAE, geometry: Geometry, video_channels: int, cached: bool):
+    def __init__(self, vae: TrackVAE, geometry: Geometry, features: Features | None, cached: bool):
         self.vae, self.geometry = vae, geometry
-        self.video_channels, self.cached = video_channels, cached
+        self.features, self.cached = features, cached
 
     def prepare(self, clip: Clip, rng: Any) -> dict[str, Any]:
         del rng
-        return example_of(clip, self.geometry, self.video_channels)
+        return example_of(clip, self.geometry, self.features)
 
     def raw_spec(self) -> dict[str, Spec]:
-        return example_spec(self.geometry, self.video_channels)
+        return example_spec(self.geometry, self.features)
 
     def encoded_spec(self) -> dict[str, Spec]:
-        return encoded_spec(self.geometry, self.vae.config.latent_channels, self.video_channels)
+        return encoded_spec(self.geometry, self.vae.config.latent_channels, self.features)
 
     def encode(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
         del rng
@@ -63,8 +63,8 @@ class LatentsMethod(OnLatents, ComputeMethod):
 
     trainable_paths = ("statistics/.*",)
 
-    def __init__(self, vae: TrackVAE, geometry: Geometry, video_channels: int):
-        super().__init__(vae, geometry, video_channels, cached=False)
+    def __init__(self, vae: TrackVAE, geometry: Geometry, features: Features | None):
+        super().__init__(vae, geometry, features, cached=False)
 
     def init(self, rng: jax.Array) -> Params:
         return self.init_encoder(rng)
@@ -96,10 +96,10 @@ class LatentsMethod(OnLatents, ComputeMethod):
 
 
 def encode_batch(model: TrackVAE, geometry: Geometry, vae: Params, batch: Arrays) -> Arrays:
-    """Posterior means of both halves, pooled visibility, video features as they are.
+    """Posterior means of both halves, pooled visibility, features as they are.
 
     Returns "history" and "future" float32 (B, L, N, C), unscaled as in the released cache,
-    "history_visibility" and "future_visibility" float32 (B, L, N), and "video" if given.
+    "history_visibility" and "future_visibility" float32 (B, L, N), "video" and "text" if given.
     """
     size = batch["history_tracks"].shape[0]
     tracks = jnp.concatenate([batch["history_tracks"], batch["future_tracks"]])
@@ -110,9 +110,7 @@ def encode_batch(model: TrackVAE, geometry: Geometry, vae: Params, batch: Arrays
         "history_visibility": latent_visibility(batch["history_visibility"], geometry),
         "future_visibility": latent_visibility(batch["future_visibility"], geometry),
     }
-    if "video" in batch:
-        encoded["video"] = batch["video"]
-    return encoded
+    return encoded | {name: batch[name] for name in ("video", "text") if name in batch}
 
 
 def latent_visibility(
@@ -122,7 +120,9 @@ def latent_visibility(
     return pool_cells(visibility, geometry.temporal_stride).astype(jnp.float32)
 
 
-def encoded_spec(geometry: Geometry, channels: int, video_channels: int) -> dict[str, Spec]:
+def encoded_spec(
+    geometry: Geometry, channels: int, features: Features | None = None
+) -> dict[str, Spec]:
     """Shapes of `encode_batch`'s result, without the batch axis."""
     tokens = (geometry.latent_frames, geometry.num_tokens)
     axes = ("time", "tokens")
@@ -132,9 +132,7 @@ def encoded_spec(geometry: Geometry, channels: int, video_channels: int) -> dict
         "history_visibility": Spec(tokens, np.float32, axes),
         "future_visibility": Spec(tokens, np.float32, axes),
     }
-    if video_channels:
-        spec["video"] = Spec((*tokens, video_channels), np.float32, (*axes, "embed"))
-    return spec
+    return spec | ({} if features is None else features.spec(geometry))
 
 
 def blank_statistics(channels: int) -> Params:

@@ -69,7 +69,7 @@ class Sampler:
         self, clips: list[Clip], samples: int, seed: int, frames: Callable[[int], np.ndarray]
     ) -> ForecastClips:
         s = self.settings
-        scenes = judging.load_scenes(clips, s.geometry, s.video_channels)
+        scenes = judging.load_scenes(clips, s.geometry, s.features())
         futures = judging.run_forecaster(
             self.forecaster, scenes, samples, self._config.evaluate.batch_size, seed
         )

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from tavid_jax.diffusion.onpolicy import OnPolicyConfig
-from tavid_jax.methods.trajloom.examples import Geometry
+from tavid_jax.methods.trajloom.examples import Features, Geometry
+from tavid_jax.methods.trajloom.features import SOURCES, Encoders, features_of
 from tavid_jax.methods.trajloom.flow import FlowLosses
 from tavid_jax.methods.trajloom.vae import VAELosses
 from tavid_jax.methods.trajloom.visibility import VisibilityLosses
@@ -26,6 +27,7 @@ class Settings:
       geometry: sizes of clips.
       vae, flow, visibility: the three modules.
       vae_losses, flow_losses, visibility_losses: how they learn.
+      source: of the features beside tracks, of `features.SOURCES`.
     """
 
     geometry: Geometry
@@ -35,10 +37,11 @@ class Settings:
     vae_losses: VAELosses
     flow_losses: FlowLosses
     visibility_losses: VisibilityLosses
+    source: str = "cells"
 
-    @property
-    def video_channels(self) -> int:
-        return self.flow.config.video_channels if self.flow.config.use_video_cond else 0
+    def features(self, encoders: Encoders | None = None) -> Features | None:
+        """What the flow reads besides tracks; encoders if there are any at hand."""
+        return features_of(self.flow.config, self.source, encoders)
 
 
 def read_settings(config: Any, *overrides: Any) -> Settings:
@@ -57,6 +60,8 @@ def read_settings(config: Any, *overrides: Any) -> Settings:
     sizes = dict(size_hw=geometry.size_hw, patch=geometry.stride, num_frames=geometry.frames)
     running = dict(dtype=jnp.dtype(model.dtype), remat=model.remat, scan=model.scan)
     channels = model.vae.latent_channels
+    if config.features not in SOURCES:
+        raise ValueError(f"config.features {config.features!r} is none of {', '.join(SOURCES)}")
     learned = as_fields(learn.flow)
     rollout = as_fields(learned.pop("rollout"))
     return Settings(
@@ -100,6 +105,7 @@ def read_settings(config: Any, *overrides: Any) -> Settings:
         visibility_losses=build(
             VisibilityLosses, "learn.visibility", **as_fields(learn.visibility)
         ),
+        source=config.features,
     )
 
 

@@ -12,6 +12,7 @@ from absl import logging
 from tavid_jax.data.clip import Clip
 from tavid_jax.engine.method import Method, Results, System
 from tavid_jax.methods.trajloom import ablations, judging, pages
+from tavid_jax.methods.trajloom.conditions import conditions_method, open_encoders
 from tavid_jax.methods.trajloom.flow import FlowMethod
 from tavid_jax.methods.trajloom.forecaster import Forecaster, Sampling
 from tavid_jax.methods.trajloom.latents import LatentsMethod
@@ -21,7 +22,7 @@ from tavid_jax.methods.trajloom.vae import VAEMethod
 from tavid_jax.methods.trajloom.visibility import VisibilityMethod
 from tavid_jax.viz import media, panels
 
-METHODS = ("vae", "latents", "flow", "visibility")
+METHODS = ("vae", "conditions", "latents", "flow", "visibility")
 MAIN = "trajloom"
 
 
@@ -45,7 +46,7 @@ class TrajLoom(System):
                     raise ValueError(f"variants.{name} names stage {stage!r}, which is not there")
 
     def method(self, stage: str) -> Method:
-        """The method of a stage: `method` is vae, latents, flow or visibility."""
+        """The method of a stage; its `method` is one of `METHODS`."""
         wanted = self.config.stages[stage]
         s = read_settings(self.config, wanted.options)
         cached = wanted.data in wanted.cached_by
@@ -53,7 +54,8 @@ class TrajLoom(System):
             raise ValueError(f"stages.{stage}.method {wanted.method!r} is none of {METHODS}")
         return {
             "vae": lambda: VAEMethod(s.vae, s.geometry, s.vae_losses),
-            "latents": lambda: LatentsMethod(s.vae, s.geometry, s.video_channels),
+            "conditions": lambda: conditions_method(self.config, wanted, s),
+            "latents": lambda: LatentsMethod(s.vae, s.geometry, s.features()),
             "flow": lambda: FlowMethod(s.vae, s.flow, s.geometry, s.flow_losses, cached),
             "visibility": lambda: VisibilityMethod(
                 s.vae, s.visibility, s.geometry, s.visibility_losses, cached
@@ -74,6 +76,11 @@ class TrajLoom(System):
     def sampler(self, results: Results, inputs: Any) -> Sampler:
         """The main variant, for Python and notebooks."""
         return Sampler(self.forecaster(results), inputs, self.config, results.provenance)
+
+    def _scenes(self, clips: list[Clip], settings: Settings) -> judging.Scenes:
+        """Clips with all that the flow reads of them."""
+        encoders = open_encoders(self.config, settings) if settings.source == "encoders" else None
+        return judging.load_scenes(clips, settings.geometry, settings.features(encoders))
 
     def evaluate(self, results: Results, inputs: Any, report: Any) -> dict[str, Any]:
         """Judge on unseen scenes (and held-out and given clips), fill the report."""
@@ -98,7 +105,7 @@ class TrajLoom(System):
         """Every clip of a source, and its forecasts: the first sample's and the baselines'."""
         settings, evaluate = forecaster.settings, self.config.evaluate
         clips = [source[i] for i in range(len(source))]
-        scenes = judging.load_scenes(clips, settings.geometry, settings.video_channels)
+        scenes = self._scenes(clips, settings)
         futures = judging.run_forecaster(
             forecaster, scenes, evaluate.samples, evaluate.batch_size, evaluate.seed
         )
@@ -204,7 +211,7 @@ class TrajLoom(System):
         written = []
         for i in range(len(source)):
             clip = source[i]
-            scenes = judging.load_scenes([clip], settings.geometry, settings.video_channels)
+            scenes = self._scenes([clip], settings)
             futures = judging.run_forecaster(
                 forecaster, scenes, self.config.sampling.samples, 1, evaluate.seed, first=i
             )
@@ -242,7 +249,7 @@ class TrajLoom(System):
             report.section(f"Data set {name}", f"{len(source)} clips.")
             for i in range(min(self.config.report.scenes * 2, len(source))):
                 clip = source[i]
-                judging.load_scenes([clip], settings.geometry, settings.video_channels)
+                self._scenes([clip], settings)
                 strip = panels.track_panel(
                     clip.video,
                     clip.tracks,

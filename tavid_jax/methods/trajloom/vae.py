@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from tavid_jax.data.clip import Clip
 from tavid_jax.diffusion import losses
 from tavid_jax.engine.method import Arrays, Method, Params, Ratio, Spec
+from tavid_jax.methods.trajloom.dense import dense_terms
 from tavid_jax.methods.trajloom.examples import Geometry, example_of, example_spec
 from tavid_jax.models.latte.vae import TrackVAE
 from tavid_jax.tracks.coordinates import normalise
@@ -54,10 +55,15 @@ class VAEMethod(Method):
 
     def prepare(self, clip: Clip, rng: Any) -> dict[str, Any]:
         del rng
-        return example_of(clip, self.geometry, video_channels=0)
+        return example_of(clip, self.geometry)
 
     def raw_spec(self) -> dict[str, Spec]:
-        return example_spec(self.geometry, video_channels=0)
+        return example_spec(self.geometry)
+
+    def recall(self, example: dict[str, Any], rng: Any) -> dict[str, Any]:
+        """The tracks of an encoded example: what else it holds is for the flow."""
+        del rng
+        return {name: example[name] for name in ("id", *self.raw_spec())}
 
     def init(self, rng: jax.Array) -> Params:
         g = self.geometry
@@ -80,35 +86,53 @@ class VAEMethod(Method):
             keys = jnp.concatenate([keys[:, 0], keys[:, 1]])
             noise = jax.vmap(lambda key: jax.random.normal(key, latents.shape[1:]))(keys)
             latents = latents + posterior.std * noise
-        predicted = self._decode(apply, latents)
         if self.weights.field == "dense":
-            target, mask = (
-                jnp.repeat(
-                    jnp.repeat(x, self.geometry.stride, axis=2), self.geometry.stride, axis=3
-                )
-                for x in (target, mask)
-            )
-        w = self.weights
-        terms = {"reconstruction": (1.0, losses.reconstruction(predicted, target, mask, weight))}
+            found = self._dense(apply, latents, target, mask, weight)
+        else:
+            found = self._cells(apply, latents, target, mask, weight)
+        w, vepe = self.weights, found.pop("vepe_px")
+        shares = {"reconstruction": 1.0, "velocity": w.velocity, "neighbour": w.neighbour}
+        terms = {name: (shares[name], ratio) for name, ratio in found.items()}
         if w.sample:
             terms["kl"] = (w.beta, losses.gaussian_kl(posterior.mean, posterior.std, weight))
-        if w.velocity:
-            terms["velocity"] = (
-                w.velocity,
-                losses.velocity(predicted, target, mask, weight, w.penalty),
-            )
-        if w.neighbour:
-            terms["neighbour"] = (
-                w.neighbour,
-                losses.neighbours(predicted, target, mask, weight, w.penalty, w.hops),
-            )
         logs = {name: ratio for name, (_, ratio) in terms.items()}
-        logs["vepe_px"] = self._pixel_error(predicted, target, mask)
-        return losses.combine(list(terms.values())), logs
+        return losses.combine(list(terms.values())), logs | {"vepe_px": vepe}
 
-    def _decode(self, apply: Params, latents: Array) -> Array:
-        method = "decode" if self.weights.field == "cells" else "decode_dense"
-        return self.model.apply(apply, latents, method=method)
+    def _cells(
+        self, apply: Params, latents: Array, target: Array, mask: Array, weight: Array
+    ) -> dict[str, Ratio]:
+        """Terms over the query pixel of every cell."""
+        w = self.weights
+        predicted = self.model.apply(apply, latents, method="decode")
+        terms = {
+            "reconstruction": losses.reconstruction(predicted, target, mask, weight),
+            "vepe_px": self._pixel_error(predicted, target, mask),
+        }
+        if w.velocity:
+            terms["velocity"] = losses.velocity(predicted, target, mask, weight, w.penalty)
+        if w.neighbour:
+            terms["neighbour"] = losses.neighbours(
+                predicted, target, mask, weight, w.penalty, w.hops
+            )
+        return terms
+
+    def _dense(
+        self, apply: Params, latents: Array, target: Array, mask: Array, weight: Array
+    ) -> dict[str, Ratio]:
+        """Terms over all pixels, which all have their cell's target."""
+        w = self.weights
+        tokens = self.model.apply(apply, latents, method="decode_tokens")
+        return dense_terms(
+            lambda frame: self.model.apply(apply, frame, method="field_of"),
+            tokens,
+            target,
+            mask,
+            weight,
+            stride=self.geometry.stride,
+            penalty=w.penalty,
+            velocity=bool(w.velocity),
+            hops=w.hops if w.neighbour else (),
+        )
 
     def _windows(self, batch: Arrays) -> tuple[Array, Array]:
         """Both halves of every clip as windows of their own: (2B, T, gh, gw, 2) and a mask."""

@@ -61,7 +61,7 @@ class VisibilityMethod(OnLatents):
                 "a visibility head that reads the last history latent learns from the future "
                 "alone: set learn.visibility.segments=('future',)"
             )
-        super().__init__(vae, geometry, video_channels=0, cached=cached)
+        super().__init__(vae, geometry, features=None, cached=cached)
         self.head, self.learn = head, learn
 
     def init(self, rng: jax.Array) -> Params:

@@ -274,24 +274,21 @@ class TrackVAE(nn.Module):
             "kernel": self.final_layer["kernel"][:, first : first + 2],
             "bias": self.final_layer["bias"][first : first + 2],
         }
-        out = linear(pixel, self._decode_tokens(z), jnp.float32, precision="highest")
+        out = linear(pixel, self.decode_tokens(z), jnp.float32, precision="highest")
         out = rearrange(out, "b t (i j) xy -> b t i j xy", i=c.grid_hw[0])
         return out + cell_anchors(c.size_hw, c.patch, row_col) if c.use_offsets else out
 
-    def decode_patches(self, z: Float[Array, "B L N C"]) -> Float[Array, "B T gh gw p p 2"]:
-        """The dense field, still cut into cells: a target per cell broadcasts against it."""
-        c = self.config
-        out = linear(self.final_layer, self._decode_tokens(z), jnp.float32, precision="highest")
-        shape = {"i": c.grid_hw[0], "r": c.patch, "c": c.patch}
-        out = rearrange(out, "b t (i j) (r c xy) -> b t i j r c xy", **shape)
-        if not c.use_offsets:
-            return out
-        anchors = pixel_anchors(c.size_hw)
-        return out + rearrange(anchors, "(i r) (j c) xy -> i j r c xy", r=c.patch, c=c.patch)
-
     def decode_dense(self, z: Float[Array, "B L N C"]) -> Float[Array, "B T H W 2"]:
         """Absolute normalised positions of every pixel; not clamped."""
-        return rearrange(self.decode_patches(z), "b t i j r c xy -> b t (i r) (j c) xy")
+        return self.field_of(self.decode_tokens(z))
+
+    def field_of(self, tokens: Float[Array, "B T N D"]) -> Float[Array, "B T H W 2"]:
+        """The dense field of the last block's tokens, of any frames."""
+        c = self.config
+        out = linear(self.final_layer, tokens, jnp.float32, precision="highest")
+        shape = {"i": c.grid_hw[0], "r": c.patch, "c": c.patch}
+        out = rearrange(out, "b t (i j) (r c xy) -> b t (i r) (j c) xy", **shape)
+        return out + pixel_anchors(c.size_hw) if c.use_offsets else out
 
     def _encode_tokens(self, tokens: Float[Array, "B T N D"]) -> Posterior:
         c = self.config
@@ -307,7 +304,8 @@ class TrackVAE(nn.Module):
         mean, raw = jnp.split(out, 2, axis=-1)
         return Posterior(mean=mean, std=jax.nn.softplus(0.5 * raw) + 1e-8)
 
-    def _decode_tokens(self, z: Float[Array, "B L N C"]) -> Float[Array, "B T N D"]:
+    def decode_tokens(self, z: Float[Array, "B L N C"]) -> Float[Array, "B T N D"]:
+        """The tokens behind the last block, which `field_of` reads."""
         c = self.config
         want = (None, c.num_latent_frames, c.num_tokens, c.latent_channels)
         checks.array_shape("TrackVAE.decode", "z", z.shape, want)

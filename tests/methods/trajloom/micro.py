@@ -17,6 +17,7 @@ from tavid_jax.data.clip import Clip
 from tavid_jax.engine import trees
 from tavid_jax.engine.placement import result_of
 from tavid_jax.methods.trajloom.examples import Geometry, example_of
+from tavid_jax.methods.trajloom.features import CellFeatures
 from tavid_jax.methods.trajloom.settings import Settings, read_settings
 from tavid_jax.models.latte.context import Context
 from tavid_jax.models.latte.flow import TrackFlow
@@ -26,6 +27,7 @@ from tavid_jax.models.latte.visibility import VisibilityHead
 # Neither square nor equal to any other size: what is swapped shows.
 GEOMETRY = Geometry(size_hw=(24, 32), stride=8, origin="center", frames=9)
 CHANNELS, VIDEO_CHANNELS = 4, 5
+FEATURES = CellFeatures(VIDEO_CHANNELS)
 L, N = GEOMETRY.latent_frames, GEOMETRY.num_tokens
 
 
@@ -82,9 +84,9 @@ def clip(seed: int, g: Geometry = GEOMETRY, frames: int | None = None, **fields:
     ).replace(**fields)
 
 
-def batch(count: int = 3, video_channels: int = VIDEO_CHANNELS) -> dict[str, jax.Array]:
+def batch(count: int = 3, features=FEATURES) -> dict[str, jax.Array]:
     """Stacked examples of the first clips."""
-    examples = [example_of(clip(i), GEOMETRY, video_channels) for i in range(count)]
+    examples = [example_of(clip(i), GEOMETRY, features) for i in range(count)]
     return {k: jnp.stack([e[k] for e in examples]) for k in examples[0] if k != "id"}
 
 
@@ -137,8 +139,11 @@ class LinearVAE(TrackVAE):
         cut = frames[:, : self.config.num_frames]
         return cut.reshape(*cut.shape[:2], *self.config.grid_hw, 2)
 
-    def decode_dense(self, z):
-        field, p = self.decode(z), self.config.patch
+    def decode_tokens(self, z):
+        return self.decode(z)
+
+    def field_of(self, field):
+        p = self.config.patch
         for axis in (2, 3):
             field = jnp.repeat(field, p, axis=axis)
         # Not constant over a cell, as a real decoder's field is not.

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tavid_jax.data.clip import ClipError
+from tavid_jax.methods.trajloom.cell_features import video_features
 from tavid_jax.methods.trajloom.examples import Geometry, example_of, example_spec
-from tavid_jax.methods.trajloom.features import video_features
+from tavid_jax.methods.trajloom.features import CellFeatures
 from tests.methods.trajloom import micro
 
 G = micro.GEOMETRY
@@ -15,7 +16,7 @@ G = micro.GEOMETRY
 
 def test_halves_on_the_grid():
     clip = micro.clip(0, frames=2 * G.frames + 3)
-    example = example_of(clip, G, video_channels=4)
+    example = example_of(clip, G, CellFeatures(4))
     rows, columns = G.grid_hw
     assert example["id"] == "clip0"
     for half, start in (("history", 0), ("future", G.frames)):
@@ -31,16 +32,16 @@ def test_halves_on_the_grid():
 def test_what_is_not_valid_counts_as_unseen():
     clip = micro.clip(1)
     valid = np.random.default_rng(0).random(clip.visibility.shape) > 0.5
-    example = example_of(clip.replace(valid=valid), G, video_channels=0)
+    example = example_of(clip.replace(valid=valid), G)
     want = (clip.visibility & valid)[:, : G.frames].T.reshape(G.frames, *G.grid_hw)
     np.testing.assert_array_equal(example["history_visibility"], want)
     assert not np.array_equal(want.reshape(G.frames, -1).T, clip.visibility[:, : G.frames])
 
 
-@pytest.mark.parametrize("channels", [0, 6])
-def test_spec_is_what_example_of_returns(channels):
-    example = example_of(micro.clip(2), G, channels)
-    spec = example_spec(G, channels)
+@pytest.mark.parametrize("features", [None, CellFeatures(6)])
+def test_spec_is_what_example_of_returns(features):
+    example = example_of(micro.clip(2), G, features)
+    spec = example_spec(G, features)
     assert set(spec) == set(example) - {"id"}
     for name, entry in spec.items():
         assert example[name].shape == entry.shape, name
@@ -49,7 +50,7 @@ def test_spec_is_what_example_of_returns(channels):
 
 
 def test_without_video_channels_no_video_is_needed():
-    assert "video" not in example_of(micro.clip(0, video=None), G, video_channels=0)
+    assert "video" not in example_of(micro.clip(0, video=None), G)
 
 
 @pytest.mark.parametrize(
@@ -66,12 +67,12 @@ def test_without_video_channels_no_video_is_needed():
 )
 def test_clips_that_do_not_fit(changes, words):
     with pytest.raises(ClipError, match=f"clip 'clip3': field {words}"):
-        example_of(micro.clip(3, **changes), G, video_channels=4)
+        example_of(micro.clip(3, **changes), G, CellFeatures(4))
 
 
 def test_too_short_a_clip():
     with pytest.raises(ClipError, match="clip 'clip0': field 'tracks' has 17 frames, 18 are"):
-        example_of(micro.clip(0, frames=17), G, video_channels=4)
+        example_of(micro.clip(0, frames=17), G, CellFeatures(4))
 
 
 def test_geometry():

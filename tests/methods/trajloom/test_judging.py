@@ -17,7 +17,7 @@ CLIPS = 5
 
 @pytest.fixture(scope="module")
 def scenes():
-    return judging.load_scenes([micro.clip(i) for i in range(CLIPS)], G, micro.VIDEO_CHANNELS)
+    return judging.load_scenes([micro.clip(i) for i in range(CLIPS)], G, micro.FEATURES)
 
 
 class Fake(Forecaster):
@@ -61,7 +61,7 @@ def test_scenes_are_the_clips(scenes):
 def test_labels_name_the_motion():
     segment = np.array([0, 1, 2] * 4, np.int32)
     clip = micro.clip(0, segment=segment, kinds=("bounce", "spin"))
-    labels = judging.load_scenes([clip], G, 0).labels[0]
+    labels = judging.load_scenes([clip], G, None).labels[0]
     assert labels.tolist() == ["background", "bounce", "spin"] * 4
 
 
@@ -126,7 +126,7 @@ def test_measure_by_hand(scenes):
 
 def test_motion_distances_use_the_papers_cell_where_it_fits():
     g = Geometry(size_hw=(40, 48), stride=8, origin="center", frames=9)
-    scenes = judging.load_scenes([micro.clip(i, g) for i in range(2)], g, 0)
+    scenes = judging.load_scenes([micro.clip(i, g) for i in range(2)], g, None)
     assert judging.measure(scenes.future, scenes)["fvmd"]["settings"]["cell"] == 5
 
 

@@ -15,7 +15,7 @@ G = micro.GEOMETRY
 @pytest.fixture(scope="module")
 def method():
     s = micro.linear_settings()
-    return latents.LatentsMethod(s.vae, s.geometry, s.video_channels)
+    return latents.LatentsMethod(s.vae, s.geometry, s.features())
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,7 @@ def train(method, mesh, batch, earlier, stage) -> tuple[list[float], dict[str, n
 def test_losses_are_those_of_one_device(system, latents, stage):
     method = split_everything(system.method(stage))
     if stage == "vae":
-        batch = {k: np.asarray(v) for k, v in micro.batch(CLIPS, video_channels=0).items()}
+        batch = {k: np.asarray(v) for k, v in micro.batch(CLIPS, features=None).items()}
         earlier = {}
     else:
         batch, earlier = {k: np.asarray(v) for k, v in micro.encoded(CLIPS).items()}, latents
@@ -98,7 +98,7 @@ def test_weights_and_activations_are_really_spread(system):
     flat = trees.flatten(params)
     kernel = flat["vae/final_layer/kernel"]
     assert kernel.sharding.shard_shape(kernel.shape) != kernel.shape
-    batch = micro.batch(CLIPS, video_channels=0)
+    batch = micro.batch(CLIPS, features=None)
     arrays = to_global({k: np.asarray(v) for k, v in batch.items()}, mesh)
     tracks = arrays["history_tracks"]
     assert tracks.sharding.shard_shape(tracks.shape)[0] < CLIPS

@@ -1,0 +1,114 @@
+"""TrajLoom as its authors released it: three checkpoints become a predictor of tracks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from tavid_jax.methods.trajloom.examples import Geometry
+from tavid_jax.methods.trajloom.flow import FlowLosses
+from tavid_jax.methods.trajloom.forecaster import Forecaster, Sampling
+from tavid_jax.methods.trajloom.predictor import Conditions, TrajLoomPredictor
+from tavid_jax.methods.trajloom.settings import Settings
+from tavid_jax.methods.trajloom.vae import VAELosses
+from tavid_jax.methods.trajloom.visibility import VisibilityLosses
+from tavid_jax.models.latte.flow import TrackFlow
+from tavid_jax.models.latte.vae import TrackVAE
+from tavid_jax.models.latte.visibility import VisibilityHead
+from tavid_jax.parallel.mesh import make_mesh
+from tavid_jax.parallel.sharding import replicated
+from tavid_jax.pipelines.trajloom_release import ReleasedTracks, open_released_tracks
+
+# Theirs -> ours.
+_SOURCES = {"noise": "noise", "anchor_first": "anchor_first"}
+_STATISTICS = {"z_all": "all", "z_hist": "history", "z_fut": "future"}
+
+
+def open_released(
+    source: str | Path | Mapping[str, str | Path],
+    *,
+    sampling: Sampling | None = None,
+    conditions: Conditions | None = None,
+    dtype: Any = "float32",
+    configs: Mapping[str, Any] | None = None,
+    mesh: Mesh | None = None,
+) -> TrajLoomPredictor:
+    """Open the released checkpoints, to forecast tracks of 480x832 clips.
+
+    Coordinates, norms and the solver's state are float32 in any case. Bit for bit the official
+    runner feeds no history visibility: `Sampling(history_visibility="zeros")` does the same.
+
+    Args:
+      source: the folder of `trajloom_vae.pt`, `trajloom_generator.pt`, `visibility_predictor.pt`
+        (with the JSON configs and `vae_latent_stats.json`, if they are there); `hf:owner/name`; or
+        the paths {"vae", "flow", "visibility"}, with "configs" and "statistics" as needed.
+      sampling: solver and steps; default: 10 Euler steps.
+      conditions: encodes the past's frames and the caption. None: the flow runs without them.
+      dtype: of the weights and of the blocks' arithmetic.
+      configs: part -> config where no file states it rightly.
+      mesh: devices; all of them if None.
+
+    Raises:
+      ValueError: what is missing, damaged, of another kind or of another config (its fields).
+    """
+    opened = open_released_tracks(source, configs)
+    settings = released_settings(opened, dtype)
+    mesh = mesh or make_mesh()
+    params = opened.read(lambda array: jax.device_put(array, replicated(mesh)), dtype)
+    forecaster = Forecaster(settings, params, sampling, mesh)
+    facts = {
+        "weights": opened.fingerprints(),
+        "statistics_from": opened.statistics_from,
+        "dtype": jnp.dtype(dtype).name,
+        "release": opened.release.origin,
+    }
+    return TrajLoomPredictor(forecaster, facts, conditions)
+
+
+def released_settings(opened: ReleasedTracks, dtype: Any = "float32") -> Settings:
+    """What the release's configs decide, as a trained run's settings.
+
+    Raises:
+      ValueError: a source of the flow, or a table of statistics, that is not known.
+    """
+    config = opened.configs()
+    vae, flow = config["vae"], config["flow"]
+    computing = jnp.dtype(dtype)
+    return Settings(
+        geometry=Geometry(vae.size_hw, vae.patch, "topleft", vae.num_frames, vae.temporal_stride),
+        vae=TrackVAE(vae, dtype=computing),
+        flow=TrackFlow(flow, dtype=computing),
+        visibility=VisibilityHead(config["visibility"], dtype=computing),
+        vae_losses=VAELosses(),
+        flow_losses=_flow_losses(opened.release.training),
+        visibility_losses=VisibilityLosses(),
+    )
+
+
+def _flow_losses(training: Mapping[str, Any]) -> FlowLosses:
+    """Source of the flow and its table of statistics, from the generator's config file.
+
+    Without one they are those of the release; a field that the file lacks has the default of the
+    public code.
+    """
+    if not training:
+        return FlowLosses()
+    source = training.get("x0_mode", "noise")
+    table = training.get("latent_stats_key", "z_fut")
+    if source not in _SOURCES:
+        raise ValueError(f"train.x0_mode {source!r} of the generator is none of {list(_SOURCES)}")
+    if table not in _STATISTICS:
+        raise ValueError(
+            f"train.latent_stats_key {table!r} of the generator is none of {list(_STATISTICS)}"
+        )
+    return FlowLosses(
+        source=_SOURCES[source],
+        source_std=float(training.get("x0_noise_std", 0.5)),
+        fix_first=bool(training.get("x0_fix_first_latent", False)),
+        statistics=_STATISTICS[table],
+    )
