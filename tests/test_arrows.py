@@ -14,6 +14,7 @@ PACKAGE = CHECKOUT / "tavid_jax"
 ARROWS: dict[str, tuple[str, ...] | None] = {
     "__init__": ("api",),
     "__main__": None,
+    "bridge": None,
     "command_line": (),
     "main": None,
     "pack": None,
