@@ -17,22 +17,26 @@ from ml_collections import ConfigDict
 
 from configs.common import base, choose, compute_stage, optimizer, train_stage
 from configs.trajloom_presets import LARGE
+from configs.trajloom_released import released
+
+PUBLISHED = LARGE | {"released": released}
 
 
 def get_config(preset: str | None = None) -> ConfigDict:
     """`demo` (default): minutes on a laptop. `tiny`: seconds, for a first look and for tests.
 
-    `ablations`: the paper's tables, small. `small`, `paper`: the published size.
+    `ablations`: the paper's tables, small. `small`, `paper`: the published size. `released`: the
+    authors' checkpoints.
     """
     presets = {"demo": demo, "tiny": tiny, "ablations": ablations}
-    large = {name: functools.partial(published, name) for name in LARGE}
+    large = {name: functools.partial(published, name) for name in PUBLISHED}
     return choose(presets | large, preset)
 
 
 def published(preset: str) -> ConfigDict:
-    """A preset of trajloom_presets.py."""
+    """A preset of trajloom_presets.py or trajloom_released.py."""
     config = common(preset)
-    LARGE[preset](config)
+    PUBLISHED[preset](config)
     return config
 
 

@@ -31,29 +31,36 @@ from tavid_jax.methods.registry import make_system
 from tavid_jax.pipelines.bases import BASES
 from tavid_jax.pipelines.card import has_card
 from tavid_jax.pipelines.settings import PUBLISHED
+from tavid_jax.weights.trajloom_release import is_trajloom_release
 
 
 def load(name: str | Path, checkpoint: str | Path | None = None, **options: Any) -> Any:
     """Open a finished run, a packaged model, or a published one with its checkpoint, to sample.
 
     Args:
-      name: the folder that `python -m tavid_jax.main --workdir=...` trained in; a model that comes
-        with the package, "tiny-wan" or "tiny-cogvideox"; the folder of a pipeline that was trained
-        here (with a base.json); or, with `checkpoint`, the name of a published model such as
-        "wan2.1-t2v-1.3b".
+      name: the folder that `python -m tavid_jax.main --workdir=...` trained in; the folder of
+        TrajLoom's three released checkpoints; a model that comes with the package, "tiny-wan" or
+        "tiny-cogvideox"; the folder of a pipeline that was trained here (with a base.json); or,
+        with `checkpoint`, the name of a published model such as "wan2.1-t2v-1.3b".
       checkpoint: folder of the whole published model, in diffusers' or the original layout, or
         `hf:owner/name`.
-      options: of all but runs, those of `pipelines.open_pipeline`: memory, mesh, lora, ...
+      options: of all but runs, those of `pipelines.open_pipeline`: memory, mesh, lora, ...; for
+        TrajLoom's checkpoints those of `methods.trajloom.released.open_released`.
 
     Returns:
-      The system's sampler; for TrajLoom a `Sampler` whose `sample(...)` forecasts clips. Otherwise
-      a `Pipeline` whose `sample(prompt, ...)` makes videos.
+      The system's sampler; for TrajLoom a `Sampler` whose `sample(...)` forecasts clips, for its
+      released checkpoints a predictor whose `predict(past, ...)` forecasts tracks. Otherwise a
+      `Pipeline` whose `sample(prompt, ...)` makes videos.
 
     Raises:
       FileNotFoundError: the folder holds no run.
       StageError: a stage of it has not finished.
       ValueError: an unknown system or model; a checkpoint that does not fit, or is damaged.
     """
+    if checkpoint is None and is_trajloom_release(name):
+        from tavid_jax.methods.trajloom.released import open_released  # slow to import
+
+        return open_released(name, **options)
     if checkpoint is not None or str(name) in BASES or has_card(name):
         from tavid_jax.pipelines.opening import open_pipeline  # slow to import
 

@@ -51,7 +51,8 @@ def run(config: Any, workdir: Path, mode: str) -> Path:
     for name, given in (("clips", config.clips), ("train", config.train_clips)):
         if given:
             inputs.open(name)
-    if mode in ("evaluate", "sample") and not (workdir / "config.json").exists():
+    untrained = config.order and not (workdir / "config.json").exists()
+    if mode in ("evaluate", "sample") and untrained:
         raise WorkdirError(f"{workdir} holds no run; train one first: --mode=train")
     folder = Workdir(workdir, config, tuple(config.volatile))
     logging.info("%s:%s in %s on %s", config.system, config.preset, workdir, _devices())

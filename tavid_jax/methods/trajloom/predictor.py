@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
+from tavid_jax.methods.trajloom.features import Encoders
 from tavid_jax.methods.trajloom.forecaster import Forecaster
 from tavid_jax.tracks.forecasting import Future, Past
 from tavid_jax.tracks.grid import to_cells, to_points
-
-
-class Conditions(Protocol):
-    """What encodes the flow's other inputs: the Wan VAE and umT5 for the released one."""
-
-    def video(self, frames: UInt8[np.ndarray, "T H W 3"]) -> Float[np.ndarray, "L N C"]:
-        """Latents of the past's frames, one per cell."""
-
-    def text(self, captions: Sequence[str]) -> Float[np.ndarray, "B E"]:
-        """Pooled embeddings of captions."""
 
 
 class TrajLoomPredictor:
@@ -39,7 +30,7 @@ class TrajLoomPredictor:
         self,
         forecaster: Forecaster,
         facts: Mapping[str, Any] | None = None,
-        conditions: Conditions | None = None,
+        conditions: Encoders | None = None,
         name: str = "TrajLoom",
     ):
         self.forecaster, self.conditions, self.name = forecaster, conditions, name

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from tavid_jax.methods.trajloom.examples import Geometry
+from tavid_jax.methods.trajloom.features import Encoders
 from tavid_jax.methods.trajloom.flow import FlowLosses
 from tavid_jax.methods.trajloom.forecaster import Forecaster, Sampling
-from tavid_jax.methods.trajloom.predictor import Conditions, TrajLoomPredictor
+from tavid_jax.methods.trajloom.predictor import TrajLoomPredictor
 from tavid_jax.methods.trajloom.settings import Settings
 from tavid_jax.methods.trajloom.vae import VAELosses
 from tavid_jax.methods.trajloom.visibility import VisibilityLosses
@@ -24,6 +25,7 @@ from tavid_jax.parallel.mesh import make_mesh
 from tavid_jax.parallel.sharding import replicated
 from tavid_jax.pipelines.trajloom_release import ReleasedTracks, open_released_tracks
 
+PARTS = ("vae", "flow", "visibility")
 # Theirs -> ours.
 _SOURCES = {"noise": "noise", "anchor_first": "anchor_first"}
 _STATISTICS = {"z_all": "all", "z_hist": "history", "z_fut": "future"}
@@ -33,7 +35,7 @@ def open_released(
     source: str | Path | Mapping[str, str | Path],
     *,
     sampling: Sampling | None = None,
-    conditions: Conditions | None = None,
+    conditions: Encoders | None = None,
     dtype: Any = "float32",
     configs: Mapping[str, Any] | None = None,
     mesh: Mesh | None = None,
@@ -57,10 +59,8 @@ def open_released(
       ValueError: what is missing, damaged, of another kind or of another config (its fields).
     """
     opened = open_released_tracks(source, configs)
-    settings = released_settings(opened, dtype)
-    mesh = mesh or make_mesh()
-    params = opened.read(lambda array: jax.device_put(array, replicated(mesh)), dtype)
-    forecaster = Forecaster(settings, params, sampling, mesh)
+    features = "none" if conditions is None else "encoders"
+    forecaster = read_forecaster(opened, sampling, dtype, features, mesh)
     facts = {
         "weights": opened.fingerprints(),
         "statistics_from": opened.statistics_from,
@@ -70,8 +70,49 @@ def open_released(
     return TrajLoomPredictor(forecaster, facts, conditions)
 
 
-def released_settings(opened: ReleasedTracks, dtype: Any = "float32") -> Settings:
+def read_forecaster(
+    opened: ReleasedTracks,
+    sampling: Sampling | None = None,
+    dtype: Any = "float32",
+    features: str = "none",
+    mesh: Mesh | None = None,
+) -> Forecaster:
+    """The weights of an opened release, each read straight into its place.
+
+    Args:
+      features: what its clips come with beside tracks, "encoders" or "none".
+    """
+    settings = released_settings(opened, dtype, features)
+    mesh = mesh or make_mesh()
+    params = opened.read(lambda array: jax.device_put(array, replicated(mesh)), dtype)
+    return Forecaster(settings, params, sampling, mesh)
+
+
+def named_paths(text: str) -> str | dict[str, str]:
+    """What `config.released` names: a folder or hub name, or three files with commas between.
+
+    Raises ValueError for another number of files.
+    """
+    names = [name.strip() for name in text.split(",")]
+    if len(names) == 1:
+        return names[0]
+    if len(names) != len(PARTS):
+        raise ValueError(
+            f"config.released names {len(names)} files: give a folder, or the checkpoints of "
+            f"{', '.join(PARTS)} in this order, with commas between"
+        )
+    return dict(zip(PARTS, names, strict=True))
+
+
+def released_settings(
+    opened: ReleasedTracks, dtype: Any = "float32", features: str = "none"
+) -> Settings:
     """What the release's configs decide, as a trained run's settings.
+
+    Args:
+      opened: the release.
+      dtype: of the blocks' arithmetic.
+      features: where those beside tracks come from, "encoders" or "none".
 
     Raises:
       ValueError: a source of the flow, or a table of statistics, that is not known.
@@ -87,6 +128,7 @@ def released_settings(opened: ReleasedTracks, dtype: Any = "float32") -> Setting
         vae_losses=VAELosses(),
         flow_losses=_flow_losses(opened.release.training),
         visibility_losses=VisibilityLosses(),
+        source=features,
     )
 
 
