@@ -158,7 +158,9 @@ def _pipeline(args: argparse.Namespace, out: Path) -> Pipeline:
 
 
 def _predictor(args: argparse.Namespace) -> Predictor:
-    return read_method(args.forecast).open(read_solver(args.solver))
+    encoders = args.checkpoint if args.encoders is None else args.encoders or None
+    method = read_method(f"forecast={args.forecast}", encoders)
+    return method.open(read_solver(args.solver))
 
 
 def _history(args: argparse.Namespace, predictor: Predictor | None) -> History:
@@ -320,6 +322,12 @@ def _add_past(past: Any) -> None:
 
 def _add_tracks(tracks: Any) -> None:
     tracks.add_argument("--forecast", metavar="PATH", help="what forecasts them")
+    tracks.add_argument(
+        "--encoders",
+        metavar="WAN",
+        help="checkpoint of a Wan 2.1 by which released weights read video and caption (default: "
+        '--checkpoint; "" = without both)',
+    )
     tracks.add_argument("--solver", default="euler-10", help="of it (default: %(default)s), dopri5")
     tracks.add_argument(
         "--most",
