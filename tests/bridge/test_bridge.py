@@ -150,17 +150,23 @@ VIDEO = ["--prompt", "it goes on", "--size-hw", "32x48", "--steps", "2", "--any-
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("align", ["causal", "reproduction"])
-def test_a_past_becomes_a_video(clip, tmp_path, align):
-    """TrajLoom and Wan-Move of random weights."""
+@pytest.mark.parametrize(
+    ("align", "forecast", "grid"),
+    [
+        ("causal", "tests.bridge.tiny:trajloom", ()),
+        ("reproduction", "constant_velocity", GRID),
+    ],
+)
+def test_a_past_becomes_a_video(clip, tmp_path, align, forecast, grid):
+    """TrajLoom (or a trivial forecast) and Wan-Move, of random weights."""
     pytest.importorskip("imageio_ffmpeg")
     model = ["--model", "wan-move-14b-480p", "--checkpoint", wan(tmp_path / "wan", **IMAGES)]
     how = ["--frames", "9", "--align", align, "--out", str(tmp_path)]
-    forecast = ["--forecast", "tests.bridge.tiny:trajloom", "--seed", "3"]
-    assert main([str(clip), *forecast, *model, *VIDEO, *how]) == 0
+    given = ["--forecast", forecast, *grid, "--seed", "3"]
+    assert main([str(clip), *given, *model, *VIDEO, *how]) == 0
     card = json.loads((tmp_path / "future.json").read_text())
     told, moved = card["bridge"], card["control"]
-    assert told["forecast"]["name"] == "TrajLoom" and told["forecast"]["seed"] == 3
+    assert told["forecast"]["seed"] == 3 and told["history"]["align"] == align
     assert told["history"]["image_frame"] == 11
     assert 0 < moved["cells"] <= 2 * moved["points"]
     assert told["points"]["used"] == moved["points"]
@@ -168,8 +174,7 @@ def test_a_past_becomes_a_video(clip, tmp_path, align):
         assert (tmp_path / name).stat().st_size > 0
     # The same from the tracks that were written.
     tracks = ["--tracks", str(tmp_path / "future_tracks.npz"), "--name", "again", "--seed", "3"]
-    past = ["--history", "9", "--history-size", "24x32", "--stride", "8"]
-    assert main([str(clip), *tracks, *past, *model, *VIDEO, *how]) == 0
+    assert main([str(clip), *tracks, *GRID, *model, *VIDEO, *how]) == 0
     again = json.loads((tmp_path / "again.json").read_text())
     assert again["control"] == moved and again["seed"] == card["seed"]
 
