@@ -47,6 +47,7 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
         "data.grounding.grounded",
         "data.latent_statistics",
         "data.masks",
+        "data.movebench",
         "data.plan",
         "data.point_lists",
         "data.records",

@@ -92,8 +92,8 @@ def _run(args: argparse.Namespace) -> int:
     facts |= {"seconds": round(time.perf_counter() - started, 1)}
     video = dataclasses.replace(video, provenance={**video.provenance, "bridge": facts})
     video.save(out / f"{args.name}.mp4")
-    drawn, _ = video.guide.videos()
-    shown = page.animation(drawn, video.frames, history.past)
+    moved = video.guide.trajectories if video.guide else tracks
+    shown = page.animation(history.image, moved, video.frames, history.past)
     film = media.encode_animation(
         shown, history.fps, format="mp4", provenance=video.provenance, hold_last=0.0
     )

@@ -7,6 +7,7 @@ from jaxtyping import UInt8
 
 from tavid_jax.pipelines.images import fit_image
 from tavid_jax.tracks.forecasting import Past
+from tavid_jax.tracks.trajectories import Trajectories
 from tavid_jax.viz import canvas
 from tavid_jax.viz.panels import Panel, side_by_side
 from tavid_jax.viz.tracks import draw_trails
@@ -15,7 +16,8 @@ HEIGHT = 256  # px of each picture
 
 
 def animation(
-    tracks: UInt8[np.ndarray, "V H W 3"],
+    image: UInt8[np.ndarray, "h w 3"],
+    tracks: Trajectories,
     video: UInt8[np.ndarray, "V H W 3"],
     past: Past,
     height: int = HEIGHT,
@@ -23,7 +25,8 @@ def animation(
     """Past | tracks | video; the last two wait until the past has been played.
 
     Args:
-      tracks: drawn over the image.
+      image: where the video begins, of any size.
+      tracks: of the video, in its pixels.
       video: what was made of them.
       past: perhaps without tracks.
       height: px of each picture.
@@ -37,11 +40,14 @@ def animation(
     panels = [Panel("past", frames, counts, active, theme.history)]
     counts = [""] * before + [f"+{t}" for t in range(after)]
     active = [False] * before + [True] * after
+    drawn = draw_trails(
+        fit_image(image, size), tracks.tracks, tracks.visibility, size_hw=tracks.size_hw
+    )
     for label, frames, accent in (
-        ("tracks", tracks, theme.prediction),
-        ("video", video, theme.truth),
+        ("tracks", drawn, theme.prediction),
+        ("video", canvas.resize_clip(video, size), theme.truth),
     ):
-        frames = _with_still(canvas.resize_clip(frames, size), before, front=True)
+        frames = _with_still(frames, before, front=True)
         panels.append(Panel(label, frames, counts, active, accent))
     progress = [theme.history] * before + [theme.prediction] * after
     return side_by_side(panels, progress=progress)

@@ -46,6 +46,11 @@ def add_follow(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--flexbench", metavar="FILE", help="make the videos of FlexBench's list")
     group.add_argument("--root", metavar="DIR", help="what the paths of --flexbench are below")
+    group.add_argument("--movebench", metavar="DIR", help="make the videos of MoveBench's list")
+    group.add_argument(
+        "--movebench-list", default="en/single", metavar="LANGUAGE/KIND",
+        help="which list: en or zh, single or multi (default: %(default)s)",
+    )  # fmt: skip
     group.add_argument(
         "--draw", action=argparse.BooleanOptionalAction, default=True,
         help="write NAME_condition.mp4: condition videos and result side by side (default: yes)",

@@ -34,10 +34,12 @@ class MoveGuide(Guide):
     """Tracks along which the image's latent is moved; the first video shows them on the image.
 
     Attributes:
+      trajectories: in pixels of the video.
       sources: which cell of the image's latent each cell shows, -1 = its own.
       uncond_motion: see `Move`.
     """
 
+    trajectories: Trajectories
     sources: Int[np.ndarray, "F h w"]
     uncond_motion: bool = True
     LABELS: ClassVar = ("tracks", "")
@@ -104,6 +106,7 @@ def move_guide(
         videos,
         facts,
         is_empty=not written,
+        trajectories=steering,
         sources=sources,
         uncond_motion=move.uncond_motion,
     )

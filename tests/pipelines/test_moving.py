@@ -176,7 +176,8 @@ def test_the_command(made, tmp_path, capsys):
     assert main([MODEL, *common, "--jobs", str(tmp_path / "jobs.jsonl")]) == 1
     assert "jobs.jsonl, line 1: move: strategy 'last': there are" in capsys.readouterr().err
     write_trajectories(tmp_path / "small.npz", TRACKS.replace(size_hw=(16, 24)))
-    assert main([MODEL, *common, *one, "--tracks", str(tmp_path / "small.npz")]) == 1
+    small = ["--tracks", str(tmp_path / "small.npz"), "--name", "small"]
+    assert main([MODEL, *common, *one, *small]) == 1
     assert "is in pixels of 24x16, the frames are 48x32: resize" in capsys.readouterr().err
 
 
