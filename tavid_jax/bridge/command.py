@@ -13,6 +13,8 @@ The tracks may be changed on the way: by a file of edits (--edits), tracks drawn
     python -m tavid_jax.bridge street.mp4 --forecast TrajLoom --save-tracks tracks.npz
     python -m tavid_jax.bridge street.mp4 --tracks tracks.npz --model ... --prompt ...
 
+(with the same options of the past). A file of edits is
+
     {"edits": [{"what": "delete", "region": [0, 0, 400, 480]},      x0, y0, x1, y1 px of the image
                {"what": "move", "by": [60, -20], "region": [450, 100, 600, 300]},
                {"what": "scale", "by": 1.5}]}                       and "still", "keep"

@@ -19,8 +19,8 @@ from jaxtyping import Bool, Float, Int, Num, Shaped
 from tavid_jax.tracks.coordinates import AnyArray, namespace
 
 # Of which pixel frame a latent frame takes a track's place: the last of those that it stands for,
-# as released; or the mean of those in which it is seen. (The released code averages the four
-# frames behind instead, and says so nowhere; no published setting does either.)
+# as released; or the mean of those in which it is seen. (The released code has an average too, of
+# the four frames behind instead; nothing that was published uses it.)
 STRATEGIES = ("sample", "average")
 STRIDE_T = 4
 
