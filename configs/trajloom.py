@@ -143,6 +143,10 @@ def common(preset: str) -> ConfigDict:
     config.features = "cells"  # beside tracks: of pixels, or "encoders": video latents and captions
     config.checkpoint = ""  # Wan 2.1, whose encoders make them
     config.any_size = False  # whether encoders of other sizes than the published ones will do
+    config.latents = (
+        ""  # folder of cached latents, as TrajLoom publishes them, in their stage's place
+    )
+    config.latent_statistics = ""  # JSON of their statistics; "" = from the folder
     config.cache = ""  # examples of a stage of conditions that were made before the run
     config.data = dict(
         size_hw=(64, 64),
@@ -160,6 +164,8 @@ def common(preset: str) -> ConfigDict:
             holdout=0.2,  # of every training clip's frames, for judging
             captions="",  # CSV with columns videoid, text
             selected="",  # list of the videos that count; "" = all
+            regrid=True,  # whether tracks of another grid are read at ours
+            spare_captions=False,  # whether captions may name videos that are not there
             tracks="",  # folder of official track files; "" = beside the videos
         ),
         augment=dict(flip=0.5, reverse=0.0, crop=0.5),  # of real training clips

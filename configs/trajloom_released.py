@@ -22,6 +22,7 @@ def released(config: ConfigDict) -> None:
     config.data.scenes = dict(train=0, test=0)
     config.model.dtype = "float32"  # bfloat16 halves the memory; coordinates stay float32
     config.evaluate.update(batch_size=1, samples=1, seed=42)  # released: seed 42
+    config.cpu_devices = 1  # one clip at a time: two devices would hold the weights twice
     config.stages = dict()
     config.order = ()
     config.variants = dict(trajloom=())

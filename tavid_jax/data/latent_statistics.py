@@ -184,7 +184,7 @@ def _written(table: Mapping[str, Any]) -> dict[str, Any]:
 def _sums(latents: Float[np.ndarray, "L N C"]) -> dict[str, np.ndarray]:
     z = np.asarray(latents, np.float64).reshape(-1, latents.shape[-1])
     return {
-        "count": np.int64(len(z)),
+        "count": np.array(len(z)),
         "sum": z.sum(axis=0),
         "squares": np.square(z).sum(axis=0),
         "min": z.min(axis=0),
@@ -194,7 +194,7 @@ def _sums(latents: Float[np.ndarray, "L N C"]) -> dict[str, np.ndarray]:
 
 def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, np.ndarray]:
     how = {"min": np.minimum, "max": np.maximum}
-    return {field: how.get(field, np.add)(one[field], other[field]) for field in one}
+    return {field: np.asarray(how.get(field, np.add)(one[field], other[field])) for field in one}
 
 
 def _moments(sums: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ SYSTEMS = {
     "tgt": ("tavid_jax.methods.tgt.system", "TgtSystem"),
     "trajloom": ("tavid_jax.methods.trajloom.system", "TrajLoom"),
     "wan_move": ("tavid_jax.methods.wan_move.system", "WanMoveSystem"),
+    "whn": ("tavid_jax.methods.whn.system", "WhnSystem"),
 }
 
 

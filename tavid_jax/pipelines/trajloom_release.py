@@ -11,12 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tavid_jax.data.latent_statistics import read_statistics
+from tavid_jax.data.latent_statistics import read_statistics, write_statistics
 from tavid_jax.models.latte.vae import TrackVAEConfig
 from tavid_jax.pipelines.bases import FOLDER
 from tavid_jax.weights.lazy import to_dtype
 from tavid_jax.weights.table import nest
-from tavid_jax.weights.trajloom_release import TrajLoomRelease, open_trajloom_release
+from tavid_jax.weights.trajloom_release import (
+    STATISTICS,
+    TrajLoomRelease,
+    open_trajloom_release,
+    write_trajloom_release,
+)
 
 #: Statistics of the released VAE's latents over its training clips (TrajLoom's vae_latent_stats).
 PUBLISHED_STATISTICS = FOLDER / "trajloom" / "vae_latent_stats.json"
@@ -101,3 +106,24 @@ def open_released_tracks(
         )
     origin = PUBLISHED if path == PUBLISHED_STATISTICS else str(path)
     return ReleasedTracks(release, statistics, origin)
+
+
+def save_released_tracks(
+    folder: str | Path,
+    params: Mapping[str, Any],
+    configs: Mapping[str, Any],
+    training: Mapping[str, Any],
+) -> list[Path]:
+    """Writes networks and statistics that were made here as a release; see
+    `write_trajloom_release`.
+
+    Args:
+      params: {"vae", "flow", "visibility", "statistics"}.
+
+    Returns:
+      The files.
+    """
+    files = write_trajloom_release(folder, params, configs, training)
+    path = Path(folder).expanduser() / STATISTICS[0]
+    write_statistics(path, jax.device_get(params["statistics"]))
+    return [*files, path]

@@ -5,13 +5,16 @@ python -m tavid_jax.trajloombench evaluate  forecasts of every clip, in TrajLoom
 python -m tavid_jax.trajloombench tables    Tables 1-6 of such folders, beside the published ones
 python -m tavid_jax.trajloombench run       evaluate, then tables
 
+    python -m tavid_jax.trajloombench run --datasets DIR --out OUT \\
+        --method TrajLoom=CHECKPOINTS --encoders WAN2.1 --method WHN=CHECKPOINTS
+
 Zhang et al. 2026 (arXiv 2603.22606). What the paper does not tell is a setting here, and written
-beside every number: see `protocol`, `measure` and `published`.
+beside every number: see `protocol`, `measuring` and `published`.
 """
 
 from tavid_jax.trajloombench.datasets import BenchClip, Dataset, Example, open_datasets
 from tavid_jax.trajloombench.evaluation import Job, evaluate
-from tavid_jax.trajloombench.measure import measure
+from tavid_jax.trajloombench.measuring import measure
 from tavid_jax.trajloombench.outputs import Folder, find_folders
 from tavid_jax.trajloombench.preparing import Rules, prepare
 from tavid_jax.trajloombench.protocol import BenchError, Protocol

@@ -6,9 +6,12 @@ import argparse
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from absl import flags
 
 from tavid_jax import __version__
 from tavid_jax.data.arguments import positive, size
@@ -17,9 +20,10 @@ from tavid_jax.engine.log import set_up_logging
 from tavid_jax.engine.report import write_metrics
 from tavid_jax.engine.telemetry import Progress
 from tavid_jax.metrics.result import for_json
+from tavid_jax.tracks.grid import ORIGINS
 from tavid_jax.trajloombench import methods, outputs, page, pictures, tables, trackers
 from tavid_jax.trajloombench.evaluation import Evaluated, Job, evaluate
-from tavid_jax.trajloombench.measure import measure
+from tavid_jax.trajloombench.measuring import measure
 from tavid_jax.trajloombench.preparing import Rules, prepare
 from tavid_jax.trajloombench.protocol import Protocol
 from tavid_jax.trajloombench.sources import SOURCES
@@ -28,6 +32,8 @@ from tavid_jax.trajloombench.sources import SOURCES
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 1 after an error, 130 when interrupted."""
     args = _parser().parse_args(argv)
+    if not flags.FLAGS.is_parsed():  # else absl complains of lines that come before
+        flags.FLAGS.mark_as_parsed()
     set_up_logging()
     try:
         return args.run(args)
@@ -49,7 +55,12 @@ def _prepare(args: argparse.Namespace) -> int:
     )
     tracker = trackers.named_tracker(args.tracker)
     print(f"tracker: {tracker.fingerprint} (the paper's is AllTracker)")
-    told = lambda done, text: print(f"{done:5d}  {text}", flush=True)  # noqa: E731
+    began = time.monotonic()
+
+    def told(done: int, text: str) -> None:
+        rate = done / max(time.monotonic() - began, 1e-9)
+        print(f"{done:5d} ({rate:.2f}/s)  {text}", flush=True)
+
     made = prepare(
         args.kind, args.source, args.destination, tracker, rules, args.name, args.limit, told
     )
@@ -92,7 +103,11 @@ def _tables(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     _evaluated(args)
-    _report(outputs.find_folders([Path(args.out) / outputs.OUTPUTS]), args)
+    given = [method.label for method in methods.read_methods(args.method)]
+    found = outputs.find_folders([Path(args.out) / outputs.OUTPUTS])
+    # As they were given; others that lie there come after.
+    found.sort(key=lambda folder: given.index(folder.method) if folder.method in given else 99)
+    _report(found, args)
     return 0
 
 
@@ -154,7 +169,8 @@ def _plain(table: tables.Table) -> dict[str, Any]:
 def _protocol(args: argparse.Namespace) -> Protocol:
     given = getattr(args, "frames", None)
     horizons = tuple(given) if given else tuple(n for n in (24, 81) if n <= args.future)
-    return Protocol(args.size, args.stride, args.history, args.future, horizons or (args.future,))
+    sizes = (args.size, args.stride, args.origin, args.history, args.future)
+    return Protocol(*sizes, horizons or (args.future,))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -241,9 +257,9 @@ def _add_evaluation(parser: argparse.ArgumentParser) -> None:
     add("--only", nargs="+", metavar="DATASET", help="these data sets (default: all)")
     add(
         "--solver", nargs="+", default=["euler-10", "dopri5"], metavar="SOLVER",
-        help="default: %(default)s",
+        help="of methods that integrate a flow (default: euler-10 dopri5)",
     )  # fmt: skip
-    add("--seed", nargs="+", type=int, default=[42], help="of the noise (default: %(default)s)")
+    add("--seed", nargs="+", type=int, default=[42], help="of the noise (default: 42)")
     add("--frames", nargs="+", type=positive(int), metavar="N", help="lengths (default: 24 81)")
     add("--limit", type=positive(int), metavar="N", help="the first clips of each data set")
     add("--no-captions", action="store_true", help="give none, as the released script")
@@ -256,6 +272,7 @@ def _add_sizes(parser: argparse.ArgumentParser) -> None:
     paper = Protocol()
     group.add_argument("--size", type=size, default=paper.size_hw, metavar="HxW", help="480x832")
     group.add_argument("--stride", type=positive(int), default=paper.stride, help="%(default)s")
+    group.add_argument("--origin", choices=ORIGINS, default=paper.origin, help="%(default)s")
     group.add_argument("--history", type=positive(int), default=paper.history, help="%(default)s")
     group.add_argument("--future", type=positive(int), default=paper.future, help="%(default)s")
 

@@ -4,6 +4,8 @@
     ROOT/<name>_<tracker>_s32/<id>.npz      TrajLoom's own tracks: <name>_alltracker_s32
     ROOT/<name>.csv                         optional captions: columns videoid, text
     ROOT/<name>_manifest.json               optional: how it was prepared, see `preparing`
+    ROOT/<name>_eval.csv                    optional: the clips to use, others are trained on; as
+                                            `python -m tavid_jax.data magicdata` writes it
 
 A video without a file of tracks is left out and told of, as TrajLoom's reader does.
 """
@@ -24,6 +26,8 @@ from jaxtyping import Bool, Float
 from tavid_jax.data.clip import ClipError
 from tavid_jax.data.files import read_captions
 from tavid_jax.data.official import TrackFile, read_tracks
+from tavid_jax.data.track_checks import check_convention
+from tavid_jax.data.verdicts import read_verdicts
 from tavid_jax.data.video import VIDEO_SUFFIXES, natural_key, read_video
 from tavid_jax.tracks.coordinates import in_bounds
 from tavid_jax.tracks.forecasting import Past
@@ -32,6 +36,7 @@ from tavid_jax.trajloombench.protocol import DATASETS, BenchError, Protocol
 
 VIDEO = "_video"
 MANIFEST = "_manifest.json"
+CHOSEN = "_eval.csv"
 _TRACKS = re.compile(r"(?P<name>.+)_(?P<tracker>[A-Za-z0-9.\-]+)_s(?P<stride>\d+)")
 # A tracker's first frame may be off its query by a little, another grid is off by half a cell.
 _OFF_GRID = 1 / 8
@@ -181,12 +186,14 @@ def _open(root: Path, name: str, protocol: Protocol, captions: bool) -> Dataset:
     files = {path.stem: path for path in folder.glob("*.npz")}
     if not files:
         raise BenchError(f"{folder}: holds no tracks (<id>.npz)")
+    files = _chosen(root / f"{name}{CHOSEN}", files)
     words = _captions(root, name) if captions else {}
     videos = root / f"{name}{VIDEO}"
     skipped: list[tuple[str, str]] = []
     if videos.is_dir():
         known = {p.stem: p for p in videos.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES}
-        skipped = [(str(known[k]), "has no file of tracks") for k in known if k not in files]
+        tracked = {path.stem for path in folder.glob("*.npz")}
+        skipped = [(str(known[k]), "has no file of tracks") for k in known if k not in tracked]
         files = {stem: path for stem, path in files.items() if stem in known}
         if not files:
             raise BenchError(f"{folder}: no file of tracks is named as a video in {videos}")
@@ -216,6 +223,20 @@ def _track_folder(root: Path, name: str, protocol: Protocol) -> tuple[Path, str]
             f"({', '.join(m.string for m in fitting)}): keep one of them here"
         )
     return root / fitting[0].string, fitting[0]["tracker"]
+
+
+def _chosen(path: Path, files: dict[str, Path]) -> dict[str, Path]:
+    """Those files of tracks that a list names, all without a list."""
+    if not path.is_file():
+        return files
+    try:
+        kept = {name for name, verdict in read_verdicts(path).items() if verdict.kept}
+    except ClipError as error:
+        raise BenchError(str(error)) from error
+    chosen = {stem: file for stem, file in files.items() if stem in kept}
+    if not chosen:
+        raise BenchError(f"{path}: none of the {len(kept)} clips that it names has tracks")
+    return chosen
 
 
 def _captions(root: Path, name: str) -> dict[str, str]:
@@ -249,6 +270,7 @@ def _checked(path: Path, protocol: Protocol) -> TrackFile:
     """The first frames of a track file on the protocol's grid, row-major."""
     try:
         file = read_tracks(path)
+        check_convention(str(path), file, file.size_hw or protocol.size_hw)
     except ClipError as error:
         raise BenchError(str(error)) from error
     (gh, gw), wanted = protocol.grid_hw, protocol.queries
@@ -257,7 +279,7 @@ def _checked(path: Path, protocol: Protocol) -> TrackFile:
     if len(file.tracks) != len(wanted):
         raise BenchError(
             f"{path}: has {len(file.tracks)} points, wanted are {len(wanted)}: {gh} rows of {gw} "
-            f"points, {protocol.stride} px apart from (0, 0) on, in frames of {protocol.size_hw}"
+            f"points, {protocol.stride} px apart, in frames of {protocol.size_hw}"
         )
     if file.tracks.shape[1] < protocol.frames:
         raise BenchError(

@@ -5,6 +5,7 @@ it stopped.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 
 from tavid_jax import __version__
 from tavid_jax.data.forecast_files import ForecastFiles, write_forecast
+from tavid_jax.data.video import read_video
 from tavid_jax.engine.telemetry import Progress
 from tavid_jax.tracks.coordinates import in_bounds
 from tavid_jax.tracks.forecasting import Predictor
@@ -134,7 +136,8 @@ class _Work:
             self.made += len(wanted)
             self.kept += len(folders) - len(wanted)
             self._done += 1
-            text = f"| {method.label} {solver or ''} on {data.heading}: {clip.name}"
+            how = f"{method.label}, {solver}" if solver else method.label
+            text = f"| {how} on {data.heading}: {clip.name}"
             self._progress.show(self._done, text, last=self._done == self._total)
 
     def _reconstruct(
@@ -157,7 +160,7 @@ class _Work:
             return folder
         example = example or load(clip, job.protocol, video=False)
         try:
-            decoded = predictor.reconstruct(example.future)
+            decoded = _reconstructed(predictor, clip, example, job.protocol)
         except ValueError as error:
             raise BenchError(f"{method.label} on {data.name}/{clip.name}: {error}") from error
         if decoded is None:
@@ -169,6 +172,17 @@ class _Work:
         write_forecast(folder.path / clip.name, files)
         self.made += 1
         return folder
+
+
+def _reconstructed(
+    predictor: Predictor, clip: BenchClip, example: Example, protocol: Protocol
+) -> np.ndarray | None:
+    """The future window; autoencoders that look at its first frame, as WHN's, are shown it."""
+    sees = "picture" in inspect.signature(predictor.reconstruct).parameters
+    if not sees or clip.video is None:
+        return predictor.reconstruct(example.future)
+    frame = read_video(clip.video, [protocol.history], size_hw=protocol.size_hw, resize="squash")
+    return predictor.reconstruct(example.future, picture=frame[0])
 
 
 def _begin(
@@ -273,8 +287,10 @@ def _meta(clip: BenchClip, example: Example, protocol: Protocol) -> dict[str, An
             "path": str(Path(clip.tracks).absolute()),
             "gt_coord_mode": "pixel",
             "gt_swap_xy": False,
+            "gt_grid_origin_used": protocol.origin,
             "gt_time0_used": 0,
             "gt_hist_slice": [0, history],
             "gt_fut_slice": [history, total],
+            "gt_eval_slice": [history, total],
         },
     }

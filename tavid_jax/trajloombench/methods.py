@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,9 @@ from jaxtyping import Float
 from tavid_jax.tracks.baselines import BASELINES
 from tavid_jax.tracks.coordinates import clip_to_frame, in_bounds
 from tavid_jax.tracks.forecasting import Future, Past, Predictor
+from tavid_jax.trajloombench.named import named_function
 from tavid_jax.trajloombench.protocol import BenchError, Protocol
+from tavid_jax.weights.trajloom_release import is_trajloom_release
 
 _LABEL = re.compile(r"[^\\=@,:]{1,60}")
 
@@ -101,10 +103,12 @@ def read_method(text: str, encoders: str | None = None) -> Method:
     if path in BASELINES:
         return Method(label, path, lambda _: Baseline(path), integrates=False, video=False)
     folder, _, variant = path.partition("@")
-    if (Path(folder) / "config.json").is_file() and not _is_released(Path(folder)):
+    if is_trajloom_release(path):
+        return _released(label, Path(path), encoders)
+    if (Path(folder) / "config.json").is_file():
         return _run(label, folder, variant)
     if Path(path).exists():
-        return _weights(label, Path(path), encoders)
+        return _whn(label, Path(path))
     if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", path):
         return _function(label, path)
     raise BenchError(
@@ -156,62 +160,81 @@ class Baseline:
 
 def _run(label: str, folder: str, variant: str) -> Method:
     """A finished run of this library; opened when its turn comes, for that takes a while."""
+    kind = _system_of(folder)
+    if kind not in ("trajloom", "whn"):
+        raise BenchError(f"method {label!r} ({folder}): a run of {kind} forecasts no tracks")
 
     def open_run(solver: Solver | None) -> Predictor:
         from tavid_jax import api
-        from tavid_jax.methods.trajloom.trained import trained_predictor
+        from tavid_jax.methods.trajloom import trained as trajloom
+        from tavid_jax.methods.whn import trained as whn
 
-        sampling = {} if solver is None else {"solver": solver.name, "steps": solver.steps}
+        solver = solver or EULER_10
         try:
             system, results, _ = api.open_run(folder)
-            if system.config.system != "trajloom":
-                raise ValueError(
-                    f"it is a run of {system.config.system}, which forecasts no tracks"
-                )
-            return trained_predictor(system, results, variant, **sampling)
+            if kind == "trajloom":
+                sampling = {"solver": solver.name, "steps": solver.steps}
+                return trajloom.trained_predictor(system, results, variant, **sampling)
+            if variant:
+                raise ValueError(f"a run of {kind} has no variants, {variant!r} was given")
+            # WHN's authors count the times at which the flow is asked.
+            return whn.trained_predictor(system, results, solver=solver.name, times=solver.steps)
         except (ValueError, FileNotFoundError) as error:
             raise BenchError(f"method {label!r} ({folder}): {error}") from error
 
-    return Method(label, f"{folder}@{variant}" if variant else folder, open_run)
+    path = f"{folder}@{variant}" if variant else folder
+    # TrajLoom always makes its whole window; WHN answers a shorter question differently.
+    return Method(label, path, open_run, prefix=kind == "trajloom")
 
 
-def _is_released(folder: Path) -> bool:
-    return any(folder.glob("trajloom_generator*"))
+def _system_of(folder: str) -> str:
+    """What a run says that it is of."""
+    path = Path(folder) / "config.json"
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8")).get("system"))
+    except (OSError, ValueError, AttributeError) as error:
+        raise BenchError(f"{path}: is no config of a run ({error})") from error
 
 
-def _weights(label: str, path: Path, encoders: str | None) -> Method:
-    if path.is_dir() and _is_released(path):
+def _released(label: str, path: Path, encoders: str | None) -> Method:
+    """TrajLoom's weights, with a Wan's encoders or without."""
 
-        def open_weights(solver: Solver | None) -> Predictor:
-            from tavid_jax.methods.trajloom.forecaster import Sampling
-            from tavid_jax.methods.trajloom.released import open_released
-            from tavid_jax.pipelines.track_conditions import open_conditions
+    def open_weights(solver: Solver | None) -> Predictor:
+        from tavid_jax.methods.trajloom.forecaster import Sampling
+        from tavid_jax.methods.trajloom.released import open_released
+        from tavid_jax.pipelines.track_conditions import open_conditions
 
-            solver = solver or EULER_10
+        solver = solver or EULER_10
+        try:
+            made = None
+            if encoders:
+                made = open_conditions(encoders, Protocol().grid_hw, keep="device")
             sampling = Sampling(solver=solver.name, steps=solver.steps)
-            grid_hw = Protocol().grid_hw  # the release's only one
-            made = open_conditions(encoders, grid_hw, keep="device") if encoders else None
             predictor = open_released(path, sampling=sampling, conditions=made)
-            predictor.facts |= {"features": made.facts() if made else "none"}
-            return predictor
+        except ValueError as error:
+            raise BenchError(f"method {label!r} ({path}): {error}") from error
+        predictor.facts["features"] = made.facts() if made else "none"
+        return predictor
 
-        return Method(label, str(path), open_weights, video=encoders is not None)
+    return Method(label, str(path), open_weights, video=encoders is not None)
 
-    def open_whn(solver: Solver | None) -> Predictor:
+
+def _whn(label: str, path: Path) -> Method:
+    def open_weights(solver: Solver | None) -> Predictor:
         from tavid_jax.methods.whn.released import open_whn
 
         solver = solver or EULER_10
-        return open_whn(path, solver=solver.name, steps=solver.steps)
+        try:
+            return open_whn(path, solver=solver.name, steps=solver.steps)
+        except ValueError as error:
+            raise BenchError(
+                f"method {label!r} ({path}): is no trained run (config.json) and no release of "
+                f"TrajLoom (trajloom_generator.pt); read as WHN's weights: {error}"
+            ) from error
 
-    return Method(label, str(path), open_whn, prefix=False)
+    return Method(label, str(path), open_weights, prefix=False)
 
 
 def _function(label: str, path: str) -> Method:
-    module, _, name = path.partition(":")
-    try:
-        make = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise BenchError(f"method {label!r}: {path!r} cannot be imported ({error})") from error
-    if not callable(make):
-        raise BenchError(f"method {label!r}: {path!r} is no function")
+    make = named_function(path, f"method {label!r}:")
     return Method(label, path, lambda _: make(), integrates=False, prefix=False)

@@ -24,7 +24,8 @@ from tavid_jax.trajloombench.protocol import BenchError
 
 OUTPUTS, RUN = "outputs", "run.json"
 FORECAST, RECONSTRUCTION = "forecast", "reconstruction"
-_VOLATILE = ("version", "path", "videos")  # may differ where a folder is gone on with
+# May differ where a folder is gone on with: weights are known by their hashes, not by their places.
+_VOLATILE = ("version", "path", "release", "statistics_from")
 _UNKNOWN = "not told"
 
 
@@ -81,13 +82,13 @@ def begin(folder: Folder) -> None:
         text = json.dumps(dict(folder.facts), indent=1, sort_keys=True, default=str)
         write_whole(file, (text + "\n").encode())
         return
-    before = _facts(file)
     # As they look when they have been written and read.
-    now = json.loads(json.dumps(dict(folder.facts), default=str))
+    now = _flat(json.loads(json.dumps(dict(folder.facts), default=str)))
+    before = _flat(_facts(file))
     differ = [
         f"{key}: {before.get(key)} there, {now.get(key)} now"
-        for key in sorted({*before, *now} - set(_VOLATILE))
-        if before.get(key) != now.get(key)
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key) and key.rpartition(".")[2] not in _VOLATILE
     ]
     if differ:
         raise BenchError(
@@ -177,6 +178,15 @@ def _facts(path: Path) -> dict[str, Any]:
     if not isinstance(facts, dict):
         raise BenchError(f"{path}: must hold an object")
     return facts
+
+
+def _flat(facts: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    """Nested facts by their places, such as "protocol.stride"."""
+    found: dict[str, Any] = {}
+    for key, value in facts.items():
+        nested = isinstance(value, Mapping)
+        found |= _flat(value, f"{place}{key}.") if nested else {f"{place}{key}": value}
+    return found
 
 
 def _safe(name: str) -> str:

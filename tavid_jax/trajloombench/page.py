@@ -8,7 +8,7 @@ from typing import Any
 
 from tavid_jax.engine.report import Report
 from tavid_jax.trajloombench import published, tables
-from tavid_jax.trajloombench.measure import FVMD_VARIANTS
+from tavid_jax.trajloombench.measuring import FVMD_VARIANTS
 from tavid_jax.trajloombench.outputs import FORECAST
 from tavid_jax.trajloombench.pictures import Picture
 from tavid_jax.trajloombench.protocol import DATASETS
@@ -43,32 +43,22 @@ def build_page(
 
 
 def _section(page: Report, table: Table) -> None:
-    page.section(f"Table {table.number}: {table.title}")
+    """The paper's table, a block for each metric: twelve columns would not fit a page."""
+    page.section(f"Table {table.number}: {table.title}", table.note)
     used = [d for d in table.datasets if any(d == at[1] for r in table.rows for at in r.values)]
-    columns: list[Any] = ["method"]
+    # Forecasts of different lengths do not compete.
+    mixed = sum(row.origin == TRUTH for row in table.rows) > 1
     for metric in table.metrics:
-        for dataset in used:
-            columns.append(
-                {
-                    "name": f"{metric.heading} {DATASETS.get(dataset, dataset)}",
-                    "unit": metric.unit,
-                    "better": metric.better,
-                    "digits": metric.digits,
-                }
-            )
-    rows = [
-        [row.label, *(row.values.get((m.key, d)) for m in table.metrics for d in used)]
-        for row in table.rows
-    ]
-    page.table(
-        table.title,
-        columns,
-        rows,
-        table.note,
-        highlight=[row.label for row in table.measured],
-        reference=[row.label for row in table.rows if row.origin != MEASURED],
-    )
-    for metric in table.metrics:
+        shown = [row for row in table.rows if any(at[0] == metric.key for at in row.values)]
+        better = None if mixed else metric.better
+        head = {"unit": metric.unit, "better": better, "digits": metric.digits}
+        page.table(
+            metric.heading,
+            ["method", *({"name": DATASETS.get(d, d), **head} for d in used)],
+            [[row.label, *(row.values.get((metric.key, d)) for d in used)] for row in shown],
+            highlight=[row.label for row in shown if row.origin == MEASURED],
+            reference=[row.label for row in shown if row.origin != MEASURED],
+        )
         if figure := _bars(table, metric, used):
             page.figure(figure, f"{metric.heading}: measured and published.")
 
@@ -95,7 +85,7 @@ def _films(page: Report, pictures: Sequence[Picture]) -> None:
     page.section(
         "Side by side",
         "The history plays first; then the forecasts and what was tracked go on from its last "
-        "frame. Shown are the clips whose points move most.",
+        "frame. Shown are the clips whose points move most; long ones are thinned.",
     )
     for picture in pictures:
         heading = DATASETS.get(picture.dataset, picture.dataset)

@@ -10,16 +10,17 @@ import numpy as np
 from jaxtyping import UInt8
 
 from tavid_jax.data.clip import ClipError
-from tavid_jax.data.forecast_files import META, ForecastFiles, read_forecast
+from tavid_jax.data.forecast_files import FULL_TRACKS, META, ForecastFiles, read_forecast
 from tavid_jax.data.official import read_tracks
 from tavid_jax.data.video import VideoError, natural_key, read_video
 from tavid_jax.tracks.grid import row_major_order
+from tavid_jax.trajloombench.methods import EULER_10
 from tavid_jax.trajloombench.outputs import FORECAST, Folder
 from tavid_jax.trajloombench.protocol import BenchError
 from tavid_jax.viz import media
 from tavid_jax.viz.panels import forecast_panel
 
-HEIGHT, FPS = 208, 12
+HEIGHT, FPS = 208, 24
 MOST_FRAMES = 82  # of a film; longer clips are thinned
 
 
@@ -60,7 +61,9 @@ def pairs(folders: Sequence[Folder], methods: Sequence[str] = ()) -> dict[str, l
         for dataset in dict.fromkeys(folder.dataset for folder in of_label):
             here = [folder for folder in of_label if folder.dataset == dataset]
             longest = max(folder.frames for folder in here)
-            found.setdefault(dataset, []).append(next(f for f in here if f.frames == longest))
+            here = [folder for folder in here if folder.frames == longest]
+            chosen = min(here, key=lambda folder: folder.solver != str(EULER_10))
+            found.setdefault(dataset, []).append(chosen)
     return found
 
 
@@ -88,8 +91,7 @@ def _picture(folders: Sequence[Folder], name: str) -> Picture:
     forecasts = [read_forecast(folder.path / name) for folder in folders]
     first = forecasts[0]
     frames = min(forecast.frames for forecast in forecasts)
-    history, seen = _history(first)
-    video = _frames(first, history.shape[1] + frames)
+    history, seen, video = _past(folders[0].path / name, first, frames)
     step = -(-(history.shape[1] + frames) // MOST_FRAMES)
     # Thinned from the last frame of the history, and to the last of the future, which stay.
     past = slice((history.shape[1] - 1) % step, None, step)
@@ -112,7 +114,7 @@ def _picture(folders: Sequence[Folder], name: str) -> Picture:
     )
     about = {"data set": folders[0].dataset, "clip": name}
     about |= {f"method {i + 1}": str(folder.path) for i, folder in enumerate(folders)}
-    film = media.encode_animation(strip, FPS / step * 2, provenance=about, max_bytes=900_000)
+    film = media.encode_animation(strip, FPS / step, provenance=about, max_bytes=900_000)
     return Picture(folders[0].dataset, name, film, media.encode_png(strip[-1], provenance=about))
 
 
@@ -120,32 +122,38 @@ def _label(folder: Folder) -> str:
     return f"{folder.method}, {folder.solver}" if folder.solver else folder.method
 
 
-def _history(forecast: ForecastFiles) -> tuple[np.ndarray, np.ndarray]:
-    """Tracks and visibility before the forecast, from the file that its meta names.
+def _past(
+    folder: Path, forecast: ForecastFiles, frames: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Tracks and visibility before the forecast, and the video of past and future.
 
-    Without it there is one frame: the first that was tracked.
+    The tracks lie beside the forecast, or in the file that its meta names. Without them the past is
+    one frame, the first that was forecast, and there is no video.
     """
     about = forecast.meta.get("gt_meta") or {}
     count = int(forecast.meta.get("hist_len", 0))
+    beside = folder / FULL_TRACKS
     try:
-        file = read_tracks(str(about.get("path", "")))
+        file = read_tracks(beside if beside.is_file() else str(about.get("path", "")))
         tracks, seen = file.tracks, file.visibility
         if tracks.shape[0] != len(forecast.query_xy) or tracks.shape[1] < count or count < 1:
             raise ClipError("it is of other points")
         if file.query_xy is not None:
             order, _ = row_major_order(np.rint(file.query_xy))
             tracks, seen = tracks[order], seen[order]
-        return tracks[:, :count], seen[:, :count]
     except ClipError:
-        return forecast.gt_tracks[:, :1], forecast.gt_visibility[:, :1]
+        return forecast.gt_tracks[:, :1], forecast.gt_visibility[:, :1], None
+    return tracks[:, :count], seen[:, :count], _frames(forecast, count + frames)
 
 
 def _frames(forecast: ForecastFiles, count: int) -> UInt8[np.ndarray, "T H W 3"] | None:
-    """The video's first frames, small; None where they are not at hand."""
+    """The video's frames from where the past begins, small; None where they are not at hand."""
     path = str(forecast.meta.get("video_path", ""))
+    start = int(forecast.meta.get("cond_index", 0)) - int(forecast.meta.get("hist_len", 0))
     height, width = forecast.size_hw
     size_hw = (HEIGHT, round(width * HEIGHT / height))
     try:
-        return read_video(path, range(count), size_hw=size_hw, resize="squash") if path else None
+        shown = range(max(start, 0), max(start, 0) + count)
+        return read_video(path, shown, size_hw=size_hw, resize="squash") if path else None
     except (VideoError, OSError):
         return None

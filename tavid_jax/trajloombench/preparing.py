@@ -47,7 +47,7 @@ class Rules:
     """
 
     protocol: Protocol = Protocol()
-    aspect: float = 0.05
+    aspect: float | int = 0.05
     least_height: int = 0
     resize: Resize = "squash"
     fps: float | int | None = None
@@ -78,7 +78,6 @@ class Rules:
             **self.protocol.describe(),
             "frames": self.protocol.frames,
             "reference_frame": 0,
-            "grid_origin": "topleft",
             "aspect_tolerance": aspect,
             "least_height": self.least_height,
             "resize": self.resize,

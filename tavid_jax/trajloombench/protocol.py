@@ -29,7 +29,8 @@ class Protocol:
 
     Attributes:
       size_hw: of the frames that all pixels refer to.
-      stride: px between the points, seeded at (0, 0), (stride, 0), ... of the first frame.
+      stride: px between the points, which are seeded in the first frame.
+      origin: of the first point, "topleft" (0, 0) or "center" of its cell.
       history: frames that are given.
       future: frames that follow; the longest forecast, and the window of reconstructions.
       horizons: lengths of forecasts that are evaluated.
@@ -40,13 +41,14 @@ class Protocol:
 
     size_hw: tuple[int, int] = (480, 832)
     stride: int = 32
+    origin: str = "topleft"
     history: int = 81
     future: int = 81
     horizons: tuple[int, ...] = (24, 81)
 
     def __post_init__(self):
         try:
-            grid_shape(self.size_hw, self.stride)
+            query_points(self.size_hw, self.stride, self.origin)
         except ValueError as error:
             raise BenchError(str(error)) from error
         if self.history < 1 or self.future < 1:
@@ -71,13 +73,14 @@ class Protocol:
     @property
     def queries(self) -> Float[np.ndarray, "N 2"]:
         """Points (x, y) px in the first frame, row-major."""
-        return query_points(self.size_hw, self.stride)
+        return query_points(self.size_hw, self.stride, self.origin)
 
     def describe(self) -> dict[str, Any]:
         """All but the horizons, for JSON."""
         return {
             "size_hw": list(self.size_hw),
             "stride": self.stride,
+            "origin": self.origin,
             "history": self.history,
             "future": self.future,
         }

@@ -21,10 +21,10 @@ SOURCE = "arXiv 2603.22606"
 SCALES = {"fvmd": 1.0, "fvmd_long": 1e3, "flow_tv": 1e-3, "div_curl": 1e-5, "vepe": 1.0}
 ORDER = ("kinetics", "robotap", "kubric", "magicdata")
 # Metric -> data set -> value as printed.
-Row = Mapping[str, Mapping[str, float]]
+Row = Mapping[str, Mapping[str, float | int]]
 
 
-def _row(**metrics: tuple[float, float, float, float]) -> Row:
+def _row(**metrics: tuple[float | int, ...]) -> Row:
     return {name: dict(zip(ORDER, values, strict=True)) for name, values in metrics.items()}
 
 

@@ -115,7 +115,8 @@ def _record(name: str, record: Any, origin: str) -> SourceClip | Unusable:
 def read_movi(path: Path) -> Items:
     """MOVi as TFDS stores it: a folder of *.tfrecord* files.
 
-    Every example's "video" is a row of PNG pictures, its "metadata/video_name" the name.
+    Every example's "video" is a row of PNG pictures, its "metadata/video_name" the name. Public
+    MOVi has clips of 24 frames; TrajLoom's authors rendered theirs again, longer.
     """
     for file in _found(path, "*.tfrecord*", "MOVi of TFDS (*.tfrecord*)"):
         try:

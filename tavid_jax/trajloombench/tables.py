@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tavid_jax.trajloombench import published
-from tavid_jax.trajloombench.measure import MASKED
+from tavid_jax.trajloombench.measuring import MASKED
 from tavid_jax.trajloombench.outputs import FORECAST, RECONSTRUCTION
-from tavid_jax.trajloombench.protocol import DATASETS
+from tavid_jax.trajloombench.protocol import DATASETS, Protocol
 
 MEASURED, PUBLISHED, TRUTH = "measured", "published", "truth"
 Record = Mapping[str, Any]
@@ -45,7 +46,7 @@ class Row:
 
     label: str
     origin: str
-    values: Mapping[tuple[str, str], float]
+    values: Mapping[tuple[str, str], float | int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +98,11 @@ def role(label: str) -> str:
 
 
 def build_tables(records: Sequence[Record]) -> list[Table]:
-    """The six tables of what was measured (`measure.measure`); those without any row are empty."""
+    """The six tables of what was measured; those without any row are empty.
+
+    Args:
+      records: of `measuring.measure`.
+    """
     forecasts = [record for record in records if record["kind"] == FORECAST]
     decoded = [record for record in records if record["kind"] == RECONSTRUCTION]
     longest = max((record["frames"] for record in forecasts), default=0)
@@ -273,6 +278,16 @@ def doubts(records: Sequence[Record]) -> list[str]:
             said.append(
                 f"{dataset}: tracks by {', '.join(trackers)}; the published rows are of AllTracker"
             )
+    for reason in dict.fromkeys(
+        f"{r['dataset']}, {r['method']}: {of['reason']}"
+        for r in records
+        for of in r["metrics"].get("fvmd", {}).values()
+        if "reason" in of
+    ):
+        said.append(reason)
+    paper = Protocol().describe()
+    if any(r["facts"].get("protocol", paper) != paper for r in records):
+        said.append("frames, grid or lengths are not the paper's: published rows do not compare")
     blind = {
         r["method"] for r in records
         if role(r["method"]) == published.TRAJLOOM
@@ -288,9 +303,14 @@ def to_text(table: Table) -> str:
     lines = [f"Table {table.number}. {table.title}"]
     if table.measured:
         lines += _lines(table)
-        lines += [f"  {table.note}"]
-    lines += [f"  {sentence}" for sentence in table.missing]
+        lines += _wrapped(table.note)
+    for sentence in table.missing:
+        lines += _wrapped(sentence)
     return "\n".join(lines)
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 100, initial_indent="  ", subsequent_indent="    ")
 
 
 def _lines(table: Table) -> list[str]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
 from tavid_jax.data.tracker import DISTracker, Tracker
+from tavid_jax.trajloombench.named import named_function
 from tavid_jax.trajloombench.protocol import BenchError
 
 EMBEDDED = "dis"
@@ -57,12 +55,4 @@ def named_tracker(name: str = EMBEDDED) -> Tracker:
         return DISTracker(preset=attribute) if attribute else DISTracker()
     if not attribute:
         raise BenchError(f"no tracker {name!r}: use {EMBEDDED}, or module:function of your own")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
-    try:
-        function = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise BenchError(f"tracker {name!r} cannot be imported: {error}") from error
-    if not callable(function):
-        raise BenchError(f"tracker {name!r} is no function")
-    return FunctionTracker(name, function)
+    return FunctionTracker(name, named_function(name, "tracker"))

@@ -114,7 +114,9 @@ def _open(source: str | Path, name: str | None) -> Source:
         if found is None:
             raise
     if found is not None:
-        raise WeightsError(f"{source} is a checkpoint of kind {found}, not {name}: give the other")
+        raise WeightsError(
+            f"{source} is a checkpoint of kind {found}, not {name}: give the file of that kind"
+        )
     return opened
 
 
@@ -134,7 +136,7 @@ def _config(source: Source, name: str, config: Any) -> Any:
     if own is not None:
         lines = [] if config is None else differences(stated_fields(own), config, "in its cfg")
         raise_all({"fields": lines}, f"{source.name} has another config in it", "give its own")
-        return own
+        return own if config is None else config
     stated = _stated(source, kind.config)
     if config is None:
         return kind.config(**stated) if stated else _config_of_shapes(source, name)

@@ -16,6 +16,7 @@ from tavid_jax.models.vision.config import (
 )
 from tavid_jax.models.wan.config import PRESETS as WAN_PRESETS
 from tavid_jax.models.wan.vae.config import VAE_PRESETS as WAN_VAE_PRESETS
+from tavid_jax.models.whn.config import WHN_PRESETS, WHN_VAE_PRESETS
 from tavid_jax.weights import (
     clip,
     cogvideox,
@@ -42,6 +43,8 @@ PRESETS: dict[str, Any] = {
     **OWLVIT_PRESETS,
     **VIT_PRESETS,
     **TEXT_PRESETS,
+    **WHN_PRESETS,
+    **WHN_VAE_PRESETS,
     **space_to_depth.PRESETS,
 }
 # Published class -> what its config.json says.

@@ -22,6 +22,7 @@ from tavid_jax.models.vision.config import (
 )
 from tavid_jax.models.wan.config import WanConfig
 from tavid_jax.models.wan.vae.config import WanVAEConfig
+from tavid_jax.models.whn.config import WhnConfig, WhnVAEConfig
 from tavid_jax.weights import (
     clip,
     cogvideox,
@@ -34,6 +35,7 @@ from tavid_jax.weights import (
     vit,
     wan,
     wan_vae,
+    whn,
 )
 from tavid_jax.weights.lazy import as_lazy
 from tavid_jax.weights.problems import WeightsError, raise_all
@@ -177,6 +179,14 @@ CHECKPOINTS: dict[str, Checkpoint] = {
         _CONTAINERS,
         _TRANSFORMERS,
     ),
+    "dinov2": Checkpoint(  # before ViT, whose sign it has too
+        partial(vit.vit_table, naming="dinov2"),
+        vit.vit_shapes,
+        ViTConfig,
+        "encoder.layer.0.layer_scale1.lambda1",
+        _CONTAINERS,
+        _TRANSFORMERS,
+    ),
     "vit": Checkpoint(
         vit.vit_table,
         vit.vit_shapes,
@@ -249,6 +259,27 @@ CHECKPOINTS: dict[str, Checkpoint] = {
         ("model", "predictor", "state_dict", "model_state_dict"),
         told=trajloom_configs.visibility_told,
         described=trajloom_configs.visibility_config,
+    ),
+    "whn": Checkpoint(
+        whn.denoiser_table,
+        whn.denoiser_shapes,
+        WhnConfig,
+        "blocks.0.adaLN_modulation.1.weight",
+        ("model_state_dict",),
+    ),
+    "whn_ema": Checkpoint(  # the running average that some of its files hold besides
+        whn.denoiser_table,
+        whn.denoiser_shapes,
+        WhnConfig,
+        "blocks.0.adaLN_modulation.1.weight",
+        ("ema_state_dict",),
+    ),
+    "whn_vae": Checkpoint(
+        whn.vae_table,
+        whn.vae_shapes,
+        WhnVAEConfig,
+        "encoder_blocks.0.gate_mxa",
+        ("model_state_dict",),
     ),
 }
 

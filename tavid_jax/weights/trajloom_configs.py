@@ -175,6 +175,22 @@ def _build(
     return config
 
 
+def section_of(config: TrackVAEConfig | TrackFlowConfig | VisibilityConfig) -> dict[str, Any]:
+    """The section of a JSON file that states a config: what the readers above invert."""
+    fields = {
+        TrackVAEConfig: _VAE_FIELDS,
+        TrackFlowConfig: _FLOW_FIELDS,
+        VisibilityConfig: _VISIBILITY_FIELDS,
+    }[type(config)]
+    section = {theirs: getattr(config, ours) for theirs, (ours, _) in fields.items()}
+    if isinstance(config, VisibilityConfig):
+        return section
+    height, width = config.size_hw
+    section |= {"input_height": height, "input_width": width}
+    section["num_frames_latent"] = config.num_latent_frames
+    return section | (_VAE_FIXED if isinstance(config, TrackVAEConfig) else {})
+
+
 # --- what shapes tell
 
 

@@ -10,16 +10,19 @@ published one. Every file that states the same model must agree with the others.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tavid_jax.weights.imported import whole_or_absent
 from tavid_jax.weights.opened import Opened, open_parameters
 from tavid_jax.weights.problems import WeightsError, raise_all
-from tavid_jax.weights.registry import checkpoint_kind
+from tavid_jax.weights.registry import checkpoint_kind, export
 from tavid_jax.weights.source import HUB, download, read_json
-from tavid_jax.weights.trajloom_configs import stated_fields
+from tavid_jax.weights.torch_zip import write_torch_zip
+from tavid_jax.weights.trajloom_configs import section_of, stated_fields
 
 
 class Part(NamedTuple):
@@ -88,6 +91,62 @@ def open_trajloom_release(
     generator = found.configs.get("flow")
     training = read_json(generator).get("train", {}) if generator else {}
     return TrajLoomRelease(found.origin, opened, training, found.statistics)
+
+
+def write_trajloom_release(
+    folder: str | Path,
+    params: Mapping[str, Any],
+    configs: Mapping[str, Any],
+    training: Mapping[str, Any],
+) -> list[Path]:
+    """Writes networks that were trained here as a release, for TrajLoom's own code.
+
+    Args:
+      folder: to be created, with the folders above it.
+      params: {"vae", "flow", "visibility"}: nested parameters; more is ignored.
+      configs: the same -> config of the network.
+      training: section "train" of the generator's config file; its "latent_stats_json" is set.
+
+    Returns:
+      The files; that of the statistics is left to the caller (`STATISTICS[0]`).
+
+    Raises:
+      WeightsError: a folder that is there already, or parameters that are not the config's.
+    """
+    folder = Path(folder).expanduser()
+    if folder.exists():
+        raise WeightsError(f"{folder} is there already: name a new folder")
+    tensors = {
+        name: export(part.kind, params[name], configs[name], "keep") for name, part in PARTS.items()
+    }
+    vae, flow = configs["vae"], configs["flow"]
+    frames, (height, width) = vae.num_frames, vae.size_hw
+    data = {"hist_len": frames, "future_len": frames, "use_overlap": flow.use_overlap}
+    data |= {"raw_height": height, "raw_width": width, "track_stride": vae.patch}
+    autoencoder = {"config": section_of(vae)}
+    train = {**training, "latent_stats_json": STATISTICS[0]}
+    texts = {
+        "vae": {"data": data, "trajloom_vae": autoencoder},
+        "flow": {
+            "data": data,
+            "generator": section_of(flow),
+            "trajloom_vae": {"ckpt_path": f"{PARTS['vae'].stem}.pt", **autoencoder},
+            "train": train,
+        },
+        "visibility": {
+            "predictor": section_of(configs["visibility"]),
+            "patch_size": vae.patch,
+            "temp_stride": vae.temporal_stride,
+        },
+    }
+    files, nbytes = [], sum(a.nbytes for part in tensors.values() for a in part.values())
+    with whole_or_absent(folder, nbytes) as new:
+        for name, part in PARTS.items():
+            write_torch_zip(new / f"{part.stem}.pt", tensors[name])
+            text = json.dumps(texts[name], indent=2) + "\n"
+            (new / part.config).write_text(text, encoding="utf-8")
+            files += [folder / f"{part.stem}.pt", folder / part.config]
+    return files
 
 
 def is_trajloom_release(source: str | Path) -> bool:

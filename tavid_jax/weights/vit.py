@@ -1,6 +1,7 @@
-"""Tables of a plain ViT: transformers' naming, and that of DINO's original files."""
+"""Tables of a plain ViT: transformers' namings of ViT and DINOv2, and that of original files."""
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from tavid_jax.models.vision.config import ViTConfig
 from tavid_jax.models.vision.vit import param_shapes as vit_shapes
@@ -10,7 +11,7 @@ from tavid_jax.weights.table import Row, Table, linear_rows, norm_rows
 
 __all__ = ["FORMATS", "vit_shapes", "vit_table"]
 
-Naming = Literal["transformers", "original"]
+Naming = Literal["transformers", "dinov2", "original"]
 
 _LINEARS = {
     "attention.attention.query": "attn/q",
@@ -20,14 +21,22 @@ _LINEARS = {
     "intermediate.dense": "mlp/fc1",
     "output.dense": "mlp/fc2",
 }
+_DINOV2_LINEARS = {
+    **{theirs: ours for theirs, ours in _LINEARS.items() if ours.startswith("attn")},
+    "mlp.fc1": "mlp/fc1",
+    "mlp.fc2": "mlp/fc2",
+}
 _ORIGINAL_LINEARS = {"attn.proj": "attn/o", "mlp.fc1": "mlp/fc1", "mlp.fc2": "mlp/fc2"}
 _POOLER = r"pooler\..*"  # behind the features, and never trained
+_MASK = r"(embeddings\.)?mask_token"  # of DINOv2's training
 
 
 def vit_table(config: ViTConfig, naming: Naming = "transformers") -> Table:
     """The table of a ViT without a classifier."""
     if naming == "original":
         return _original_table(config)
+    is_v2 = naming == "dinov2"
+    norms = ("norm1", "norm2") if is_v2 else ("layernorm_before", "layernorm_after")
     layers, block = range(config.num_layers), "encoder.layer.{i}"
     rows = _embedding_rows(
         config,
@@ -35,12 +44,18 @@ def vit_table(config: ViTConfig, naming: Naming = "transformers") -> Table:
         "embeddings.position_embeddings",
         "embeddings.patch_embeddings.projection",
     )
-    for theirs, ours in _LINEARS.items():
+    for theirs, ours in (_DINOV2_LINEARS if is_v2 else _LINEARS).items():
         rows += linear_rows(f"{block}.{theirs}", f"blocks/{ours}", layers)
-    rows += norm_rows(f"{block}.layernorm_before", "blocks/norm1", layers)
-    rows += norm_rows(f"{block}.layernorm_after", "blocks/norm2", layers)
+    for number, norm in enumerate(norms, 1):
+        rows += norm_rows(f"{block}.{norm}", f"blocks/norm{number}", layers)
+    if config.layer_scale:
+        rows += _scale_rows(f"{block}.layer_scale", "lambda1", layers)
     rows += norm_rows("layernorm", "final_norm")
-    return Table(tuple(rows), ignored=(_POOLER,))
+    return Table(tuple(rows), ignored=(_MASK if is_v2 else _POOLER,))
+
+
+def _scale_rows(source: str, leaf: str, layers: Sequence[int]) -> list[Row]:
+    return [Row(f"{source}{n}.{leaf}", f"blocks/scale{n}", COPY, layers) for n in "12"]
 
 
 def _original_table(config: ViTConfig) -> Table:
@@ -55,8 +70,10 @@ def _original_table(config: ViTConfig) -> Table:
         rows += linear_rows(f"{block}.{theirs}", f"blocks/{ours}", layers)
     for number in "12":
         rows += norm_rows(f"{block}.norm{number}", f"blocks/norm{number}", layers)
+    if config.layer_scale:
+        rows += _scale_rows(f"{block}.ls", "gamma", layers)
     rows += norm_rows("norm", "final_norm")
-    return Table(tuple(rows))
+    return Table(tuple(rows), ignored=(_MASK,) if config.layer_scale else ())
 
 
 def _embedding_rows(config: ViTConfig, token: str, positions: str, patches: str) -> list[Row]:
@@ -80,8 +97,36 @@ _FIELDS = {
     "layer_norm_eps": ("epsilon", 1e-12),
 }
 _FIXED = {"hidden_act": "gelu", "num_channels": 3, "qkv_bias": True}
+
+
+def _wide_mlp(content: Mapping[str, Any], stated: dict[str, Any], *_: Any) -> dict[str, Any]:
+    return {"mlp_dim": int(stated["width"] * content.get("mlp_ratio", 4)), "layer_scale": True}
+
+
+_DINOV2_FIELDS = {
+    "hidden_size": ("width", 768),
+    "num_attention_heads": ("num_heads", 12),
+    "num_hidden_layers": ("num_layers", 12),
+    "image_size": ("image_size", 224),
+    "patch_size": ("patch_size", 14),
+    "layer_norm_eps": ("epsilon", 1e-6),
+}
 FORMATS = {
     "ViTModel": Format(
-        ViTConfig, _FIELDS, _FIXED, encode=lambda c: {"model_type": "vit"}, class_key=CLASSES
-    )
+        ViTConfig,
+        _FIELDS,
+        _FIXED,
+        encode=lambda c: {"model_type": "vit"},
+        describes=lambda c: not c.layer_scale,
+        class_key=CLASSES,
+    ),
+    "Dinov2Model": Format(
+        ViTConfig,
+        _DINOV2_FIELDS,
+        {**_FIXED, "use_swiglu_ffn": False},
+        decode=_wide_mlp,
+        encode=lambda c: {"model_type": "dinov2", "mlp_ratio": c.mlp_dim // c.width},
+        describes=lambda c: c.layer_scale,
+        class_key=CLASSES,
+    ),
 }

@@ -65,7 +65,7 @@ def load_scenes(clips: list[Clip], geometry: Geometry, features: Features | None
         history_visible=point_major(arrays["history_visibility"]),
         future=point_major(arrays["future_tracks"]),
         future_visible=point_major(arrays["future_visibility"]),
-        labels=np.stack([_labels(clip) for clip in clips]),
+        labels=np.stack([labels_of(clip) for clip in clips]),
         arrays=arrays,
     )
 
@@ -77,7 +77,8 @@ def point_major(x: np.ndarray) -> np.ndarray:
     return np.moveaxis(flat, grid_at, grid_at - 1)
 
 
-def _labels(clip: Clip) -> np.ndarray:
+def labels_of(clip: Clip) -> np.ndarray:
+    """What each point belongs to, (N,): "background", its object's kind of motion, or "all"."""
     count = clip.tracks.shape[0]
     if clip.segment is None or not clip.kinds:
         return np.full(count, "all")

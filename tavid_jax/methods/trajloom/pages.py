@@ -1,4 +1,7 @@
-"""TrajLoom's report: tables, curves and moving pictures. Fills a report that it is given."""
+"""Reports of forecasts: tables, curves and moving pictures. Fills a report that it is given.
+
+`main` is the key of the forecast that is judged, among those in `metrics["forecast"]`.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from tavid_jax.viz import curves, media, panels
 
 NAMES = {
     "trajloom": "TrajLoom, one sample",
+    "whn": "WHN, one sample",
     "stand_still": "stand still",
     "constant_velocity": "constant velocity",
     "constant_acceleration": "constant acceleration",
@@ -20,10 +24,15 @@ NAMES = {
 CURVES = ("loss", "vepe_px", "flow", "rollout", "endpoint", "accuracy", "grad_norm")
 
 
-def headline(report: Any, metrics: Mapping[str, Any], title: str) -> None:
+def label(name: str) -> str:
+    """What a forecast's method is called, without the number of its samples."""
+    return NAMES.get(name, name).removesuffix(", one sample")
+
+
+def headline(report: Any, metrics: Mapping[str, Any], title: str, main: str = "trajloom") -> None:
     """Key numbers and verdicts, in words."""
     forecast, versus = metrics["forecast"], metrics["comparison"]
-    ours = forecast["trajloom"]
+    ours = forecast[main]
     report.section(title)
     cards = [
         dict(
@@ -39,21 +48,22 @@ def headline(report: Any, metrics: Mapping[str, Any], title: str) -> None:
     if best:
         count = best.split("_")[2]
         cards.append(dict(label=f"ADE, best of {count}", value=ours[best], unit="px", digits=2))
-    cards.append(
-        dict(
-            label="autoencoder error",
-            value=metrics["vae"]["vepe_px"],
-            unit="px",
-            digits=2,
-            detail="VEPE of future windows",
+    if "vae" in metrics:
+        cards.append(
+            dict(
+                label="autoencoder error",
+                value=metrics["vae"]["vepe_px"],
+                unit="px",
+                digits=2,
+                detail="VEPE of future windows",
+            )
         )
-    )
     if "visibility" in metrics:
         cards.append(dict(label="visibility F1", value=metrics["visibility"]["f1"], digits=3))
     report.key_numbers(cards)
     for name, row in versus.items():
         report.verdict(
-            "TrajLoom",
+            label(main),
             NAMES.get(name, name),
             (row["ade_difference_px"], *row["interval"]),
             unit="px",
@@ -62,7 +72,9 @@ def headline(report: Any, metrics: Mapping[str, Any], title: str) -> None:
         )
 
 
-def forecast_table(report: Any, metrics: Mapping[str, Any], note: str = "") -> None:
+def forecast_table(
+    report: Any, metrics: Mapping[str, Any], note: str = "", main: str = "trajloom"
+) -> None:
     """All forecasts side by side, then by kind of motion."""
     forecast, truth = metrics["forecast"], metrics["truth"]
     columns = [
@@ -98,12 +110,12 @@ def forecast_table(report: Any, metrics: Mapping[str, Any], note: str = "") -> N
         note=note
         or "FlowTV and DivCurlE measure smoothness: a frozen field scores 0, so closest to the "
         "truth is best, not smallest.",
-        highlight=[NAMES["trajloom"]],
+        highlight=[NAMES[main]],
         reference=["truth"],
     )
 
 
-def sample_table(report: Any, ours: Mapping[str, Any]) -> None:
+def sample_table(report: Any, ours: Mapping[str, Any], main: str = "trajloom") -> None:
     """One sample, the mean and the best of K."""
     rows = [
         [label, value]
@@ -118,17 +130,17 @@ def sample_table(report: Any, ours: Mapping[str, Any]) -> None:
     ]
     report.table(
         "Several samples of the same clip",
-        ["TrajLoom", dict(name="ADE", unit="px", better="lower", digits=2)],
+        [label(main), dict(name="ADE", unit="px", better="lower", digits=2)],
         rows,
         note="The mean of several forecasts has the lowest error and moves least; a single sample "
         "is one of several possible futures.",
     )
 
 
-def kind_table(report: Any, metrics: Mapping[str, Any]) -> None:
+def kind_table(report: Any, metrics: Mapping[str, Any], main: str = "trajloom") -> None:
     """ADE by kind of motion of the object that a point belongs to."""
     forecast = metrics["forecast"]
-    kinds = sorted(forecast["trajloom"]["ade_by_kind_px"])
+    kinds = sorted(forecast[main]["ade_by_kind_px"])
     report.table(
         "ADE by kind of motion",
         ["motion", *(dict(name=NAMES[n], unit="px", digits=2) for n in forecast)],
@@ -185,12 +197,13 @@ def moving_pictures(
     settings: Any,
     provenance: Mapping[str, str],
     truth: str = "truth",
+    main: str = "trajloom",
 ) -> list[media.Media]:
     """`strips` as animations; `settings` is `config.report`."""
     return [
         media.encode_animation(strip, settings.fps, provenance={**provenance, "clip": name})
         for name, strip in zip(
-            scenes.ids, strips(scenes, futures, frames, settings.height, truth), strict=True
+            scenes.ids, strips(scenes, futures, frames, settings.height, truth, main), strict=True
         )
     ]
 
@@ -201,15 +214,16 @@ def strips(
     frames: list[np.ndarray],
     height: int,
     truth: str = "truth",
+    main: str = "trajloom",
 ) -> list[np.ndarray]:
     """One film per clip: history | first forecast | truth, trails over the frames.
 
     Args:
-      frames: uint8 (2T, H', W', 3) per clip, of any size.
+      frames: uint8 (T + T2, H', W', 3) per clip, of any size.
       height: of each picture in px.
       truth: what the last panel is called.
     """
-    split = scenes.geometry.frames
+    split, future = scenes.history.shape[2], scenes.geometry.frames
     return [
         panels.forecast_panel(
             video[:split],
@@ -221,8 +235,8 @@ def strips(
             scenes.future_visible[i],
             size_hw=scenes.geometry.size_hw,
             out_height=height,
-            future_frames=video[split : 2 * split],
-            prediction_labels="TrajLoom",
+            future_frames=video[split : split + future],
+            prediction_labels=label(main),
             truth_label=truth,
         )
         for i, video in enumerate(frames)

@@ -23,7 +23,11 @@ from tavid_jax.models.latte.vae import TrackVAE
 from tavid_jax.models.latte.visibility import VisibilityHead
 from tavid_jax.parallel.mesh import make_mesh
 from tavid_jax.parallel.sharding import replicated
-from tavid_jax.pipelines.trajloom_release import ReleasedTracks, open_released_tracks
+from tavid_jax.pipelines.trajloom_release import (
+    ReleasedTracks,
+    open_released_tracks,
+    save_released_tracks,
+)
 
 PARTS = ("vae", "flow", "visibility")
 # Theirs -> ours.
@@ -86,6 +90,39 @@ def read_forecaster(
     mesh = mesh or make_mesh()
     params = opened.read(lambda array: jax.device_put(array, replicated(mesh)), dtype)
     return Forecaster(settings, params, sampling, mesh)
+
+
+def save_released(folder: str | Path, forecaster: Forecaster) -> list[Path]:
+    """Writes what was trained here as the three checkpoints that TrajLoom's own code reads.
+
+    Returns:
+      The files: checkpoints, JSON configs, statistics of latents.
+
+    Raises:
+      ValueError: no visibility head, tracks that do not start at the top left of their cells, a
+        source of the flow that their code does not have, or a folder that is there already.
+    """
+    settings, learned = forecaster.settings, forecaster.settings.flow_losses
+    if "visibility" not in forecaster.params:
+        raise ValueError("a release has a visibility predictor: train the stage `visibility` too")
+    if settings.geometry.origin != "topleft":
+        raise ValueError(
+            f"data.origin is {settings.geometry.origin!r}: TrajLoom's code reads the "
+            "top-left pixel of every cell; train with data.origin='topleft'"
+        )
+    if learned.source not in _SOURCES.values():
+        raise ValueError(
+            f"learn.flow.source is {learned.source!r}: TrajLoom's code has {list(_SOURCES)}"
+        )
+    tables = {ours: theirs for theirs, ours in _STATISTICS.items()}
+    training = {
+        "x0_mode": learned.source,
+        "x0_noise_std": learned.source_std,
+        "x0_fix_first_latent": learned.fix_first,
+        "latent_stats_key": tables[learned.statistics],
+    }
+    configs = {name: getattr(settings, name).config for name in PARTS}
+    return save_released_tracks(folder, forecaster.params, configs, training)
 
 
 def named_paths(text: str) -> str | dict[str, str]:

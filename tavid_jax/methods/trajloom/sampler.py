@@ -94,9 +94,11 @@ class ForecastClips:
         frames: Callable[[int], np.ndarray],
         settings: Any,
         provenance: dict[str, str],
+        main: str = "trajloom",
     ):
         self.clips, self._scenes, self._futures = clips, scenes, futures
         self._frames, self._settings, self._provenance = frames, settings, provenance
+        self._main = main
         self.tracks = np.swapaxes(futures.tracks, 0, 1)
         self.visible = np.swapaxes(futures.visible, 0, 1)
         self.history, self.truth = scenes.history, scenes.future
@@ -113,6 +115,7 @@ class ForecastClips:
             judging.Futures(self._futures.tracks[:, place], self._futures.visible[:, place]),
             [self._frames(index)],
             self._settings.height,
+            main=self._main,
         )
         return strip
 

@@ -10,12 +10,13 @@ from typing import Any
 from absl import logging
 
 from tavid_jax.data.clip import Clip
+from tavid_jax.data.latent_statistics import read_statistics
 from tavid_jax.engine.method import Method, Results, System
 from tavid_jax.methods.trajloom import ablations, judging, pages
 from tavid_jax.methods.trajloom.conditions import conditions_method, open_encoders
 from tavid_jax.methods.trajloom.flow import FlowMethod
 from tavid_jax.methods.trajloom.forecaster import Forecaster, Sampling
-from tavid_jax.methods.trajloom.latents import LatentsMethod
+from tavid_jax.methods.trajloom.latents import GivenLatents, LatentsMethod
 from tavid_jax.methods.trajloom.outputs import write_samples
 from tavid_jax.methods.trajloom.released import named_paths, read_forecaster, released_settings
 from tavid_jax.methods.trajloom.sampler import Sampler
@@ -59,12 +60,20 @@ class TrajLoom(System):
         return {
             "vae": lambda: VAEMethod(s.vae, s.geometry, s.vae_losses),
             "conditions": lambda: conditions_method(self.config, wanted, s),
-            "latents": lambda: LatentsMethod(s.vae, s.geometry, s.features()),
+            "latents": lambda: self._latents(stage, s),
             "flow": lambda: FlowMethod(s.vae, s.flow, s.geometry, s.flow_losses, cached),
             "visibility": lambda: VisibilityMethod(
                 s.vae, s.visibility, s.geometry, s.visibility_losses, cached
             ),
         }[wanted.method]()
+
+    def _latents(self, stage: str, s: Settings) -> Method:
+        """What encodes and measures latents, or only measures those of `config.latents`."""
+        sizes = s.vae, s.geometry, s.features()
+        if not self.config.get("latents"):
+            return LatentsMethod(*sizes)
+        table = self.config.get("latent_statistics")
+        return GivenLatents(*sizes, stage, read_statistics(table) if table else None)
 
     def settings(self, variant: str) -> Settings:
         """The settings under which a variant samples: those of its stages, in order."""
@@ -97,11 +106,7 @@ class TrajLoom(System):
         return open_released_tracks(named_paths(self.config.released))
 
     def _read_released(self, opened: ReleasedTracks) -> Forecaster:
-        features = "encoders" if self.config.checkpoint else "none"
-        if features == "none":
-            logging.info("no --config.checkpoint: the flow is given neither video nor captions")
-        forecaster = read_forecaster(opened, self.sampling, self.config.model.dtype, features)
-        geometry, data = forecaster.settings.geometry, self.config.data
+        geometry, data = released_settings(opened).geometry, self.config.data
         for name in ("size_hw", "stride", "origin", "frames"):
             here, there = getattr(geometry, name), data[name]
             if here != (tuple(there) if name == "size_hw" else there):
@@ -109,7 +114,10 @@ class TrajLoom(System):
                     f"{self.config.released} was made for {name} {here}, data.{name} is {there}: "
                     f"set --config.data.{name}={here}"
                 )
-        return forecaster
+        features = "encoders" if self.config.checkpoint else "none"
+        if features == "none":
+            logging.info("no --config.checkpoint: the flow is given neither video nor captions")
+        return read_forecaster(opened, self.sampling, self.config.model.dtype, features)
 
     def _named(self, results: Results) -> Results:
         """The results with the hashes of the weights that are no stage's."""
@@ -270,13 +278,13 @@ class TrajLoom(System):
             )
             window, name = source.windows[i], clip.id.replace("/", "_")
             facts = {
+                **results.provenance,
                 "video_path": source.files[window.file].path,
                 "start": window.start,
                 "fps": clip.fps,
                 "seed": evaluate.seed,
                 "clip": clip.id,
                 "number": i,
-                **results.provenance,
             }
             folders = write_samples(Path(out_dir), name, clip, scenes, futures, forecaster, facts)
             frames = [inputs.frames(source, i, self.config.report.height)]

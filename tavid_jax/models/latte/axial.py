@@ -10,16 +10,10 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from tavid_jax.models.latte import parts
 from tavid_jax.models.latte.attention import Axis, init_self_attention, self_attention
-from tavid_jax.models.layers.depth import (
-    Remat,
-    as_pairs,
-    remat_body,
-    stack_depth,
-    take_block,
-    take_blocks,
-    walk_depth,
-)
+from tavid_jax.models.layers.axial import walk_axial
+from tavid_jax.models.layers.depth import Remat
 from tavid_jax.models.layers.linear import Params, scale_inputs, scale_outputs, xavier_linear
 from tavid_jax.models.layers.mlp import init_mlp, mlp
 from tavid_jax.models.layers.norms import rms_norm
@@ -57,13 +51,17 @@ def axial_block(
         "qkv": scale_inputs(params["attn"]["qkv"], params["norm1"]["scale"]),
         "proj": scale_outputs(params["attn"]["proj"], params["gate_msa"]),
     }
-    normed = rms_norm(x).astype(dtype)
-    x = x + self_attention(attn, normed, axis=axis, heads=heads, qk_norm=False, dtype=dtype)
     wide = {
         "fc1": scale_inputs(params["mlp"]["fc1"], params["norm3"]["scale"]),
         "fc2": scale_outputs(params["mlp"]["fc2"], params["gate_mlp"]),
     }
-    return x + mlp(wide, rms_norm(x).astype(dtype), dtype)
+
+    def block(x: Array, _: None) -> Array:
+        normed = rms_norm(x).astype(dtype)
+        x = x + self_attention(attn, normed, axis=axis, heads=heads, qk_norm=False, dtype=dtype)
+        return x + mlp(wide, rms_norm(x).astype(dtype), dtype)
+
+    return parts.over_sequences(block, x, axis=axis)
 
 
 def axial_stage(
@@ -76,29 +74,11 @@ def axial_stage(
     remat: Remat,
     after_first: Float[Array, "T 1 D"] | None = None,
 ) -> Float[Array, "B T N D"]:
-    """A stack of blocks at one temporal resolution: space, time, space, ...
+    """A stack of blocks at one temporal resolution: space, time, space, ...; see `walk_axial`."""
 
-    The scanned unit is a (space, time) pair; a stage of odd length ends with a space block.
-    `after_first` is added to x right after the first block.
-    """
+    def block(params: Params, x: Array, axis: Axis) -> Array:
+        return axial_block(params, x, axis=axis, heads=heads, dtype=dtype)
 
-    def pair(x, layer):
-        params, is_first = layer
-        x = axial_block(take_block(params, 0), x, axis="space", heads=heads, dtype=dtype)
-        if after_first is not None:
-            x = x + is_first.astype(dtype) * after_first.astype(dtype)
-        return axial_block(take_block(params, 1), x, axis="time", heads=heads, dtype=dtype)
-
-    def last(x, params):
-        return axial_block(params, x, axis="space", heads=heads, dtype=dtype)
-
-    depth = stack_depth(blocks)
-    pairs = depth // 2
-    if pairs:
-        layers = as_pairs(take_blocks(blocks, 0, 2 * pairs))
-        x = walk_depth(pair, x, (layers, jnp.arange(pairs) == 0), scan=scan, remat=remat)
-    if depth % 2:
-        x = remat_body(last, remat, in_scan=False)(x, take_block(blocks, depth - 1))
-        if depth == 1 and after_first is not None:
-            x = x + after_first.astype(dtype)
-    return x
+    return walk_axial(
+        block, blocks, x, dtype=dtype, scan=scan, remat=remat, after_first=after_first
+    )

@@ -45,11 +45,18 @@ class Prenorm(NamedTuple):
     implementation: str
 
 
-def init_block(key: PRNGKeyArray, width: int, mlp_dim: int) -> Params:
-    """Parameters of one block: Xavier kernels, zero biases."""
+def init_block(
+    key: PRNGKeyArray, width: int, mlp_dim: int, layer_scale: float | None = None
+) -> Params:
+    """Parameters of one block: Xavier kernels, zero biases.
+
+    `layer_scale`: where factors of both branches' channels start; None for a block without them.
+    """
     *keys, key_mlp = jax.random.split(key, 5)
     attn = {name: xavier_linear(k, width, width) for name, k in zip("qkvo", keys, strict=True)}
+    scales = {} if layer_scale is None else dict.fromkeys(("scale1", "scale2"), layer_scale)
     return {
+        **{name: jnp.full((width,), start, jnp.float32) for name, start in scales.items()},
         "norm1": init_norm(width),
         "attn": attn,
         "norm2": init_norm(width),
@@ -63,11 +70,19 @@ def block(
     shared: Prenorm,
     bias: Float[Array, "1 1 N N"] | None = None,
 ) -> Float[Array, "B N D"]:
-    """x + attention(norm(x)), then x + mlp(norm(x)); `bias` is added to the logits."""
+    """x + attention(norm(x)), then x + mlp(norm(x)); `bias` is added to the logits.
+
+    A block that has "scale1" and "scale2" multiplies what each branch adds, channel by channel.
+    """
     y = layer_norm(x, **params["norm1"], epsilon=shared.epsilon).astype(shared.dtype)
-    x = x + _self_attention(params["attn"], y, shared, bias)
+    x = x + _scaled(_self_attention(params["attn"], y, shared, bias), params.get("scale1"))
     y = layer_norm(x, **params["norm2"], epsilon=shared.epsilon).astype(shared.dtype)
-    return x + mlp(params["mlp"], y, shared.dtype, ACTIVATIONS[shared.activation])
+    y = mlp(params["mlp"], y, shared.dtype, ACTIVATIONS[shared.activation])
+    return x + _scaled(y, params.get("scale2"))
+
+
+def _scaled(y: Float[Array, "B N D"], scale: Float[Array, " D"] | None) -> Float[Array, "B N D"]:
+    return y if scale is None else y * scale.astype(y.dtype)
 
 
 def _self_attention(

@@ -109,6 +109,7 @@ class ViTConfig:
       image_size: rows and columns that the positions were learned for, in pixels.
       patch_size: rows and columns of one token.
       epsilon: of all norms.
+      layer_scale: what the blocks add is multiplied channel by channel, as in DINOv2.
     """
 
     width: int = 768
@@ -118,6 +119,7 @@ class ViTConfig:
     image_size: int = 224
     patch_size: int = 16
     epsilon: float = 1e-12
+    layer_scale: bool = False
 
     def __post_init__(self):
         _check_heads("ViTConfig", self.width, self.num_heads)
@@ -173,7 +175,26 @@ class OwlViTConfig:
             )
 
 
-VIT_PRESETS: dict[str, ViTConfig] = {"dino-vit-b-16": ViTConfig()}
+def _dinov2(width: int, num_heads: int, num_layers: int) -> ViTConfig:
+    """A DINOv2 without registers (Oquab et al. 2023), learned at 37 x 37 patches."""
+    return ViTConfig(
+        width=width,
+        num_heads=num_heads,
+        num_layers=num_layers,
+        mlp_dim=4 * width,
+        image_size=518,
+        patch_size=14,
+        epsilon=1e-6,
+        layer_scale=True,
+    )
+
+
+VIT_PRESETS: dict[str, ViTConfig] = {
+    "dino-vit-b-16": ViTConfig(),
+    "dinov2-small": _dinov2(384, 6, 12),
+    "dinov2-base": _dinov2(768, 12, 12),
+    "dinov2-large": _dinov2(1024, 16, 24),
+}
 OWLVIT_PRESETS: dict[str, OwlViTConfig] = {
     "owlvit-base-patch32": OwlViTConfig(),
     "owlvit-base-patch16": OwlViTConfig(

@@ -1,4 +1,4 @@
-"""From pictures to what encoders read: the rules of Wan, OpenAI's CLIP, DINO, OWL-ViT, I3D."""
+"""From pictures to what encoders read: the rules of Wan, CLIP, DINO and v2, OWL-ViT, I3D."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -52,6 +52,23 @@ def dino_preprocess(
     rows, columns = height // patch * patch, width // patch * patch
     shrunk = [_bicubic(image, (height, width))[:rows, :columns] for image in images]
     return _normalised(np.stack(shrunk), IMAGENET_MEAN, IMAGENET_STD)
+
+
+def dinov2_preprocess(
+    images: UInt8[np.ndarray, "B H W 3"], size: int | None = SIZE, patch: int = 14
+) -> Float[np.ndarray, "B h w 3"]:
+    """Pictures 0 ... 255 -> input of DINOv2. On the host, float32.
+
+    Squashed to a square whatever the aspect ratio (bicubic with anti-aliasing, rounded to 8 bits);
+    with `size` None taken as they are, but for what is less than a patch at the right and the
+    bottom. Then ImageNet's normalisation.
+    """
+    if size is None:
+        rows, columns = (side // patch * patch for side in images.shape[1:3])
+        resized = images[:, :rows, :columns]
+    else:
+        resized = np.stack([_bicubic(image, (size, size)) for image in images])
+    return _normalised(resized, IMAGENET_MEAN, IMAGENET_STD)
 
 
 def owlvit_preprocess(

@@ -1,4 +1,5 @@
-"""A plain Vision Transformer (Dosovitskiy et al. 2020), as DINO trains it (Caron et al. 2021)."""
+"""A plain Vision Transformer (Dosovitskiy et al. 2020), as DINO (Caron et al. 2021) and DINOv2
+(Oquab et al. 2023) train it."""
 
 import flax.linen as nn
 import jax
@@ -16,6 +17,7 @@ from tavid_jax.models.vision.config import ViTConfig
 from tavid_jax.models.vision.images import bicubic_weights
 
 _SCALE = 0.02  # of the noise that everything before the blocks starts from
+_LAYER_SCALE = 1.0  # where the factors of what blocks add start
 
 
 def initialisers(config: ViTConfig) -> Initialisers:
@@ -30,7 +32,9 @@ def initialisers(config: ViTConfig) -> Initialisers:
         "class_embed": lambda key: _SCALE * jax.random.normal(key, (c.width,)),
         "pos_embed": lambda key: _SCALE * jax.random.normal(key, (c.num_tokens, c.width)),
         "blocks": lambda key: init_stack(
-            lambda k: init_block(k, c.width, c.mlp_dim), key, c.num_layers
+            lambda k: init_block(k, c.width, c.mlp_dim, _LAYER_SCALE if c.layer_scale else None),
+            key,
+            c.num_layers,
         ),
         "final_norm": lambda key: init_norm(c.width),
     }
@@ -83,6 +87,10 @@ class ViT(nn.Module):
         shared = Prenorm(c.num_heads, "gelu", c.epsilon, self.dtype, self.attention)
         x = walk_blocks(self.tree["blocks"], x, shared, scan=self.scan)
         return layer_norm(x, **self.tree["final_norm"], epsilon=c.epsilon)
+
+    def patches(self, images: Float[Array, "B H W 3"]) -> Float[Array, "B M D"]:
+        """`hidden` without the class token: row-major patches, float32."""
+        return self.hidden(images)[:, 1:]
 
     def features(self, images: Float[Array, "B H W 3"]) -> Float[Array, "B D"]:
         """The normed class token behind the last block, float32."""
