@@ -16,6 +16,7 @@ size then; ours includes compilation.
 """
 
 import argparse
+import gc
 import json
 import os
 import resource
@@ -260,11 +261,13 @@ def memory_of_side(side: str) -> None:
     params, given, count = random_params(s), inputs(s), ARGS.samples[0]
     if side == "here":
         runner = Here(s, params)
+        jax.block_until_ready(runner.forecaster.params)
     else:
         theirs = original(s, params)
         history = np.zeros((1, s.geometry.latent_frames, s.geometry.num_tokens, 16), np.float32)
         noise = Here.sources(argparse.Namespace(settings=s), history, count)
     del params
+    gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     start, quiet = resident(), lambda name, call: call()
     if side == "here":

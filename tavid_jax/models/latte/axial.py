@@ -5,6 +5,9 @@ In each stage the first, third, ... block attends over the tokens of a frame, th
 frames of a token.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -16,7 +19,6 @@ from tavid_jax.models.layers.depth import (
     Remat,
     as_pairs,
     remat_body,
-    stack_depth,
     take_block,
     take_blocks,
     walk_depth,
@@ -73,6 +75,7 @@ def axial_block(
 
 def axial_stage(
     blocks: Params,
+    span: range,
     x: Float[Array, "B T N D"],
     *,
     heads: int,
@@ -81,29 +84,43 @@ def axial_stage(
     remat: Remat,
     after_first: Float[Array, "T 1 D"] | None = None,
 ) -> Float[Array, "B T N D"]:
-    """A stack of blocks at one temporal resolution: space, time, space, ...
+    """The blocks `span` of a stack at one temporal resolution: space, time, space, ...
 
     The scanned unit is a (space, time) pair; a stage of odd length ends with a space block.
     `after_first` is added to x right after the first block.
     """
+    two_of, layers = _pairs(blocks, span)
 
     def pair(x, layer):
-        params, is_first = layer
-        x = axial_block(take_block(params, 0), x, axis="space", heads=heads, dtype=dtype)
+        own, is_first = layer
+        space, time = two_of(own)
+        x = axial_block(space, x, axis="space", heads=heads, dtype=dtype)
         if after_first is not None:
             x = x + is_first.astype(dtype) * after_first.astype(dtype)
-        return axial_block(take_block(params, 1), x, axis="time", heads=heads, dtype=dtype)
+        return axial_block(time, x, axis="time", heads=heads, dtype=dtype)
 
     def last(x, params):
         return axial_block(params, x, axis="space", heads=heads, dtype=dtype)
 
-    depth = stack_depth(blocks)
-    pairs = depth // 2
+    pairs = len(span) // 2
     if pairs:
-        layers = as_pairs(take_blocks(blocks, 0, 2 * pairs))
         x = walk_depth(pair, x, (layers, jnp.arange(pairs) == 0), scan=scan, remat=remat)
-    if depth % 2:
-        x = remat_body(last, remat, in_scan=False)(x, take_block(blocks, depth - 1))
-        if depth == 1 and after_first is not None:
+    if len(span) % 2:
+        x = remat_body(last, remat, in_scan=False)(x, take_block(blocks, span[-1]))
+        if len(span) == 1 and after_first is not None:
             x = x + after_first.astype(dtype)
     return x
+
+
+def _pairs(blocks: Params, span: range) -> tuple[Callable[[Any], tuple[Params, Params]], Any]:
+    """(from a layer of the scan to its two blocks, the layers).
+
+    A gradient wants the layers cut from the stack; sampling in parts picks them by number, which
+    copies no half of the stack.
+    """
+    pairs = len(span) // 2
+    if parts.numbers_at_once() is None:
+        layers = as_pairs(take_blocks(blocks, span.start, span.start + 2 * pairs))
+        return lambda layer: (take_block(layer, 0), take_block(layer, 1)), layers
+    numbers = span.start + 2 * jnp.arange(pairs)
+    return lambda i: (take_block(blocks, i), take_block(blocks, i + 1)), numbers
