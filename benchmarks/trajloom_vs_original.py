@@ -16,6 +16,7 @@ size then; ours includes compilation.
 """
 
 import argparse
+import ctypes
 import gc
 import json
 import os
@@ -268,6 +269,7 @@ def memory_of_side(side: str) -> None:
         noise = Here.sources(argparse.Namespace(settings=s), history, count)
     del params
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed while loading goes back to the system
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     start, quiet = resident(), lambda name, call: call()
     if side == "here":
