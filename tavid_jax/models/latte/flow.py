@@ -198,7 +198,6 @@ class TrackFlow(nn.Module):
         x = linear(self.in_proj, z, self.dtype) + context.queries
         flow_time = cos_sin_embedding(t, c.hidden)
         condition = context.condition + mlp(self.time_mlp, flow_time, jnp.float32, silu)
-
         options = dict(heads=c.heads, dtype=self.dtype)
 
         def space(x, block, cached):
