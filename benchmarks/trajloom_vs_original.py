@@ -168,7 +168,7 @@ class Here:
 def original(s: Settings, params: dict):
     """The published modules with our weights."""
     import torch
-    from trajloom_original import Original
+    from trajloom_vs_original_modules import Original
 
     torch.set_num_threads(ARGS.threads)
     states = {
