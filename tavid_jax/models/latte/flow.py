@@ -45,9 +45,7 @@ from tavid_jax.models.latte.flow_config import TrackFlowConfig
 from tavid_jax.models.layers.depth import (
     Remat,
     as_pairs,
-    check_nameless,
     init_stack,
-    remat_body,
     take_block,
     walk_depth,
 )
@@ -208,7 +206,7 @@ class TrackFlow(nn.Module):
         condition = context.condition + mlp(self.time_mlp, flow_time, jnp.float32, silu)
         options = dict(heads=c.heads, dtype=self.dtype)
 
-        def along_space(x, block, cached):
+        def space(x, block, cached):
             keys_values = self._of_space(block["xattn"], context.spatial, cached)
 
             def on_part(x, _):
@@ -216,7 +214,7 @@ class TrackFlow(nn.Module):
 
             return parts.over_sequences(on_part, x, axis="space")
 
-        def along_time(x, block, cached):
+        def time(x, block, cached):
             sources, keys_values = self._of_time(block["xattn"], context.temporal, cached)
 
             def on_part(x, sources):
@@ -224,12 +222,6 @@ class TrackFlow(nn.Module):
                 return flow_block(block, x, condition, own, axis="time", **options)
 
             return parts.over_sequences(on_part, x, sources, axis="time")
-
-        check_nameless(self.remat)
-        # Of every block, not of a pair, the input is kept: a pair would need twice as much at once.
-        space, time = (
-            remat_body(walk, self.remat, in_scan=self.scan) for walk in (along_space, along_time)
-        )
 
         def pair(x, layer):
             params, of_time, of_space = layer
@@ -242,7 +234,7 @@ class TrackFlow(nn.Module):
             return x
 
         layers = (as_pairs(self.blocks), _stacked(context.temporal), _stacked(context.spatial))
-        x = walk_depth(pair, x, layers, scan=self.scan, remat="none")
+        x = walk_depth(pair, x, layers, scan=self.scan, remat=self.remat)
         return linear(self.out_proj, rms_norm(x), jnp.float32)
 
     def _of_space(self, params: Params, tokens: Any, cached: Any) -> KeysValues | None:

@@ -10,7 +10,6 @@ from jaxtyping import Array, Float
 from tavid_jax.models.layers.depth import (
     Remat,
     as_pairs,
-    check_nameless,
     remat_body,
     stack_depth,
     take_block,
@@ -41,34 +40,30 @@ def walk_axial(
     Args:
       block: one block along one axis.
       stack: its parameters, and whatever else it reads, with a leading depth axis on every leaf.
-      remat: "none" or "full": of every block, not of a pair, only its input is kept.
+      remat: "none" or "full": of every pair only its input is kept. Keeping that of every block
+        takes more memory on a TPU, not less.
       after_first: added to x right after the first block.
       span: numbers of the blocks; None is all of them.
       by_number: pick blocks from the stack one by one instead of cutting the span from it: the
         stack's part is not copied then, but its gradient would be added up as a whole.
     """
-    check_nameless(remat)
     span = range(stack_depth(stack)) if span is None else span
     two_of, layers = _pairs(stack, span, by_number)
-
-    def along(axis: str) -> Callable[[Array, Any], Array]:
-        return remat_body(lambda x, layer: block(layer, x, axis), remat, in_scan=scan)
-
-    space, time = along("space"), along("time")
 
     def pair(x, layer):
         own, is_first = layer
         first, second = two_of(own)
-        x = space(x, first)
+        x = block(first, x, "space")
         if after_first is not None:
             x = x + is_first.astype(dtype) * after_first.astype(dtype)
-        return time(x, second)
+        return block(second, x, "time")
 
     pairs = len(span) // 2
     if pairs:
-        x = walk_depth(pair, x, (layers, jnp.arange(pairs) == 0), scan=scan, remat="none")
+        x = walk_depth(pair, x, (layers, jnp.arange(pairs) == 0), scan=scan, remat=remat)
     if len(span) % 2:
-        x = space(x, take_block(stack, span[-1]))
+        last = remat_body(lambda x, layer: block(layer, x, "space"), remat, in_scan=False)
+        x = last(x, take_block(stack, span[-1]))
         if len(span) == 1 and after_first is not None:
             x = x + after_first.astype(dtype)
     return x

@@ -50,18 +50,9 @@ def walk_depth(
     See `scan_depth` for the options; this one collects nothing on its way, and is for blocks that
     give their activations no names.
     """
-    check_nameless(remat)
-    return scan_depth(lambda carry, layer: (body(carry, layer), None), x, layers, scan, remat)[0]
-
-
-def check_nameless(remat: Remat) -> None:
-    """For blocks that give their activations no names.
-
-    Raises:
-      ValueError: a `remat` that names some.
-    """
     if remat not in ("none", "full"):
         raise ValueError(f'remat is "none" or "full" for these blocks, got {remat!r}')
+    return scan_depth(lambda carry, layer: (body(carry, layer), None), x, layers, scan, remat)[0]
 
 
 def scan_depth(
