@@ -4,10 +4,12 @@
 neither tells: the trainer is not public.
 
     python -m tavid_jax.data magicdata MagicData lists                    # filters, 90/10 split
-    python -m tavid_jax.data camera MagicData/videos --captions MagicData.csv --out captions.csv
+    python -m tavid_jax.data camera MagicData/videos --captions lists/captions.csv \\
+        --out captions.csv
     python -m tavid_jax.main --config=configs/trajloom.py:paper \\
         --config.checkpoint=Wan2.1-T2V-1.3B --config.train_clips=MagicData/videos \\
-        --config.data.clips.captions=captions.csv --config.data.clips.selected=lists/train.csv
+        --config.data.clips.captions=captions.csv --config.data.clips.selected=lists/train.csv \\
+        --config.clips=some_videos                                        # to judge on
 """
 
 from __future__ import annotations

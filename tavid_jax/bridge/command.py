@@ -187,11 +187,10 @@ def _history(args: argparse.Namespace, predictor: Predictor | None) -> History:
 
 
 def _window(predictor: Predictor | None) -> Window:
-    """What a forecast was made for, if it says so; else what TrajLoom's released weights were."""
-    settings = getattr(getattr(predictor, "forecaster", None), "settings", None)
-    if settings is None:
+    """What a TrajLoom was made for; others take any past: that of TrajLoom's released weights."""
+    g = getattr(getattr(getattr(predictor, "forecaster", None), "settings", None), "geometry", None)
+    if g is None:
         return Window()
-    g = settings.geometry
     return Window(tuple(g.size_hw), g.stride, g.origin, g.frames)
 
 

@@ -248,7 +248,11 @@ class ConfiguredInputs:
     def _forecast_clips(self) -> UserClips:
         if not self.config.clips:
             raise ValueError("no clips to forecast: give --config.clips=FOLDER")
-        return self.open_clips(self.config.clips, self.config.data.clips.hop)
+        changes: dict[str, Any] = {"hop": self.config.data.clips.hop}
+        if self.config.train_clips:
+            # The list and the captions are those of the training clips, these may be others.
+            changes |= {"selected": "", "spare_captions": True}
+        return self._open_clips(self.config.clips, changes)
 
     def open_clips(self, paths: str, hop: int = 0) -> UserClips:
         """Videos as windows of this config's size, tracked where no track file is there.

@@ -62,6 +62,7 @@ class Rules:
         if off > self.aspect:
             return (
                 f"aspect ratio {width}x{height} is {off:.0%} off {w}x{h}, at most {self.aspect:.0%}"
+                " (--aspect)"
             )
         if height < self.least_height:
             return f"has {height} rows of pixels, at least {self.least_height} are wanted"

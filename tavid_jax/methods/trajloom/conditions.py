@@ -7,15 +7,17 @@ of the caption, so that no later stage decodes a video again.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from tavid_jax.data.clip import Clip
 from tavid_jax.engine.method import EncodeMethod
-from tavid_jax.methods.trajloom.examples import Geometry, example_of, example_spec
+from tavid_jax.methods.trajloom.examples import Features, Geometry, example_of, example_spec
 from tavid_jax.methods.trajloom.features import EncodedFeatures
 from tavid_jax.methods.trajloom.settings import Settings
 from tavid_jax.pipelines.folder import TEXT, TOKENIZER, VAE
@@ -138,6 +140,48 @@ def open_encoders(config: Any, settings: Settings, **options: Any) -> TrackCondi
         )
     grid_hw = settings.geometry.grid_hw
     return open_conditions(config.checkpoint, grid_hw, strict=not config.any_size, **options)
+
+
+@contextlib.contextmanager
+def features_at_hand(
+    config: Any, settings: Settings, captions: Callable[[], Sequence[str]]
+) -> Iterator[Features | None]:
+    """What a flow reads besides tracks, for many clips: each encoder's weights are read once.
+
+    Captions come first: the text encoder's memory is free again before the first video.
+
+    Args:
+      captions: of all clips; called where they are read.
+
+    Raises:
+      ValueError, WeightsError: see `open_encoders`.
+    """
+    features = settings.features()
+    if not isinstance(features, EncodedFeatures):
+        yield features
+        return
+    encoders, texts = open_encoders(config, settings), {}
+    if features.width:
+        words = list(dict.fromkeys(captions()))
+        texts = dict(zip(words, encoders.text(words), strict=True))
+    with contextlib.ExitStack() as held:
+        params = held.enter_context(encoders.vae.hold()) if features.channels else None
+        yield dataclasses.replace(features, encoders=_AtHand(encoders, params, texts))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _AtHand:
+    """Encoders whose captions were read before, and whose autoencoder is held."""
+
+    encoders: TrackConditions
+    params: Any
+    texts: Mapping[str, np.ndarray]
+
+    def video(self, frames: UInt8[np.ndarray, "T H W 3"]) -> Float[np.ndarray, "L N C"]:
+        return self.encoders.video_by(self.params, frames)
+
+    def text(self, captions: Sequence[str]) -> Float[np.ndarray, "B E"]:
+        return np.stack([self.texts[caption] for caption in captions])
 
 
 def _check(features: EncodedFeatures, encoders: TrackConditions) -> None:

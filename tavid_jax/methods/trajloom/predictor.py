@@ -59,8 +59,8 @@ class TrajLoomPredictor:
         """K futures of one clip; see `tracks.forecasting.Predictor`.
 
         Raises:
-          ValueError: a past of another size, grid or length; more frames than `frames`; or a
-            forecast that is not finite.
+          ValueError: a past of another size, grid or length, or without a video to read; more
+            frames than `frames`; or a forecast that is not finite.
         """
         self._check(past, frames)
         forecast = self.forecaster(self._batch(past), jax.random.key(seed), samples)
@@ -103,6 +103,12 @@ class TrajLoomPredictor:
                     f"the past's {name} {given}: {self.name} was made for {made_for}; resize or "
                     "cut the clip, and track it again if the grid differs"
                 )
+        reads_video = self.conditions is not None and self.facts["video"] == "given"
+        if reads_video and past.video is None:
+            raise ValueError(
+                f"the past has no video, which {self.name} was opened to read: give it, or open it "
+                "without encoders"
+            )
         if not 1 <= frames <= self.frames:
             raise ValueError(f"{frames} frames asked for: {self.name} forecasts 1 to {self.frames}")
 
@@ -113,7 +119,7 @@ class TrajLoomPredictor:
             "history_tracks": to_cells(past.tracks.astype(np.float32), grid_hw),
             "history_visibility": to_cells(past.visibility, grid_hw),
         }
-        if self.conditions is not None and flow.use_video_cond and past.video is not None:
+        if self.conditions is not None and flow.use_video_cond:
             batch["video"] = np.asarray(self.conditions.video(past.video), np.float32)
         if self.conditions is not None and flow.use_text_cond:
             batch["text"] = np.asarray(self.conditions.text([past.caption])[0], np.float32)

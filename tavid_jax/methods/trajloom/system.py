@@ -14,7 +14,7 @@ from tavid_jax.data.clip import Clip
 from tavid_jax.data.latent_statistics import read_statistics
 from tavid_jax.engine.method import Method, Results, System
 from tavid_jax.methods.trajloom import ablations, judging, pages
-from tavid_jax.methods.trajloom.conditions import conditions_method, open_encoders
+from tavid_jax.methods.trajloom.conditions import conditions_method, features_at_hand
 from tavid_jax.methods.trajloom.flow import FlowMethod
 from tavid_jax.methods.trajloom.forecaster import Forecaster, Sampling
 from tavid_jax.methods.trajloom.latents import GivenLatents, LatentsMethod
@@ -129,8 +129,12 @@ class TrajLoom(System):
 
     def _scenes(self, clips: list[Clip], settings: Settings) -> judging.Scenes:
         """Clips with all that the flow reads of them."""
-        encoders = open_encoders(self.config, settings) if settings.source == "encoders" else None
-        return judging.load_scenes(clips, settings.geometry, settings.features(encoders))
+
+        def captions() -> list[str]:
+            return [clip.caption for clip in clips]
+
+        with features_at_hand(self.config, settings, captions) as features:
+            return judging.load_scenes(clips, settings.geometry, features)
 
     def evaluate(self, results: Results, inputs: Any, report: Any) -> dict[str, Any]:
         """Judge on unseen scenes (and held-out and given clips), fill the report."""
@@ -139,14 +143,19 @@ class TrajLoom(System):
         results = self._named(results)
         forecaster = self.forecaster(results)
         data, metrics = self.config.data, {}
-        if not (data.scenes.test or self.config.clips):
-            raise ValueError(
+        holds_out = bool(self.config.train_clips and data.clips.holdout)
+        if not (data.scenes.test or self.config.clips or holds_out):
+            told = (
                 "nothing to judge on: this preset has no synthetic scenes, give videos by "
                 "--config.clips=FOLDER"
             )
+            if self._released is not None:
+                raise ValueError(told)
+            logging.warning(told)  # what was trained stays, and may be judged later
+            report.text(told)
         if data.scenes.test:
             metrics |= self._judge(results, forecaster, inputs, "test", report)
-        if self.config.train_clips and data.clips.holdout:
+        if holds_out:
             held_out = self._judge(results, forecaster, inputs, "held_out", report)
             metrics["held_out"] = held_out
         if self.config.clips:
@@ -269,33 +278,55 @@ class TrajLoom(System):
         results = self._named(results)
         source = inputs.open("clips")
         forecaster = self.forecaster(results)
-        settings, evaluate = forecaster.settings, self.config.evaluate
+        settings = forecaster.settings
+
+        def captions() -> list[str]:
+            return [source.files[window.file].caption for window in source.windows]
+
         written = []
-        for i in range(len(source)):
-            clip = source[i]
-            scenes = self._scenes([clip], settings)
-            futures = judging.run_forecaster(
-                forecaster, scenes, self.config.sampling.samples, 1, evaluate.seed, first=i
-            )
-            window, name = source.windows[i], clip.id.replace("/", "_")
-            facts = {
-                **results.provenance,
-                "video_path": source.files[window.file].path,
-                "start": window.start,
-                "fps": clip.fps,
-                "seed": evaluate.seed,
-                "clip": clip.id,
-                "number": i,
-            }
-            folders = write_samples(Path(out_dir), name, clip, scenes, futures, forecaster, facts)
-            frames = [inputs.frames(source, i, self.config.report.height)]
-            (film,) = pages.moving_pictures(
-                scenes, futures, frames, self.config.report, results.provenance, "tracker"
-            )
-            media.save(folders[0] / "forecast.webp", film)
-            written += [folders[0] / "forecast.webp", *folders]
-            logging.info("%s (%d of %d)", folders[0], i + 1, len(source))
+        with features_at_hand(self.config, settings, captions) as features:
+            for i in range(len(source)):
+                clip = source[i]
+                scenes = judging.load_scenes([clip], settings.geometry, features)
+                written += self._sample_clip(
+                    results, inputs, forecaster, source, i, clip, scenes, Path(out_dir)
+                )
         return written
+
+    def _sample_clip(
+        self,
+        results: Results,
+        inputs: Any,
+        forecaster: Forecaster,
+        source: Any,
+        number: int,
+        clip: Clip,
+        scenes: judging.Scenes,
+        out_dir: Path,
+    ) -> list[Path]:
+        """Window `number` of a source; returns the animation and the folders."""
+        evaluate = self.config.evaluate
+        futures = judging.run_forecaster(
+            forecaster, scenes, self.config.sampling.samples, 1, evaluate.seed, first=number
+        )
+        window, name = source.windows[number], clip.id.replace("/", "_")
+        facts = {
+            **results.provenance,
+            "video_path": source.files[window.file].path,
+            "start": window.start,
+            "fps": clip.fps,
+            "seed": evaluate.seed,
+            "clip": clip.id,
+            "number": number,
+        }
+        folders = write_samples(out_dir, name, clip, scenes, futures, forecaster, facts)
+        frames = [inputs.frames(source, number, self.config.report.height)]
+        (film,) = pages.moving_pictures(
+            scenes, futures, frames, self.config.report, results.provenance, "tracker"
+        )
+        media.save(folders[0] / "forecast.webp", film)
+        logging.info("%s (%d of %d)", folders[0], number + 1, len(source))
+        return [folders[0] / "forecast.webp", *folders]
 
     def preview(self, inputs: Any, report: Any) -> dict[str, Any]:
         """What the models will see: clips with their tracks, before any training."""
@@ -309,9 +340,10 @@ class TrajLoom(System):
         for name, source in sources.items():
             counts[name] = len(source)
             report.section(f"Data set {name}", f"{len(source)} clips.")
-            for i in range(min(self.config.report.scenes * 2, len(source))):
-                clip = source[i]
-                self._scenes([clip], settings)
+            clips = [source[i] for i in range(min(self.config.report.scenes * 2, len(source)))]
+            if clips:
+                self._scenes(clips, settings)  # what is wrong with one is said
+            for clip in clips:
                 strip = panels.track_panel(
                     clip.video,
                     clip.tracks,

@@ -65,13 +65,15 @@ class WhnSystem(System):
         return WhnSampler(predictor, inputs, self.config, results.provenance)
 
     def evaluate(self, results: Results, inputs: Any, report: Any) -> dict[str, Any]:
-        """Judge on unseen scenes (and held-out parts of given clips), fill the report."""
+        """Judge on unseen scenes, or with training clips on their held-out parts; without those on
+        `config.clips`. Fill the report."""
         predictor, metrics = trained_predictor(self, results), {}
-        name = "held_out" if self.config.train_clips else "test"
-        title = "Held-out parts of the training clips" if self.config.train_clips else ""
-        metrics["first_frame"] = self._judge(
-            predictor, inputs, report, results, name, 1, title or "From the first frame"
-        )
+        name, title = self._judged()
+        if name:
+            metrics["first_frame"] = self._judge(predictor, inputs, report, results, name, 1, title)
+        else:
+            logging.warning(title)
+            report.text(title)
         if not self.config.train_clips and self.config.history > 1:
             metrics["last_frame"] = self._judge(
                 predictor,
@@ -88,6 +90,16 @@ class WhnSystem(System):
         metrics["seconds"] = dict(results.seconds)
         metrics["provenance"] = dict(results.provenance)
         return metrics
+
+    def _judged(self) -> tuple[str, str]:
+        """(set to judge on, heading); ("", why) if there is none."""
+        if not self.config.train_clips:
+            return "test", "From the first frame"
+        if self.config.data.clips.holdout:
+            return "held_out", "Held-out parts of the training clips"
+        if self.config.clips:
+            return "clips", "Your clips"
+        return "", "Nothing was judged: no clips are held out; give some by --config.clips=FOLDER."
 
     def _judge(
         self,

@@ -28,9 +28,4 @@ def trained_predictor(system: Any, results: Results, **sampling: Any) -> WhnPred
     params = {**results.params(*stages), **settings.features.params()}
     chosen = dataclasses.replace(system.sampling, **sampling)
     facts = {**results.provenance, **settings.features.sources()}
-    return WhnPredictor(
-        WhnForecaster(settings, params, chosen),
-        facts,
-        horizon,
-        clips=(settings.window.size_hw, settings.window.stride),
-    )
+    return WhnPredictor(WhnForecaster(settings, params, chosen), facts, horizon)
