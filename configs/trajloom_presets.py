@@ -104,7 +104,10 @@ def paper(config: ConfigDict) -> None:
         ),
     )
     config.order = ORDER
-    config.variants = dict(trajloom=("vae", "latents", "on_policy", "visibility"))
+    config.variants = dict(
+        trajloom=("vae", "latents", "on_policy", "visibility"),
+        without_on_policy=("vae", "latents", "flow", "visibility"),
+    )
     config.main_variant = "trajloom"
 
 
@@ -146,7 +149,10 @@ def small(config: ConfigDict) -> None:
         ),
     )
     config.order = ORDER[1:]
-    config.variants = dict(trajloom=("vae", "latents", "on_policy", "visibility"))
+    config.variants = dict(
+        trajloom=("vae", "latents", "on_policy", "visibility"),
+        without_on_policy=("vae", "latents", "flow", "visibility"),
+    )
     config.main_variant = "trajloom"
 
 

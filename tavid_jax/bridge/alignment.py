@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tavid_jax.data.video import scale_points
-from tavid_jax.tracks.coordinates import in_bounds
+from tavid_jax.tracks.coordinates import clip_to_frame, in_bounds
 from tavid_jax.tracks.forecasting import Future, Past
 from tavid_jax.tracks.trajectories import Trajectories
 
@@ -47,7 +47,9 @@ def aligned(
         tracks = np.concatenate([past.tracks[:, -1:], tracks], axis=1)
         visible = np.concatenate([past.visibility[:, -1:], visible], axis=1)
     visible = visible & in_bounds(tracks, past.size_hw)
-    tracks = scale_points(tracks, past.size_hw, image_hw)
+    # What lies on the border of a large frame would fall a part of a pixel outside a smaller image.
+    scaled = scale_points(tracks, past.size_hw, image_hw)
+    tracks = np.where(visible[..., None], clip_to_frame(scaled, image_hw), scaled)
     return Trajectories(tracks, visible, image_hw)
 
 

@@ -162,7 +162,10 @@ class _Work:
         try:
             decoded = _reconstructed(predictor, clip, example, job.protocol)
         except ValueError as error:
-            raise BenchError(f"{method.label} on {data.name}/{clip.name}: {error}") from error
+            raise BenchError(
+                f"{method.label} on {data.name}/{clip.name}, through its autoencoder: {error} "
+                "(--no-reconstructions leaves autoencoders out)"
+            ) from error
         if decoded is None:
             return None
         outputs.begin(folder)

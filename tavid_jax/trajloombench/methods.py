@@ -16,7 +16,7 @@ from tavid_jax.tracks.baselines import BASELINES
 from tavid_jax.tracks.coordinates import clip_to_frame, in_bounds
 from tavid_jax.tracks.forecasting import Future, Past, Predictor
 from tavid_jax.trajloombench.named import named_function
-from tavid_jax.trajloombench.protocol import BenchError, Protocol
+from tavid_jax.trajloombench.protocol import BenchError
 from tavid_jax.weights.trajloom_release import is_trajloom_release
 
 _LABEL = re.compile(r"[^\\=@,:]{1,60}")
@@ -203,12 +203,14 @@ def _released(label: str, path: Path, encoders: str | None) -> Method:
         from tavid_jax.methods.trajloom.forecaster import Sampling
         from tavid_jax.methods.trajloom.released import open_released
         from tavid_jax.pipelines.track_conditions import open_conditions
+        from tavid_jax.pipelines.trajloom_release import open_released_tracks
 
         solver = solver or EULER_10
         try:
             made = None
             if encoders:
-                made = open_conditions(encoders, Protocol().grid_hw, keep="device")
+                grid_hw = open_released_tracks(path).configs()["vae"].grid_hw
+                made = open_conditions(encoders, grid_hw, keep="device")
             sampling = Sampling(solver=solver.name, steps=solver.steps)
             predictor = open_released(path, sampling=sampling, conditions=made)
         except ValueError as error:

@@ -9,11 +9,11 @@ import pytest
 
 from tavid_jax.data.__main__ import main
 from tavid_jax.data.augment import flip, reverse_time
-from tavid_jax.data.camera_captions import camera_caption
-from tavid_jax.data.clip import Clip, ClipError, check_clip
+from tavid_jax.data.clip import Clip, check_clip
 from tavid_jax.data.files import read_captions
 from tavid_jax.data.track_sources import find_sources
 from tavid_jax.data.video import write_video
+from tavid_jax.tracks.camera_motion import captioned, describe, estimate
 from tavid_jax.tracks.grid import grid_shape, query_points
 
 SIZE_HW, FPS = (96, 160), 16.0
@@ -44,6 +44,11 @@ def clip(caption="A dog.", **motion):
     )
 
 
+def camera_caption(clip):
+    phrase = describe(estimate(clip.tracks, clip.visibility, clip.size_hw, clip.fps))
+    return clip.replace(caption=captioned(clip.caption, phrase))
+
+
 @pytest.mark.parametrize(
     ("motion", "sentence"),
     [
@@ -61,21 +66,6 @@ def test_sentence_follows_mirror_and_reversal(motion, sentence):
     for change in (flip, reverse_time):
         assert change(said).caption == camera_caption(change(plain)).caption
     assert camera_caption(said).caption == said.caption
-
-
-def test_probability_and_partner():
-    rng = np.random.default_rng(0)
-    plain = clip(**PAN).replace(partner=clip("A cat.", **PAN))
-    drawn = [camera_caption(plain, rng, 0.5).caption != "A dog." for _ in range(60)]
-    assert 20 < sum(drawn) < 40
-    assert camera_caption(plain).partner.caption == "A cat. The camera steadily pans right."
-    assert camera_caption(plain, probability=0).caption == "A dog."
-    with pytest.raises(ValueError, match="generator"):
-        camera_caption(plain, probability=0.5)
-    with pytest.raises(ValueError, match="1.5"):
-        camera_caption(plain, rng, 1.5)
-    with pytest.raises(ClipError, match="'a'.*tracks"):
-        camera_caption(Clip(id="a", size_hw=(2, 2), fps=1, video=np.zeros((1, 2, 2, 3), np.uint8)))
 
 
 def write_tracks(path, tracks, **extra):

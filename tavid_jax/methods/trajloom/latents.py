@@ -20,6 +20,8 @@ from tavid_jax.tracks.visibility import pool_cells
 
 #: The released generator standardises history and future by one table, that of both together.
 SEGMENTS = ("history", "future", "all")
+#: How far given statistics may be from measured ones before it is said, and before it is refused.
+CLOSE, OTHER = 0.05, 0.25
 
 
 class OnLatents(Method):
@@ -139,8 +141,14 @@ class GivenLatents(LatentsMethod):
         measured = super().conclude(sums)
         if self.table is None:
             return measured
-        if told := differing(self.table, measured["statistics"], tolerance=0.05):
-            logging.warning("the given statistics are not those of the given latents: %s", told)
+        # A part of a training set has not quite its statistics; another set or scale is far off.
+        if told := differing(self.table, measured["statistics"], tolerance=OTHER):
+            raise ValueError(
+                f"the given statistics are not those of the given latents: {told}; leave "
+                "config.latent_statistics empty to take those of the latents, or give theirs"
+            )
+        if told := differing(self.table, measured["statistics"], tolerance=CLOSE):
+            logging.warning("the given statistics are not quite those of the latents: %s", told)
         return {"statistics": {name: dict(self.table[name]) for name in SEGMENTS}}
 
 

@@ -38,7 +38,7 @@ class TrajLoomPredictor:
         flow = settings.flow.config
         self.facts: dict[str, Any] = {
             "solver": sampling.solver,
-            "steps": sampling.steps,
+            "steps": "adaptive" if sampling.solver == "dopri5" else sampling.steps,
             "history_visibility": sampling.history_visibility if flow.use_hist_vis_cond else "none",
             "clamp": sampling.clamp,
             "threshold": sampling.threshold,

@@ -127,10 +127,13 @@ def test_given_latents_are_measured_and_nothing_is_encoded(method, params, exami
     jax.tree.map(np.testing.assert_array_equal, found, sums)
     totals = jax.tree.map(lambda x: np.sum(np.asarray(x, np.float64), axis=0), found)
     measured = given.conclude(totals)["statistics"]
-    table = {k: {f: v[f] + np.float32(1) for f in v} for k, v in measured.items()}
+    table = {k: {f: v[f] * np.float32(1.1) for f in v} for k, v in measured.items()}
     told = latents.GivenLatents(*sizes, "latents", table).conclude(totals)["statistics"]
     np.testing.assert_array_equal(told["all"]["std"], table["all"]["std"])
-    assert "the given statistics are not those of the given latents: z_hist" in caplog.text
+    assert "the given statistics are not quite those of the latents: z_hist" in caplog.text
+    table = {k: {f: v[f] + np.float32(3) for f in v} for k, v in measured.items()}
+    with pytest.raises(ValueError, match="are not those of the given latents: z_hist.*; leave"):
+        latents.GivenLatents(*sizes, "latents", table).conclude(totals)
 
 
 @pytest.mark.parametrize(
