@@ -46,10 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _prepare(args: argparse.Namespace) -> int:
+    usual = Rules.aspect if args.kind == "magicdata" else math.inf
     rules = Rules(
         protocol=_protocol(args),
         # The paper filters MagicData alone; what a benchmark has of other shapes is squashed.
-        aspect=args.aspect or (Rules.aspect if args.kind == "magicdata" else math.inf),
+        aspect=usual if args.aspect is None else args.aspect,
         least_height=args.least_height,
         resize=args.resize,
         fps=args.fps,

@@ -9,7 +9,7 @@ import pytest
 
 from tavid_jax.data.__main__ import main
 from tavid_jax.data.augment import flip, reverse_time
-from tavid_jax.data.clip import Clip, check_clip
+from tavid_jax.data.clip import Clip, ClipError, check_clip
 from tavid_jax.data.files import read_captions
 from tavid_jax.data.track_sources import find_sources
 from tavid_jax.data.video import write_video
