@@ -42,7 +42,7 @@ def walk_axial(
       stack: its parameters, and whatever else it reads, with a leading depth axis on every leaf.
       remat: "none" or "full": of every pair only its input is kept. Keeping that of every block
         takes more memory on a TPU, not less.
-      after_first: added to x right after the first block.
+      after_first: added to x between the first two blocks; as published, not where there is one.
       span: numbers of the blocks; None is all of them.
       by_number: pick blocks from the stack one by one instead of cutting the span from it: the
         stack's part is not copied then, but its gradient would be added up as a whole.
@@ -64,8 +64,6 @@ def walk_axial(
     if len(span) % 2:
         last = remat_body(lambda x, layer: block(layer, x, "space"), remat, in_scan=False)
         x = last(x, take_block(stack, span[-1]))
-        if len(span) == 1 and after_first is not None:
-            x = x + after_first.astype(dtype)
     return x
 
 
