@@ -190,9 +190,9 @@ class Vae(nn.Module):
     @staticmethod
     def _run(blocks, x, embedding=None):
         for index, block in enumerate(blocks):
-            x = (over_time if index % 2 else over_space)(x, block)
-            if index == 0 and embedding is not None:
+            if index == 1 and embedding is not None:
                 x = x + embedding[:, :, None]
+            x = (over_time if index % 2 else over_space)(x, block)
         return x
 
     def _compress(self, x):
