@@ -226,6 +226,7 @@ def common(preset: str, backbone: str) -> ConfigDict:
             train_hop=0,
             holdout=0.0,  # of every training clip's frames, for judging
             captions="",  # CSV with columns videoid, text
+            spare_captions=False,  # whether captions may name videos that are not there
             tracks="",  # folder of track files; "" = beside the videos
             tracks_size_hw=(),  # frame size that they refer to, if they do not say it; () = usual
             points=False,  # whether tracks are any points, as their files have them: data/points.py

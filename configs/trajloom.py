@@ -17,22 +17,26 @@ from ml_collections import ConfigDict
 
 from configs.common import base, choose, compute_stage, optimizer, train_stage
 from configs.trajloom_presets import LARGE
+from configs.trajloom_released import released
+
+PUBLISHED = LARGE | {"released": released}
 
 
 def get_config(preset: str | None = None) -> ConfigDict:
     """`demo` (default): minutes on a laptop. `tiny`: seconds, for a first look and for tests.
 
-    `ablations`: the paper's tables, small. `small`, `paper`: the published size.
+    `ablations`: the paper's tables, small. `small`, `paper`: the published size. `released`: the
+    authors' checkpoints.
     """
     presets = {"demo": demo, "tiny": tiny, "ablations": ablations}
-    large = {name: functools.partial(published, name) for name in LARGE}
+    large = {name: functools.partial(published, name) for name in PUBLISHED}
     return choose(presets | large, preset)
 
 
 def published(preset: str) -> ConfigDict:
-    """A preset of trajloom_presets.py."""
+    """A preset of trajloom_presets.py or trajloom_released.py."""
     config = common(preset)
-    LARGE[preset](config)
+    PUBLISHED[preset](config)
     return config
 
 
@@ -139,6 +143,8 @@ def common(preset: str) -> ConfigDict:
     config.features = "cells"  # beside tracks: of pixels, or "encoders": video latents and captions
     config.checkpoint = ""  # Wan 2.1, whose encoders make them
     config.any_size = False  # whether encoders of other sizes than the published ones will do
+    config.latents = ""  # folder of latents, as TrajLoom publishes them, in the place of a stage
+    config.latent_statistics = ""  # JSON of their statistics; "" = from the folder
     config.cache = ""  # examples of a stage of conditions that were made before the run
     config.data = dict(
         size_hw=(64, 64),
@@ -156,6 +162,8 @@ def common(preset: str) -> ConfigDict:
             holdout=0.2,  # of every training clip's frames, for judging
             captions="",  # CSV with columns videoid, text
             selected="",  # list of the videos that count; "" = all
+            regrid=True,  # whether tracks of another grid are read at ours
+            spare_captions=False,  # whether captions may name videos that are not there
             tracks="",  # folder of official track files; "" = beside the videos
         ),
         augment=dict(flip=0.5, reverse=0.0, crop=0.5),  # of real training clips

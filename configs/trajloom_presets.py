@@ -7,7 +7,7 @@ neither tells: the trainer is not public.
     python -m tavid_jax.data camera MagicData/videos --captions MagicData.csv --out captions.csv
     python -m tavid_jax.main --config=configs/trajloom.py:paper \\
         --config.checkpoint=Wan2.1-T2V-1.3B --config.train_clips=MagicData/videos \\
-        --config.data.clips.captions=captions.csv --config.data.clips.selected=lists/train.txt
+        --config.data.clips.captions=captions.csv --config.data.clips.selected=lists/train.csv
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ def paper(config: ConfigDict) -> None:
     config.features = "encoders"
     # paper: the first 162 frames of a clip, at its own rate; the split is made beforehand.
     config.data.clips.update(fps=0.0, hop=ONLY_THE_FIRST, train_hop=ONLY_THE_FIRST, holdout=0.0)
+    config.data.clips.regrid = False
     config.data.augment.update(flip=0.0, reverse=0.0, crop=0.0)  # released: none
     config.data.scenes = dict(train=0, test=0)
     config.learn.flow.rollout_share = 0.25  # paper: 8 of 32 clips of a device
@@ -73,6 +74,7 @@ def paper(config: ConfigDict) -> None:
             **cached,
             steps=100_000,  # paper
             batch_size=128,  # paper: 32 on each of 4 GPUs
+            micro_batches=2,  # ours: 16 clips are more than a chip of 16 GB holds at once
             optimizer=optimizer(lr=6e-5, **rates),  # released
             checkpoint_every=1000,
         ),
@@ -82,6 +84,7 @@ def paper(config: ConfigDict) -> None:
             seed=1,  # other clips first than the flow's stage
             steps=5000,  # ours
             batch_size=128,
+            micro_batches=2,
             optimizer=optimizer(lr=1e-5, **rates),  # ours
             checkpoint_every=500,
             options=dict(learn=dict(flow=dict(on_policy=0.1))),  # paper: small; ours: the number

@@ -24,35 +24,43 @@ from ml_collections import ConfigDict
 
 from tavid_jax import run
 from tavid_jax.data.inputs import ConfiguredInputs
+from tavid_jax.engine.method import Results
 from tavid_jax.engine.stages import open_results
 from tavid_jax.engine.workdir import config_hash, to_plain
 from tavid_jax.methods.registry import make_system
 from tavid_jax.pipelines.bases import BASES
 from tavid_jax.pipelines.card import has_card
 from tavid_jax.pipelines.settings import PUBLISHED
+from tavid_jax.weights.trajloom_release import is_trajloom_release
 
 
 def load(name: str | Path, checkpoint: str | Path | None = None, **options: Any) -> Any:
     """Open a finished run, a packaged model, or a published one with its checkpoint, to sample.
 
     Args:
-      name: the folder that `python -m tavid_jax.main --workdir=...` trained in; a model that comes
-        with the package, "tiny-wan" or "tiny-cogvideox"; the folder of a pipeline that was trained
-        here (with a base.json); or, with `checkpoint`, the name of a published model such as
-        "wan2.1-t2v-1.3b".
+      name: the folder that `python -m tavid_jax.main --workdir=...` trained in; the folder of
+        TrajLoom's three released checkpoints; a model that comes with the package, "tiny-wan" or
+        "tiny-cogvideox"; the folder of a pipeline that was trained here (with a base.json); or,
+        with `checkpoint`, the name of a published model such as "wan2.1-t2v-1.3b".
       checkpoint: folder of the whole published model, in diffusers' or the original layout, or
         `hf:owner/name`.
-      options: of all but runs, those of `pipelines.open_pipeline`: memory, mesh, lora, ...
+      options: of all but runs, those of `pipelines.open_pipeline`: memory, mesh, lora, ...; for
+        TrajLoom's checkpoints those of `methods.trajloom.released.open_released`.
 
     Returns:
-      The system's sampler; for TrajLoom a `Sampler` whose `sample(...)` forecasts clips. Otherwise
-      a `Pipeline` whose `sample(prompt, ...)` makes videos.
+      The system's sampler; for TrajLoom a `Sampler` whose `sample(...)` forecasts clips, for its
+      released checkpoints a predictor whose `predict(past, ...)` forecasts tracks. Otherwise a
+      `Pipeline` whose `sample(prompt, ...)` makes videos.
 
     Raises:
       FileNotFoundError: the folder holds no run.
       StageError: a stage of it has not finished.
       ValueError: an unknown system or model; a checkpoint that does not fit, or is damaged.
     """
+    if checkpoint is None and is_trajloom_release(name):
+        from tavid_jax.methods.trajloom.released import open_released  # slow to import
+
+        return open_released(name, **options)
     if checkpoint is not None or str(name) in BASES or has_card(name):
         from tavid_jax.pipelines.opening import open_pipeline  # slow to import
 
@@ -61,10 +69,12 @@ def load(name: str | Path, checkpoint: str | Path | None = None, **options: Any)
         raise ValueError(
             f"{sorted(options)[0]!r} is an option of published models: give a checkpoint too"
         )
-    return _load_run(name)
+    system, results, inputs = open_run(name)
+    return system.sampler(results, inputs)
 
 
-def _load_run(workdir: str | Path) -> Any:
+def open_run(workdir: str | Path) -> tuple[Any, Results, ConfiguredInputs]:
+    """A finished run's system, the results of its stages, and what it reads; errors as `load`."""
     known = Path(workdir) / "config.json"
     if str(workdir) in PUBLISHED:
         raise ValueError(
@@ -81,7 +91,7 @@ def _load_run(workdir: str | Path) -> Any:
     system = make_system(config)
     fingerprint = config_hash(to_plain(config), config.volatile)
     results = open_results(config, Path(workdir), fingerprint)
-    return system.sampler(results, ConfiguredInputs(config, Path(workdir)))
+    return system, results, ConfiguredInputs(config, Path(workdir))
 
 
 def train(config: ConfigDict, workdir: str | Path) -> Any:

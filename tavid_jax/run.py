@@ -22,6 +22,7 @@ from tavid_jax.engine.telemetry import Progress
 from tavid_jax.engine.workdir import Workdir, WorkdirError
 from tavid_jax.methods.registry import make_system
 from tavid_jax.parallel.mesh import make_mesh, start_processes, use_cpu_cores
+from tavid_jax.pipelines.latent_cache import given_latents
 
 #: Errors whose message is meant for the user: no traceback needed
 USER_ERRORS = (
@@ -47,11 +48,12 @@ def run(config: Any, workdir: Path, mode: str) -> Path:
     for name in config.order:
         system.method(name)
     mesh = make_mesh(config.mesh.to_dict())
-    inputs = ConfiguredInputs(config, workdir, _show_scenes)
+    inputs = ConfiguredInputs(config, workdir, _show_scenes, given_latents(config, workdir))
     for name, given in (("clips", config.clips), ("train", config.train_clips)):
         if given:
             inputs.open(name)
-    if mode in ("evaluate", "sample") and not (workdir / "config.json").exists():
+    untrained = config.order and not (workdir / "config.json").exists()
+    if mode in ("evaluate", "sample") and untrained:
         raise WorkdirError(f"{workdir} holds no run; train one first: --mode=train")
     folder = Workdir(workdir, config, tuple(config.volatile))
     logging.info("%s:%s in %s on %s", config.system, config.preset, workdir, _devices())

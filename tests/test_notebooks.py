@@ -19,7 +19,7 @@ SHOWN = {
 
 
 # The longest ones; what they call is tested elsewhere, too.
-LONG = ("tavid", "trajloom")
+LONG = ("flextraj", "tavid", "tgt", "trajloom")
 
 
 def _cases() -> list:

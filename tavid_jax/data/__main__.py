@@ -5,6 +5,8 @@ python -m tavid_jax.data select FOLDER            which clips show an interactio
 python -m tavid_jax.data ground FOLDER --out DIR  points on objects, a text each, as ArrayRecord
 python -m tavid_jax.data import-behave ROOT OUT   BEHAVE as such a folder
 python -m tavid_jax.data import-egoexo ROOT OUT   Ego-Exo4D as such a folder
+python -m tavid_jax.data import-tracks SRC DST    track files of any convention as TrajLoom's
+python -m tavid_jax.data magicdata ROOT OUT       which clips of MagicData TrajLoom trains on
 
 and to tracks that steer a video:
 
@@ -12,6 +14,11 @@ python -m tavid_jax.data drag IMAGE OUT --drag x,y:x,y   tracks that a person dr
 python -m tavid_jax.data track VIDEO OUT                 tracks of a video's points
 python -m tavid_jax.data tracks IN [OUT]                 what a file of tracks holds; convert it
 python -m tavid_jax.data davis ROOT OUT --captions FILE  DAVIS as cases: tracks, words, jobs
+
+and to tracks that are forecast:
+
+python -m tavid_jax.data camera PATH...     captions that say how the camera moves
+python -m tavid_jax.data variance TRACKS... how much of them their place in the frame explains
 """
 
 from __future__ import annotations
@@ -22,7 +29,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tavid_jax.data import davis_command, masks, track_commands
+from tavid_jax.data import (
+    camera_command,
+    davis_command,
+    foreign_command,
+    magicdata,
+    masks,
+    track_commands,
+    variance_command,
+)
 from tavid_jax.data.arguments import positive, size
 from tavid_jax.data.behave import import_behave
 from tavid_jax.data.check import check_folder, contact_sheet, write_sheet
@@ -118,8 +133,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_select(commands)
     grounding.add(commands)
     _add_imports(commands)
+    foreign_command.add(commands)
+    magicdata.add(commands)
     track_commands.add(commands)
     davis_command.add(commands)
+    camera_command.add(commands)
+    variance_command.add(commands)
     return parser
 
 

@@ -131,6 +131,9 @@ def probe_all(
 def read_captions(path: str | os.PathLike) -> dict[str, str]:
     """Reads a captions CSV (columns `text`, and `videoid` or `video_path`): video stem -> text.
 
+    A row without `videoid` is for the stem of its `video_path`, one with neither for nothing; of
+    two rows for one video the later counts. An empty text is no caption.
+
     Raises:
       ClipError: missing file or columns.
     """
@@ -144,12 +147,15 @@ def read_captions(path: str | os.PathLike) -> dict[str, str]:
                     f"{sorted(columns)}"
                 )
             rows = list(reader)
-    except OSError as error:
-        raise ClipError(f"{path}: captions cannot be read ({error.strerror})") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        told = getattr(error, "strerror", None) or error
+        raise ClipError(f"{path}: captions cannot be read ({told})") from error
     captions = {}
     for row in rows:
-        name = row.get("videoid") or Path(row.get("video_path") or "").stem
-        captions[name] = (row["text"] or "").strip()
+        name = (row.get("videoid") or "").strip()
+        name = name or Path((row.get("video_path") or "").strip()).stem
+        if name:
+            captions[name] = (row["text"] or "").strip()
     return captions
 
 

@@ -17,15 +17,16 @@ from jaxtyping import UInt8
 from tavid_jax.data import cache, files
 from tavid_jax.data.clip import Clip, ClipError
 from tavid_jax.data.masks import find_masks
-from tavid_jax.data.official import read_tracks
 from tavid_jax.data.pairs import partners
 from tavid_jax.data.points import SUFFIXES, with_files, with_lengths
+from tavid_jax.data.track_checks import ConventionError, mixed
 from tavid_jax.data.tracker import DISTracker, Tracker
 from tavid_jax.data.verdicts import Verdict, read_verdicts
 from tavid_jax.data.video import Resize, image_files, resample, stated_rate
 from tavid_jax.data.window import (
     FolderConfig,
     check_points,
+    read_checked,
     read_window,
     usable_frames,
     window_fit,
@@ -279,6 +280,8 @@ def open_clips(
     selected: str | os.PathLike | None = None,
     pairs: str = "",
     points: bool = False,
+    regrid: bool = True,
+    spare_captions: bool = False,
 ) -> ClipFolder:
     """Opens videos as a source of windows with tracks. Frames are decoded and tracked lazily.
 
@@ -320,9 +323,13 @@ def open_clips(
         `masks` then names where segments lie, see `segment_files`: none is needed, and every window
         has those of its first frame. `<video stem>.ids.mp4` beside a video holds identities drawn
         elsewhere. `axis_order` means nothing.
+      regrid: whether track files may be of another grid, which is brought to this one; else their
+        tracks must be those of the grid, in its order, and no longer than their video.
+      spare_captions: whether the CSV may name videos that are not there.
 
     Raises:
-      ClipError: a path names nothing, or no video is usable (lists the reasons).
+      ClipError: a path names nothing, no video is usable (lists the reasons), captions of videos
+        that are not there, or track files of other conventions (names them).
     """
     config = FolderConfig(
         size_hw=size_hw,
@@ -342,15 +349,24 @@ def open_clips(
         masked=masks is not None and not points,
         points=points,
         pairs=pairs,
+        regrid=regrid,
     )
     verdicts = None if selected is None else read_verdicts(selected)
     suffixes = track_suffixes or (SUFFIXES if points else (".npz",))
     words = files.read_captions(captions) if captions else {}
     found = files.find_videos(paths)
+    stems = {files.stem(path) for path in found}
+    unused = [name for name in words if name not in stems]
+    if unused and not spare_captions:
+        raise ClipError(
+            f"{captions}: {len(unused)} of {len(words)} captions are for videos that are not there "
+            f"({files.some(unused)}); mend the names, or allow it: data.clips.spare_captions=True"
+        )
     infos, skipped = files.probe_all(found, cache_dir=cache_dir)
-    usable = []
+    usable, odd, tracked = [], [], 0
     for info, name in zip(infos, files.names([info.path for info in infos]), strict=True):
         track_file = files.find_tracks(info.path, tracks, suffixes) if track else None
+        tracked += track_file is not None
         caption = words.get(files.stem(info.path)) or files.find_caption(info.path)
         file = files.ClipFile(info, name, caption, track_file)
         try:
@@ -358,10 +374,14 @@ def open_clips(
             if points:
                 file = with_files(file, tracks, masks, cache_dir)
             usable.append(_masked(_limit(file, config), config, masks))
+        except ConventionError as error:
+            odd.append((track_file, str(error).removeprefix(f"{track_file}: ")))
         except ClipError as error:
             reason = str(error).removeprefix(f"{info.path}: ")
             logging.warning("Skipping %s: %s", info.path, reason)
             skipped.append((info.path, reason))
+    if odd:
+        raise ClipError(mixed(odd, tracked))
     if not usable:
         reasons = "; ".join(f"{path}: {reason}" for path, reason in skipped) or "no videos found"
         raise ClipError(f"no usable clip in {paths!s}: {reasons}")
@@ -369,10 +389,7 @@ def open_clips(
     for index, file in enumerate(usable):
         windows += cut_windows(index, file, 0, len(usable_frames(file, config.fps)), config)
     logging.info("%d windows of %d videos, %d skipped", len(windows), len(usable), len(skipped))
-    stems = {files.stem(path) for path in found}
-    folder = ClipFolder(
-        config, usable, windows, skipped, [name for name in words if name not in stems]
-    )
+    folder = ClipFolder(config, usable, windows, skipped, unused)
     if pairs and folder.partners.count(None) == len(folder):
         raise ClipError(
             f"pairs={pairs!r} finds no two of {len(folder)} clips ({folder.files[0].name}, ...) "
@@ -438,13 +455,14 @@ def _file_bytes(path: str) -> int:
 
 def _limit(file: files.ClipFile, config: FolderConfig) -> files.ClipFile:
     """Checks that a video (and its track file) can give at least one window."""
-    info = file.info
+    info, short = file.info, ""
     if file.tracks and config.points:
         file = with_lengths(file, window_fit(file, config), config.tracks_size_hw)
         info = file.info
     elif file.tracks:
-        stored = read_tracks(file.tracks, axis_order=config.axis_order)
+        stored = read_checked(file, config)
         frames = min(info.num_frames, stored.tracks.shape[1])
+        short = f": tracks end before the video's {info.num_frames}" * (frames < info.num_frames)
         info = dataclasses.replace(info, num_frames=frames)
         seen = stored.visibility & np.isfinite(stored.tracks).all(axis=-1)
         blind = frozenset(np.flatnonzero(~seen[:, :frames].any(axis=0)).tolist())
@@ -456,6 +474,7 @@ def _limit(file: files.ClipFile, config: FolderConfig) -> files.ClipFile:
         rate = f" at {config.fps:g} fps" if config.fps else ""
         raise ClipError(
             f"{info.path}: too short: {count} frames{rate}, a window needs {config.num_frames}"
+            + short
         )
     file = dataclasses.replace(file, info=info)
     windows = cut_windows(0, file, 0, count, config)

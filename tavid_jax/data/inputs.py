@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from tavid_jax.data.synthetic import (
 # Of `data.clips`, and of each of `data.folders` where it differs; see `folder.open_clips`.
 FOLDER_OPTIONS = (
     "fps", "hop", "captions", "tracks", "tracks_size_hw", "masks", "selected", "pairs", "points",
+    "regrid", "spare_captions",
 )  # fmt: skip
 # What says how videos become clips; folders of grounded clips have all of it in them already.
 _OF_VIDEOS = ("captions", "tracks", "tracks_size_hw", "selected", "pairs")
@@ -58,14 +59,20 @@ class ConfiguredInputs:
     options of `FOLDER_OPTIONS`. A mixture maps names of sets to their weights. Wherever videos are
     named, folders of grounded clips may be (see `data.grounding`), though not both at once.
 
-    `progress(done, total)` is called while scenes are drawn.
+    `progress(done, total)` is called while scenes are drawn. `openers` make further sets, by name;
+    one named as a stage takes the place of what that stage cached.
     """
 
     def __init__(
-        self, config: Any, workdir: Path, progress: Callable[[int, int], None] | None = None
+        self,
+        config: Any,
+        workdir: Path,
+        progress: Callable[[int, int], None] | None = None,
+        openers: Mapping[str, Callable[[], Any]] | None = None,
     ):
         self.config, self.workdir, self._progress = config, Path(workdir), progress
         self._data_dir = Path(config.data_dir).expanduser()
+        self._openers, self._opened = dict(openers or {}), {}
         self._folders: dict[str, UserClips] = {}  # opened once, as below
 
     @property
@@ -75,6 +82,10 @@ class ConfiguredInputs:
 
     def open(self, name: str) -> Any:
         """The source of that name. Raises ValueError listing the names there are."""
+        if name in self._openers:
+            if name not in self._opened:
+                self._opened[name] = self._openers[name]()
+            return self._opened[name]
         if name in self.config.stages:
             return self._made(name)
         sets = self._sets()
@@ -82,7 +93,7 @@ class ConfiguredInputs:
         if name in mixtures:
             return self._mixture(name, mixtures[name], sets)
         if name not in sets:
-            known = ", ".join([*sets, *mixtures])
+            known = ", ".join([*sets, *mixtures, *self._openers])
             raise ValueError(f"no data set {name!r}; there are {known} and the compute stages")
         return sets[name]()
 
@@ -254,7 +265,8 @@ class ConfiguredInputs:
         clips = {name: data.clips.get(name) for name in FOLDER_OPTIONS} | changes
         if any(map(is_grounded, folder_list(paths))):
             return self._open_grounded(paths, clips)
-        return open_clips(
+        spare = bool(clips["spare_captions"])
+        folder = open_clips(
             paths,
             size_hw=tuple(data.size_hw),
             num_frames=self.window,
@@ -271,7 +283,12 @@ class ConfiguredInputs:
             selected=clips["selected"] or None,
             pairs=clips["pairs"] or "",
             points=bool(clips["points"]),
+            regrid=clips["regrid"] is not False,
+            spare_captions=spare,
         )
+        if spare:
+            folder.unused = ()  # not missed later either
+        return folder
 
     def _open_grounded(self, paths: Paths, clips: dict[str, Any]) -> GroundedClips:
         """Folders of grounded clips by those options that mean something for them."""

@@ -12,8 +12,9 @@ from tavid_jax.data import cache, points
 from tavid_jax.data.clip import Clip, ClipError, check_clip, sanitize
 from tavid_jax.data.files import ClipFile
 from tavid_jax.data.masks import fitted_masks
-from tavid_jax.data.official import OFFICIAL_SIZE_HW, read_tracks
+from tavid_jax.data.official import OFFICIAL_SIZE_HW, TrackFile, read_tracks
 from tavid_jax.data.regrid import ask_at
+from tavid_jax.data.track_checks import check_convention, check_grid, check_length
 from tavid_jax.data.tracked import FLEXTRAJ_GRID_HW, even_points
 from tavid_jax.data.tracker import DISTracker, Tracker
 from tavid_jax.data.video import Fit, Resize, fit, iter_frames, resample, scale_points
@@ -49,6 +50,7 @@ class FolderConfig:
     masked: bool = False
     points: bool = False
     pairs: str = ""
+    regrid: bool = True
 
     def __post_init__(self):
         if self.num_frames < 1 or (self.hop is not None and self.hop < 1):
@@ -213,7 +215,8 @@ def _key(file: ClipFile, frames: Int[np.ndarray, " T"], config: FolderConfig) ->
     if file.tracks:
         key["tracks"] = cache.content_hash(file.tracks)
         size_hw = config.tracks_size_hw or OFFICIAL_SIZE_HW
-        return key | {"tracks_size_hw": size_hw, "axis_order": config.axis_order}
+        key |= {"tracks_size_hw": size_hw, "axis_order": config.axis_order}
+        return key if config.regrid else key | {"regrid": False}
     return key | {"tracker": config.tracker.fingerprint}
 
 
@@ -251,11 +254,40 @@ def _track(
     return tracks, visibility, np.stack(small)
 
 
+def read_checked(file: ClipFile, config: FolderConfig) -> TrackFile:
+    """A video's track file by its rules: plausible pixels, and without `regrid` the clip's grid.
+
+    Raises:
+      ConventionError: other conventions than (N, T, 2), (x, y) px.
+      ClipError: unreadable; another grid or too many frames, unless `regrid` is on.
+    """
+    stored = read_tracks(file.tracks, axis_order=config.axis_order)
+    check_convention(file.tracks, stored, _stored_hw(stored, config))
+    if not config.regrid:
+        check_length(file.tracks, stored.tracks.shape[1], file.info.num_frames)
+        start = _fitted(stored.tracks[:, :1], stored, file, config)[:, 0]
+        query_xy = query_points(config.size_hw, config.stride, config.origin)
+        check_grid(file.tracks, stored, start, query_xy, config.stride)
+    return stored
+
+
+def _stored_hw(stored: TrackFile, config: FolderConfig) -> tuple[int, int]:
+    return stored.size_hw or config.tracks_size_hw or OFFICIAL_SIZE_HW
+
+
+def _fitted(
+    tracks: Float[np.ndarray, "N T 2"], stored: TrackFile, file: ClipFile, config: FolderConfig
+) -> Float[np.ndarray, "N T 2"]:
+    """Px of a track file -> px of the clip."""
+    tracks = scale_points(tracks, _stored_hw(stored, config), file.info.size_hw)
+    return window_fit(file, config).points(tracks)
+
+
 def _stored_tracks(
     file: ClipFile, frames: Int[np.ndarray, " T"], config: FolderConfig
 ) -> tuple[Float[np.ndarray, "N T 2"], Bool[np.ndarray, "N T"]]:
     """Reads the window's frames of the track file and asks them for our grid."""
-    stored = read_tracks(file.tracks, axis_order=config.axis_order)
+    stored = read_checked(file, config)
     clip = Clip(
         id=file.name,
         size_hw=config.size_hw,
@@ -265,13 +297,12 @@ def _stored_tracks(
         source=file.tracks,
     )
     clip = check_clip(sanitize(clip))
-    stored_hw = stored.size_hw or config.tracks_size_hw or OFFICIAL_SIZE_HW
-    tracks = scale_points(clip.tracks, stored_hw, file.info.size_hw)
-    tracks = window_fit(file, config).points(tracks)
+    tracks = _fitted(clip.tracks, stored, file, config)
     limit = np.array(config.size_hw[::-1]) - 0.5
     visibility = clip.visibility & ((tracks >= -0.5) & (tracks < limit)).all(axis=-1)
-    query_xy = query_points(config.size_hw, config.stride, config.origin)
-    tracks, visibility = ask_at(tracks, visibility, query_xy, config.stride)
+    if config.regrid:
+        query_xy = query_points(config.size_hw, config.stride, config.origin)
+        tracks, visibility = ask_at(tracks, visibility, query_xy, config.stride)
     if not visibility.any():
         raise ClipError(f"{file.tracks}: no track is visible from frame {frames[0]} on")
     return tracks, visibility

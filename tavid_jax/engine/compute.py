@@ -30,8 +30,9 @@ class Computation(StageJob):
 
     def _run(self) -> Params:
         base = jax.random.key(self.seed)
-        params = initialise(self.method, base, self.mesh, self.earlier)
-        source = self.inputs.open(self.stage.data)
+        given = self.method.given
+        params = {} if given else initialise(self.method, base, self.mesh, self.earlier)
+        source = self.inputs.open(given or self.stage.data)
         epochs = self._epochs(len(source))
         examine = jax.jit(self.method.examine)
         batches = self.inputs.batches(
@@ -69,11 +70,13 @@ class Computation(StageJob):
 
     def _epochs(self, examples: int) -> int:
         """Passes over the data: as many as asked for, and enough for `min_examples`."""
+        if self.method.given:
+            return 1
         wanted = self.stage.get("min_examples", 0)
         return max(self.stage.epochs, -(-wanted // max(examples, 1)))
 
     def _open_cache(self) -> contextlib.AbstractContextManager:
-        if not self.stage.cache:
+        if not self.stage.cache or self.method.given:
             return contextlib.nullcontext()
         return self.inputs.cache(self.folder.cache, self.provenance)
 

@@ -148,6 +148,10 @@ class Method:
 class ComputeMethod(Method):
     """A stage that makes one pass over the data instead of training: statistics, caches."""
 
+    #: a source of finished examples, read once instead of the stage's data; "" = none. `examine`
+    #: then gets no parameters, and nothing is cached: later stages open the same source
+    given: str = ""
+
     def examine(self, params: Params, batch: Arrays, rng: jax.Array) -> tuple[Arrays, Params]:
         """One batch -> (examples to cache, or {}; a tree of per-example sums of shape (B, ...)).
 

@@ -47,8 +47,9 @@ class Program:
         return make_optimizer(self.stage.optimizer, self.stage.steps)
 
     def is_cache(self, data: str) -> bool:
-        """Whether these data are a compute stage's encoded examples rather than clips."""
-        return data in self.stage.cached_by
+        """Whether these data are a compute stage's encoded examples, or the held-out part of them
+        ("<stage>_eval"), rather than clips."""
+        return data.removesuffix("_eval") in self.stage.cached_by
 
     @property
     def encodes(self) -> bool:

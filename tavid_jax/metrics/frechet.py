@@ -8,12 +8,14 @@ FVMD code: two equal sets give about -2 eps D, so small negative values are righ
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 Root = Literal["auto", "eigen", "subspace", "nuclear"]
+ROWS = 4096  # of features in float64 at a time: bounds memory
 
 
 def frechet_distance(
@@ -39,16 +41,45 @@ def frechet_distance(
     Raises:
       ValueError: fewer than two rows, different D, or a value that is not finite.
     """
-    first, second = _checked(first, "first"), _checked(second, "second")
+    return frechet_distances(first, second, [slice(None)], eps=eps, unbiased=unbiased, root=root)[0]
+
+
+def frechet_distances(
+    first: Float[np.ndarray, "n D"],
+    second: Float[np.ndarray, "m E"],
+    columns: Sequence[slice],
+    *,
+    eps: float = 1e-5,
+    unbiased: bool = True,
+    root: Root = "auto",
+) -> list[float]:
+    """`frechet_distance` of some of the columns, for each of several choices.
+
+    Covariances of all columns are made once, where they are needed in full.
+    """
+    sets = _checked(first, "first"), _checked(second, "second")
     if first.shape[1] != second.shape[1]:
         raise ValueError(
             f"features of {first.shape[1]} and {second.shape[1]} dimensions cannot be compared: "
             "make both with the same settings and grid"
         )
-    mean_1, a = _centred(first, unbiased)
-    mean_2, b = _centred(second, unbiased)
-    traces = float((a * a).sum() + (b * b).sum())
-    return float(((mean_1 - mean_2) ** 2).sum()) + traces - 2 * _trace_of_root(a, b, eps, root)
+    rows = len(first) + len(second)
+    fits: list[_Gaussian] = []
+    distances = []
+    for chosen in columns:
+        dim = len(range(*chosen.indices(first.shape[1])))
+        if root == "eigen" or (root == "auto" and rows >= dim):
+            fits = fits or [_fit(features, unbiased) for features in sets]
+            distances.append(_between(*(_marginal(fit, chosen) for fit in fits), eps))
+        else:
+            thin = [_centred(features[:, chosen], unbiased) for features in sets]
+            distances.append(_between_thin(*thin, eps, root))
+    return distances
+
+
+class _Gaussian(NamedTuple):
+    mean: Float[np.ndarray, " D"]
+    covariance: Float[np.ndarray, "D D"]
 
 
 def _checked(features: np.ndarray, name: str) -> np.ndarray:
@@ -56,33 +87,61 @@ def _checked(features: np.ndarray, name: str) -> np.ndarray:
         raise ValueError(f"the {name} set has {len(features)} feature(s): a covariance needs two")
     if not np.isfinite(features).all():
         raise ValueError(f"the {name} set holds values that are not finite")
-    return features.astype(np.float64)
+    return features
+
+
+def _fit(features: np.ndarray, unbiased: bool) -> _Gaussian:
+    """Mean and covariance, in float64 a block of rows at a time."""
+    mean = features.mean(axis=0, dtype=np.float64)
+    covariance = np.zeros((features.shape[1],) * 2)
+    for start in range(0, len(features), ROWS):
+        centred = features[start : start + ROWS] - mean
+        covariance += centred.T @ centred
+    return _Gaussian(mean, covariance / (len(features) - unbiased))
+
+
+def _marginal(fit: _Gaussian, columns: slice) -> _Gaussian:
+    return _Gaussian(fit.mean[columns], fit.covariance[columns, columns])
+
+
+def _between(first: _Gaussian, second: _Gaussian, eps: float) -> float:
+    """By eigenvalues in all D dimensions."""
+    traces = float(np.trace(first.covariance) + np.trace(second.covariance))
+    root = _symmetric_trace(first.covariance, second.covariance, eps)
+    return float(((first.mean - second.mean) ** 2).sum()) + traces - 2 * root
 
 
 def _centred(features: np.ndarray, unbiased: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Mean, and the factor A with A^T A = covariance."""
-    mean = features.mean(axis=0)
+    """Mean, and the factor A with A^T A = covariance; float64."""
+    mean = features.mean(axis=0, dtype=np.float64)
     return mean, (features - mean) / np.sqrt(len(features) - unbiased)
 
 
-def _trace_of_root(a: np.ndarray, b: np.ndarray, eps: float, root: Root) -> float:
-    """Tr sqrt((A^T A + eps I)(B^T B + eps I)) for factors of shape (n, D) and (m, D)."""
-    dim = a.shape[1]
+def _between_thin(
+    first: tuple[np.ndarray, np.ndarray],
+    second: tuple[np.ndarray, np.ndarray],
+    eps: float,
+    root: Root,
+) -> float:
+    """From means and factors of shape (n, D) and (m, D), n + m < D or eps ignored."""
+    (mean_1, a), (mean_2, b) = first, second
     if root == "nuclear":
-        return float(np.linalg.svd(a @ b.T, compute_uv=False).sum())
-    if root == "subspace" or (root == "auto" and len(a) + len(b) < dim):
+        inside = float(np.linalg.svd(a @ b.T, compute_uv=False).sum())
+    else:
         # Outside of the span of both sets, both matrices are eps I and the root is eps I.
         basis, _ = np.linalg.qr(np.concatenate([a, b]).T)
-        inside = _symmetric_trace(a @ basis, b @ basis, eps)
-        return inside + eps * (dim - basis.shape[1])
-    return _symmetric_trace(a, b, eps)
+        a_inside, b_inside = a @ basis, b @ basis
+        inside = _symmetric_trace(a_inside.T @ a_inside, b_inside.T @ b_inside, eps)
+        inside += eps * (a.shape[1] - basis.shape[1])
+    traces = float((a * a).sum() + (b * b).sum())
+    return float(((mean_1 - mean_2) ** 2).sum()) + traces - 2 * inside
 
 
-def _symmetric_trace(a: np.ndarray, b: np.ndarray, eps: float) -> float:
-    """By Tr sqrt(S1 S2) = sum sqrt(eig(S1^1/2 S2 S1^1/2)): symmetric, hence real."""
-    ridge = eps * np.eye(a.shape[1])
-    values, vectors = np.linalg.eigh(a.T @ a + ridge)
+def _symmetric_trace(first: np.ndarray, second: np.ndarray, eps: float) -> float:
+    """Tr sqrt((S1 + eps I)(S2 + eps I)), by Tr sqrt(A B) = sum sqrt(eig(A^1/2 B A^1/2)): real."""
+    ridge = eps * np.eye(len(first))
+    values, vectors = np.linalg.eigh(first + ridge)
     half = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-    product = half @ (b.T @ b + ridge) @ half
+    product = half @ (second + ridge) @ half
     values = np.linalg.eigvalsh((product + product.T) / 2)
     return float(np.sqrt(np.maximum(values, 0)).sum())

@@ -28,7 +28,7 @@ from tavid_jax.metrics import frechet, result
 
 NUM_ANGLES = 8
 NUM_LEVELS = 8  # log2 of the 256 magnitude bins of the public code
-CHUNK = 64  # videos binned at a time: bounds memory, changes no number
+CHUNK = 8  # videos binned at a time: what fits a cache, changes no number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,10 +92,9 @@ def fvmd(
     """
     result.check_shapes(truth.shape, prediction=prediction)
     result.check_shapes(truth.shape[:-1], visibility=visibility)
-    counted = np.ones(truth.shape[:-1], bool) if visibility is None else visibility
-    if not np.isfinite(truth[counted]).all():
+    if _nonfinite(truth, visibility):
         raise ValueError("FVMD: true tracks hold NaN or infinity at points that count as visible")
-    nonfinite = int((~np.isfinite(prediction[counted]).all(axis=-1)).sum())
+    nonfinite = _nonfinite(prediction, visibility)
     num_windows = len(truth) * len(window_starts(truth.shape[2], config))
     if nonfinite or num_windows < 2:
         _cells(truth.shape[1:3], grid_hw, config)  # a wrong grid is an error in any case
@@ -120,15 +119,22 @@ def distances(
     first: Features, second: Features, config: FvmdConfig = FvmdConfig()
 ) -> tuple[float, float, float]:
     """(velocity, acceleration, combined) Frechet distances between two sets of windows."""
-    pairs = [
-        (first.velocity, second.velocity),
-        (first.acceleration, second.acceleration),
-        (first.combined(), second.combined()),
-    ]
-    velocity, acceleration, combined = (
-        frechet.frechet_distance(a, b, eps=config.eps, root=config.root) for a, b in pairs
+    parts = [slice(0, first.velocity.shape[1]), slice(first.velocity.shape[1], None), slice(None)]
+    velocity, acceleration, combined = frechet.frechet_distances(
+        first.combined(), second.combined(), parts, eps=config.eps, root=config.root
     )
     return velocity, acceleration, combined
+
+
+def _nonfinite(
+    tracks: Float[np.ndarray, "V N T 2"], visibility: Bool[np.ndarray, "V N T"] | None
+) -> int:
+    """Points that count and hold NaN or infinity."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(tracks.sum()):  # then all are; a sum may also be too large for its dtype
+            return 0
+    bad = ~np.isfinite(tracks).all(axis=-1)
+    return int((bad if visibility is None else bad & visibility).sum())
 
 
 def fvmd_features(
@@ -182,12 +188,18 @@ def motion(
 
 
 def levels(vectors: Float[np.ndarray, "*D 2"]) -> UInt8[np.ndarray, "*D"]:
-    """Level of speed 0..8: ceil(log2(1 + |v|)) with |v| in pixels clipped to 255.
+    """Level of speed 0..8: ceil(log2(1 + |v|)) with |v| in pixels clipped to 255; 0 for NaN.
 
-    Counted by comparison: a log2 that returns 2.0000002 would push powers of two a level up.
+    Read off the number's bits: a log2 that returns 2.0000002 would push powers of two a level up.
     """
-    size = 1 + np.minimum(np.sqrt(np.square(vectors).sum(axis=-1)), 255)
-    return sum(((size > 2**k).astype(np.uint8) for k in range(NUM_LEVELS)), np.uint8(0))
+    x, y = vectors[..., 0], vectors[..., 1]
+    size = 1 + np.minimum(np.sqrt(x * x + y * y), 255)
+    size = np.where(np.isnan(size), 1, size).astype(np.result_type(size, np.float32), copy=False)
+    # A float of 2^e (1 + m), m < 1, has the bits (e + bias, m): anything in m adds one to e.
+    digits = np.finfo(size.dtype).nmant
+    bias = 1 - np.finfo(size.dtype).minexp
+    bits = size.view(f"i{size.itemsize}")
+    return (((bits + ((1 << digits) - 1)) >> digits) - bias).astype(np.uint8)
 
 
 def bins(
@@ -204,10 +216,11 @@ def bins(
         angle = np.arctan2(x.astype(np.float32), y.astype(np.float32)) + np.float32(np.pi)
         index = np.floor_divide(angle, np.float32(2 * np.pi / NUM_ANGLES))
         return np.clip(np.nan_to_num(index), 0, NUM_ANGLES - 1).astype(np.uint8)
-    wide, tall = np.abs(x) >= np.abs(y), np.abs(y) >= np.abs(x)
-    left = np.where(y < 0, 0 + wide, 2 + tall)
-    right = np.where(y > 0, 4 + wide, 6 + tall)
-    return np.where(x < 0, left, right).astype(np.uint8)
+    across, along = np.abs(x), np.abs(y)
+    wide, tall = (across >= along).view(np.uint8), (along >= across).view(np.uint8)
+    left = np.where(y < 0, wide, tall + np.uint8(2))
+    right = np.where(y > 0, wide + np.uint8(4), tall + np.uint8(6))
+    return np.where(x < 0, left, right)
 
 
 def _cells(

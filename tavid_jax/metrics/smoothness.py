@@ -7,12 +7,15 @@ the value of the true tracks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from tavid_jax.metrics import result
+
+CHUNK = 8  # videos at a time: what fits a cache, changes no number
 
 
 class _Gradients(NamedTuple):
@@ -44,12 +47,7 @@ def flow_tv(
     Raises:
       ValueError: the grid does not fit N, or there are fewer than two frames.
     """
-    grads = _gradients(tracks, visibility, grid_hw, spacing)
-    along_x = _spatial_mean(np.abs(grads.along_x).sum(axis=-1), grads.valid_x)
-    along_y = _spatial_mean(np.abs(grads.along_y).sum(axis=-1), grads.valid_y)
-    some = np.isfinite(along_x) | np.isfinite(along_y)  # one direction alone is enough
-    total = np.nan_to_num(along_x) + np.nan_to_num(along_y)
-    return result.masked_mean(total, some, axis=1)
+    return _by_chunk(_total_variation, tracks, visibility, grid_hw, spacing)
 
 
 def div_curl_energy(
@@ -64,7 +62,39 @@ def div_curl_energy(
     vertical pair along the left are valid (its fourth corner is not needed); NaN for a video
     without such a cell.
     """
-    grads = _gradients(tracks, visibility, grid_hw, spacing)
+    return _by_chunk(_energy, tracks, visibility, grid_hw, spacing)
+
+
+def _by_chunk(
+    measure: Callable[[_Gradients], np.ndarray],
+    tracks: np.ndarray,
+    visibility: np.ndarray | None,
+    grid_hw: tuple[int, int],
+    spacing: float | int,
+) -> Float[np.ndarray, "V"]:
+    """`measure` of the gradients of all videos, a few at a time."""
+    result.check_shapes(tracks.shape[:-1], visibility=visibility)
+    values = []
+    for start in range(0, max(len(tracks), 1), CHUNK):
+        chunk = slice(start, start + CHUNK)
+        seen = None if visibility is None else visibility[chunk]
+        values.append(measure(_gradients(tracks[chunk], seen, grid_hw, spacing)))
+    return np.concatenate(values)
+
+
+def _total_variation(grads: _Gradients) -> Float[np.ndarray, "V"]:
+    along_x = _spatial_mean(_l1(grads.along_x), grads.valid_x)
+    along_y = _spatial_mean(_l1(grads.along_y), grads.valid_y)
+    some = np.isfinite(along_x) | np.isfinite(along_y)  # one direction alone is enough
+    total = np.nan_to_num(along_x) + np.nan_to_num(along_y)
+    return result.masked_mean(total, some, axis=1)
+
+
+def _l1(vectors: Float[np.ndarray, "*D 2"]) -> Float[np.ndarray, "*D"]:
+    return np.abs(vectors[..., 0]) + np.abs(vectors[..., 1])
+
+
+def _energy(grads: _Gradients) -> Float[np.ndarray, "V"]:
     along_x = grads.along_x[:, :, :-1].astype(np.float64)
     along_y = grads.along_y[:, :, :, :-1].astype(np.float64)
     valid = grads.valid_x[:, :, :-1] & grads.valid_y[:, :, :, :-1]
@@ -86,10 +116,9 @@ def _gradients(
             f"{num_points} points do not fill a grid of {grid_hw[0]} x {grid_hw[1]}: "
             "give all points of the grid, row by row"
         )
-    result.check_shapes(tracks.shape[:-1], visibility=visibility)
     if num_frames < 2:
         raise ValueError(f"a displacement field needs two frames, the tracks have {num_frames}")
-    valid = np.isfinite(tracks).all(axis=-1)
+    valid = np.isfinite(tracks[..., 0]) & np.isfinite(tracks[..., 1])
     field = np.where(valid[..., None], tracks, 0)
     if visibility is not None:
         valid = valid & visibility

@@ -188,6 +188,7 @@ def _clips(
         track=False,
         masks=option(args.masks),
         selected=args.selected,
+        spare_captions=True,  # told below, with videos that have none
     )
     if args.skip_unmatched:
         clips = clips.captioned()

@@ -20,7 +20,7 @@ from tavid_jax.viz.canvas import Number
 
 PALETTE = ("#4c8bf5", "#f2894e", "#2fb380", "#b06ee0", "#e0589a", "#c9a227", "#3aaec4", "#8a94a6")
 _INK = "#0a0b0c"  # replaced by currentColor in SVG
-_STYLE = {
+STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "tavid_jax",
     "font.size": 10.0,
@@ -61,7 +61,7 @@ def ema(values: Float[np.ndarray, " n"], decay: Number = 0.9) -> Float[np.ndarra
     return out
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def loss_curves(
     records: Sequence[Mapping],
     names: Sequence[str] | None = None,
@@ -107,7 +107,7 @@ def loss_curves(
         axis.set_xlabel("step")
         axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axis.margins(x=0.01)
-    return _bytes(figure, format)
+    return figure_bytes(figure, format)
 
 
 def collect(records: Sequence[Mapping]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -125,7 +125,7 @@ def collect(records: Sequence[Mapping]) -> dict[str, tuple[np.ndarray, np.ndarra
     return {name: (np.array(s), np.array(v)) for name, (s, v) in series.items()}
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def small_multiples(
     panels: Mapping[str, Mapping[str, tuple[ArrayLike, ArrayLike]]],
     *,
@@ -157,10 +157,10 @@ def small_multiples(
         width = 0.6 + 0.085 * max(map(len, names))
         columns = max(1, int(figure.get_figwidth() / width))
         figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=columns)
-    return _bytes(figure, format)
+    return figure_bytes(figure, format)
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def interval_plot(
     rows: Sequence[tuple[str, Number, Number, Number]],
     *,
@@ -209,13 +209,13 @@ def interval_plot(
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
     axis.set_xlabel(unit)
-    return _bytes(figure, format)
+    return figure_bytes(figure, format)
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def numbered_bars(
     series: Mapping[str, tuple[ArrayLike, ArrayLike | None]],
-    numbers: Sequence[int],
+    numbers: Sequence[int | str],
     *,
     x_label: str = "",
     y_label: str = "",
@@ -223,7 +223,7 @@ def numbered_bars(
     title: str = "",
     format: str = "svg",
 ) -> bytes:
-    """Bars over numbers, such as the blocks of a model; several series stand beside each other.
+    """Bars over numbers or names; several series stand beside each other.
 
     Args:
       series: name -> (heights, one for each number; their errors or None).
@@ -260,7 +260,7 @@ def numbered_bars(
     if len(series) > 1 or reference is not None:
         columns = max(1, int(wide / 2.6))  # inches of a long name
         figure.legend(loc="outside lower left", ncols=columns)
-    return _bytes(figure, format)
+    return figure_bytes(figure, format)
 
 
 def _grid(
@@ -283,7 +283,8 @@ def _grid(
     return figure, axes[:count]
 
 
-def _bytes(figure: Figure, format: str) -> bytes:
+def figure_bytes(figure: Figure, format: str) -> bytes:
+    """A figure as "svg" or "png"; see the module for the colours of SVG."""
     if format not in ("svg", "png"):
         raise ValueError(f"unknown figure format {format!r}: use 'svg' or 'png'")
     buffer = io.BytesIO()

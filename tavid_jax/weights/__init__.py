@@ -12,6 +12,7 @@ from tavid_jax.weights.peft_export import save_lora
 from tavid_jax.weights.problems import WeightsError
 from tavid_jax.weights.registry import CHECKPOINTS, Checkpoint, export, port
 from tavid_jax.weights.source import Source, open_source
+from tavid_jax.weights.trajloom_release import open_trajloom_release, write_trajloom_release
 
 __all__ = [
     "CHECKPOINTS",
@@ -32,10 +33,12 @@ __all__ = [
     "load_patch_embed",
     "open_parameters",
     "open_source",
+    "open_trajloom_release",
     "port",
     "restore",
     "save",
     "save_flextraj",
     "save_lora",
     "save_patch_embed",
+    "write_trajloom_release",
 ]

@@ -36,10 +36,20 @@ def read_file(path: str | Path, containers: Sequence[str] = ()) -> dict[str, Laz
     if path.suffix == ".safetensors":
         return unwrap(read_safetensors(path), (), path)
     if path.suffix in TORCH_SUFFIXES:
-        return unwrap(_read_torch(path), containers, path)
+        return unwrap(read_torch(path), containers, path)
     raise WeightsError(
         f"{path}: unknown kind of checkpoint; expected a folder or {', '.join(SUFFIXES)}"
     )
+
+
+def read_beside(path: str | Path) -> Mapping[str, Any]:
+    """The dict that a training script saved in a `.pt` file, its tensors as `read_file` has them.
+
+    {} for a file of tensors alone. Raises WeightsError as `read_file` does.
+    """
+    path = Path(path)
+    saved = read_torch(path) if path.suffix in TORCH_SUFFIXES else {}
+    return saved if isinstance(saved, Mapping) else {}
 
 
 def unwrap(
@@ -71,7 +81,18 @@ def strip_wrappers(name: str) -> str:
     return name
 
 
-def _read_torch(path: Path) -> Any:
+def read_torch(path: str | Path) -> Any:
+    """What a `.pt` file holds: dicts, lists and plain values, with tensors in them.
+
+    No code in the file is run.
+
+    Raises:
+      WeightsError: no such file, a damaged one, objects besides tensors and plain values, or
+        PyTorch is needed and not there (see `read_file`).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"no file at {path}")
     if not is_torch_zip(path):
         return _read_with_torch(path, "it is no zip archive, as such files are since PyTorch 1.6")
     try:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from tavid_jax.weights.files import read_beside
 from tavid_jax.weights.lazy import LazyArray
 from tavid_jax.weights.model_json import (
     FORMATS,
@@ -18,10 +19,11 @@ from tavid_jax.weights.model_json import (
     preset_of,
 )
 from tavid_jax.weights.problems import WeightsError, raise_all
-from tavid_jax.weights.registry import CHECKPOINTS, checkpoint_kind
+from tavid_jax.weights.registry import CHECKPOINTS, Checkpoint, checkpoint_kind
 from tavid_jax.weights.source import Source, open_source
 from tavid_jax.weights.streaming import Place, plan
 from tavid_jax.weights.table import nest, walk
+from tavid_jax.weights.trajloom_configs import stated_fields
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Identified:
         """path -> parameter, read when asked for; WeightsError on any mismatch."""
         kind = checkpoint_kind(self.name)
         try:
+            kind.check_config(self.source.tensors, self.config)
             return plan(
                 kind.table(self.config), self.source.tensors, kind.shapes(self.config), dtype
             )
@@ -64,9 +67,7 @@ def identify(source: str | Path, name: str | None = None, config: Any = None) ->
       WeightsError: nothing usable there, a kind or size that cannot be told, or a config.json
         that disagrees with `config` (all fields listed).
     """
-    kinds = [checkpoint_kind(name)] if name else CHECKPOINTS.values()
-    containers = tuple(c for kind in kinds for c in kind.containers)
-    opened = open_source(source, containers)
+    opened = _open(source, name)
     name = name or _kind_of(opened)
     config = _config(opened, name, config)
     preset = preset_of(config) if is_described(config) else None
@@ -97,6 +98,28 @@ def load(
     return nest({path: place(path, leaf.read()) for path, leaf in planned.items()})
 
 
+def _open(source: str | Path, name: str | None) -> Source:
+    """The source; one that is plainly of another kind than `name` is told by its own."""
+    every = tuple(c for kind in CHECKPOINTS.values() for c in kind.containers)
+    if name is None:
+        return open_source(source, every)
+    kind = checkpoint_kind(name)
+    try:
+        opened = open_source(source, kind.containers)
+        if kind.sign in opened.tensors:
+            return opened
+        found = _kind_or_none(opened)
+    except WeightsError:
+        found = _kind_or_none(open_source(source, every))
+        if found is None:
+            raise
+    if found is not None:
+        raise WeightsError(
+            f"{source} is a checkpoint of kind {found}, not {name}: give the file of that kind"
+        )
+    return opened
+
+
 def _config(source: Source, name: str, config: Any) -> Any:
     """What was asked for if it is what the checkpoint says, or what the checkpoint says."""
     kind = checkpoint_kind(name)
@@ -109,12 +132,27 @@ def _config(source: Source, name: str, config: Any) -> Any:
             f"{source.name} is a checkpoint of kind {name}, which needs a "
             f"{kind.config.__name__}, not a {type(config).__name__}"
         )
+    own = _inside(source, kind)
+    if own is not None:
+        lines = [] if config is None else differences(stated_fields(own), config, "in its cfg")
+        raise_all({"fields": lines}, f"{source.name} has another config in it", "give its own")
+        return own if config is None else config
     stated = _stated(source, kind.config)
     if config is None:
         return kind.config(**stated) if stated else _config_of_shapes(source, name)
     what = f"{source.config_path} disagrees with the config that was asked for"
     raise_all({"fields": differences(stated, config)}, what, "give the checkpoint's own")
     return config
+
+
+def _inside(source: Source, kind: Checkpoint) -> Any:
+    """The config that a training script saved beside the tensors, None without one."""
+    if kind.described is None or len(source.files) != 1:
+        return None
+    content = read_beside(source.files[0]).get("cfg")
+    if not isinstance(content, Mapping):
+        return None
+    return kind.described(content, f"cfg in {source.name}")
 
 
 def _stated(source: Source, wanted: type) -> dict[str, Any]:
@@ -136,10 +174,15 @@ def _stated(source: Source, wanted: type) -> dict[str, Any]:
     return parse_config(source.config, source.config_path, source.tensors)
 
 
+def _kind_or_none(source: Source) -> str | None:
+    signs = {name: kind.sign for name, kind in CHECKPOINTS.items()}
+    return next((name for name, sign in signs.items() if sign in source.tensors), None)
+
+
 def _kind_of(source: Source) -> str:
-    for name, kind in CHECKPOINTS.items():
-        if kind.sign in source.tensors:
-            return name
+    found = _kind_or_none(source)
+    if found is not None:
+        return found
     first = ", ".join(list(source.tensors)[:5])
     raise WeightsError(
         f"{source.name} is none of the known checkpoints ({', '.join(CHECKPOINTS)}); "
@@ -156,10 +199,10 @@ def _config_of_shapes(source: Source, name: str) -> Any:
     expected = [_expected(kind, config) for config in configs]
     fits = [i for i, e in enumerate(expected) if e.items() <= have.items()]
     if not fits:
-        raise WeightsError(
-            f"{source.name} has no config.json, and its shapes are those of no published model; "
-            f"give a config. Presets: {', '.join(PRESETS)}"
-        )
+        what = f"{source.name} has no config.json, and its shapes are those of no published model"
+        lines = kind.differences(source.tensors, configs[0]) if len(configs) == 1 else []
+        raise_all({"fields that differ from the published config": lines}, what, "give a config")
+        raise WeightsError(f"{what}; give a config. Presets: {', '.join(PRESETS)}")
     largest = max(len(expected[i]) for i in fits)
     best = [configs[i] for i in fits if len(expected[i]) == largest]
     if any(config != best[0] for config in best):

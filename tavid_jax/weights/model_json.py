@@ -134,10 +134,10 @@ def class_of(content: Mapping[str, Any]) -> str | None:
     return content.get(CLASS, next(iter(content.get(CLASSES, ())), None))
 
 
-def differences(stated: Mapping[str, Any], config: Any) -> list[str]:
+def differences(stated: Mapping[str, Any], config: Any, place: str = "in config.json") -> list[str]:
     """Lines "field: theirs in config.json, ours here" for each field that disagrees."""
     return [
-        f"{name}: {value!r} in config.json, {getattr(config, name)!r} here"
+        f"{name}: {value!r} {place}, {getattr(config, name)!r} here"
         for name, value in stated.items()
         if value != getattr(config, name)
     ]

@@ -31,12 +31,14 @@ from tavid_jax.weights import (
     owlvit,
     t5,
     trajloom,
+    trajloom_configs,
     vit,
     wan,
     wan_vae,
     whn,
 )
-from tavid_jax.weights.problems import WeightsError
+from tavid_jax.weights.lazy import as_lazy
+from tavid_jax.weights.problems import WeightsError, raise_all
 from tavid_jax.weights.streaming import Place, export_table, port_table
 from tavid_jax.weights.table import Table
 
@@ -53,6 +55,9 @@ class Checkpoint:
       containers: keys under which a saved file may hold the tensors, in order of preference.
       stem: of the names of the files that are written.
       folders: expert -> folder, where the tensors of a pair lie in folders of their own.
+      told: (key -> shape, config) -> the fields of the config that the shapes decide.
+      described: (content of a config file, its name) -> config, for configs that are no
+        config.json and may lie inside of a checkpoint, under `cfg`; None if it has none.
     """
 
     table: Callable[[Any], Table]
@@ -62,6 +67,21 @@ class Checkpoint:
     containers: tuple[str, ...] = ()
     stem: str = "diffusion_pytorch_model"
     folders: Mapping[str, str] | None = None
+    told: trajloom_configs.Told | None = None
+    described: Callable[[Mapping[str, Any], str], Any] | None = None
+
+    def differences(self, tensors: Mapping[str, Any], config: Any) -> list[str]:
+        """Lines "field: theirs in the file, ours in the config", as far as shapes tell."""
+        if self.told is None:
+            return []
+        shapes = {key: tuple(as_lazy(tensor).shape) for key, tensor in tensors.items()}
+        return trajloom_configs.config_differences(self.told(shapes, config), config)
+
+    def check_config(self, tensors: Mapping[str, Any], config: Any) -> None:
+        """Raises a WeightsError that names the fields of another config than the checkpoint's."""
+        what = "a checkpoint of another config"
+        lines = self.differences(tensors, config)
+        raise_all({"fields that differ": lines}, what, "give the checkpoint's own")
 
 
 _CONTAINERS = ("state_dict", "model")
@@ -219,6 +239,8 @@ CHECKPOINTS: dict[str, Checkpoint] = {
         TrackVAEConfig,
         "temp_embed_in",
         ("vae", "model_state_dict"),
+        told=trajloom_configs.vae_told,
+        described=trajloom_configs.vae_config,
     ),
     "trajloom_flow": Checkpoint(
         trajloom.flow_table,
@@ -226,6 +248,8 @@ CHECKPOINTS: dict[str, Checkpoint] = {
         TrackFlowConfig,
         "seg_embed",
         ("generator", "model", "state_dict", "model_state_dict"),
+        told=trajloom_configs.flow_told,
+        described=trajloom_configs.flow_config,
     ),
     "trajloom_visibility": Checkpoint(
         trajloom.visibility_table,
@@ -233,6 +257,8 @@ CHECKPOINTS: dict[str, Checkpoint] = {
         VisibilityConfig,
         "temporal_net.0.weight",
         ("model", "predictor", "state_dict", "model_state_dict"),
+        told=trajloom_configs.visibility_told,
+        described=trajloom_configs.visibility_config,
     ),
     "whn": Checkpoint(
         whn.denoiser_table,
@@ -276,9 +302,10 @@ def port(
 
     Raises:
       WeightsError: unknown name, or a mismatch; every key that is left over, missing or of
-        another shape is listed.
+        another shape is listed, or the fields of the config that are the reason.
     """
     kind = checkpoint_kind(name)
+    kind.check_config(tensors, config)
     return port_table(kind.table(config), tensors, kind.shapes(config), place, dtype)
 
 

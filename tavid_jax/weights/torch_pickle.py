@@ -219,24 +219,49 @@ def _pairs(items: list[Any]) -> dict[Any, Any]:
 # --- writing
 
 
-def write_pickle(tensors: Mapping[str, np.ndarray]) -> bytes:
-    """The pickle of a state dict whose n-th tensor is the whole of storage "n".
+Plain = str | int | float | bool | None
+
+
+def write_pickle(content: Mapping[str, np.ndarray | Plain]) -> bytes:
+    """The pickle of a dict of tensors and plain values; the n-th tensor is all of storage "n".
 
     Raises:
-      ValueError: a dtype that PyTorch has no storage for.
+      ValueError: a dtype that PyTorch has no storage for, or another kind of value.
     """
-    parts = [b"\x80\x02", _global(_DICT), b")R("]
-    for number, (name, array) in enumerate(tensors.items()):
-        if array.dtype not in _STORAGES:
-            raise ValueError(f"{name} has dtype {array.dtype}, unknown to PyTorch's files")
-        storage = _text("storage") + _global(_STORAGES[array.dtype]) + _text(str(number))
-        storage = b"(" + storage + _text("cpu") + _integer(array.size) + b"tQ"
-        strides = [int(np.prod(array.shape[axis + 1 :])) for axis in range(array.ndim)]
-        place = _integer(0) + _integers(array.shape) + _integers(strides)
-        hooks = _global(_DICT) + b")R"
-        tensor = _global(_TENSOR) + b"(" + storage + place + b"\x89" + hooks + b"tR"
-        parts += [_text(name), tensor]
+    parts, number = [b"\x80\x02", _global(_DICT), b")R("], 0
+    for name, value in content.items():
+        parts.append(_text(name))
+        if not isinstance(value, np.ndarray):
+            parts.append(_plain(name, value))
+            continue
+        parts.append(_tensor(name, value, number))
+        number += 1
     return b"".join([*parts, b"u."])
+
+
+def _tensor(name: str, array: np.ndarray, number: int) -> bytes:
+    if array.dtype not in _STORAGES:
+        raise ValueError(f"{name} has dtype {array.dtype}, unknown to PyTorch's files")
+    storage = _text("storage") + _global(_STORAGES[array.dtype]) + _text(str(number))
+    storage = b"(" + storage + _text("cpu") + _integer(array.size) + b"tQ"
+    strides = [int(np.prod(array.shape[axis + 1 :])) for axis in range(array.ndim)]
+    place = _integer(0) + _integers(array.shape) + _integers(strides)
+    hooks = _global(_DICT) + b")R"
+    return _global(_TENSOR) + b"(" + storage + place + b"\x89" + hooks + b"tR"
+
+
+def _plain(name: str, value: Plain) -> bytes:
+    if value is None:
+        return b"N"
+    if isinstance(value, bool):
+        return b"\x88" if value else b"\x89"
+    if isinstance(value, int) and abs(value) < 2**63:
+        return _integer(value)
+    if isinstance(value, float):
+        return b"G" + struct.pack(">d", value)
+    if isinstance(value, str):
+        return _text(value)
+    raise ValueError(f"{name} is {value!r:.80}, neither a tensor nor a plain value of PyTorch")
 
 
 def _global(name: str) -> bytes:
@@ -253,6 +278,6 @@ def _integers(values: Any) -> bytes:
 
 
 def _integer(value: int) -> bytes:
-    if value < 2**31:
+    if -(2**31) <= value < 2**31:
         return b"J" + struct.pack("<i", value)
     return b"\x8a\x08" + struct.pack("<q", value)

@@ -14,7 +14,13 @@ import numpy as np
 
 from tavid_jax.weights.lazy import LazyArray
 from tavid_jax.weights.problems import WeightsError
-from tavid_jax.weights.torch_pickle import Stored, UnknownContent, read_pickle, write_pickle
+from tavid_jax.weights.torch_pickle import (
+    Plain,
+    Stored,
+    UnknownContent,
+    read_pickle,
+    write_pickle,
+)
 
 _MAGIC = b"PK\x03\x04"
 _LOCAL_HEADER = 30
@@ -110,25 +116,27 @@ def _lazy(path: Path, stored: Stored, position: int) -> LazyArray:
     return LazyArray(stored.shape, dtype, read)
 
 
-def write_torch_zip(path: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes a state dict that `torch.load` reads, whole or not at all; equal ones alike.
+def write_torch_zip(path: str | Path, values: Mapping[str, np.ndarray | Plain]) -> None:
+    """Writes a dict of tensors that `torch.load` reads, whole or not at all; equal ones alike.
 
     Args:
       path: the file, replaced if there.
-      tensors: key -> numpy array, float32, float16, bfloat16, float64, an integer or bool.
+      values: key -> numpy array, float32, float16, bfloat16, float64, an integer or bool; or a
+        string, a number, a bool or None.
 
     Raises:
-      WeightsError: a dtype that PyTorch's files do not have.
+      WeightsError: a dtype that PyTorch's files do not have, or another kind of value.
       OSError: it cannot be written.
     """
     path = Path(path)
     try:
-        content = write_pickle(tensors)
+        content = write_pickle(values)
     except ValueError as error:
         raise WeightsError(f"{path}: {error}") from error
+    arrays = [value for value in values.values() if isinstance(value, np.ndarray)]
     storages = {
         f"data/{number}": np.asarray(array, order="C").tobytes
-        for number, array in enumerate(tensors.values())
+        for number, array in enumerate(arrays)
     }
     records: dict[str, Callable[[], bytes]] = {
         _PICKLE: lambda: content,

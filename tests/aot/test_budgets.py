@@ -71,6 +71,13 @@ def test_tgt_fits(preset: str, topology: str, stage: str, gib: float):
     assert found["fits"] and found["peak_bytes"] <= gib * GIB
 
 
+@pytest.mark.parametrize("stage", ["vae", "flow", "on_policy", "visibility"])
+def test_trajloom_fits(stage: str):
+    """Eight chips of 16 GB: 4 clips of both halves each, or 16 of latents."""
+    found = answer("paper", "v5e:2x4", f"--stage={stage}", system="trajloom")
+    assert found["fits"] and found["peak_bytes"] <= 15.75 * GIB
+
+
 @pytest.mark.parametrize(
     ("preset", "topology"),
     [("cogvideox_5b_i2v_lora", "v5e:2x4"), ("wan2_1_14b_lora", "v5p:4x4x4")],

@@ -319,7 +319,7 @@ def test_captions_beside_the_videos(clips, tmp_path):
     (clips / "b.txt").write_text("\ufeffa ball rolls\n")
     (clips / "a10.txt").write_text("not this")
     table = tmp_path / "captions.csv"
-    table.write_text("videoid,text\na10,a cat sits\ndeep,\n")
+    table.write_text("videoid,text\na10,a cat sits\nimages,\n")
     source = open_untracked(clips, captions=table)
     assert [f.caption for f in source.files] == ["a cat sits", "a ball rolls", ""]
     assert [e["caption"] for e in source.entries()] == ["a cat sits"] * 2 + ["a ball rolls"] * 3 + [
@@ -330,7 +330,10 @@ def test_captions_beside_the_videos(clips, tmp_path):
 def test_captions_and_videos_that_do_not_match_are_named(clips, tmp_path):
     table = tmp_path / "captions.csv"
     table.write_text("videoid,text\na10,a cat sits\na9,too short\nc1,x\nc2,y\nc3,z\nc4,w\n")
-    source = open_untracked(clips, captions=table)
+    told = r"captions.csv: 4 of 6 captions are for videos that are not there \(c1, c2, c3, \.\.\.\)"
+    with pytest.raises(ClipError, match=told + ".*data.clips.spare_captions=True"):
+        open_untracked(clips, captions=table)
+    source = open_untracked(clips, captions=table, spare_captions=True)
     message = (
         r"^2 videos have no caption \(.*b.mp4, .*images\); "
         r"4 captions have no video \(c1, c2, c3, \.\.\.\)$"

@@ -136,6 +136,23 @@ def test_a_compute_stage_may_leave_nothing_but_a_cache(tmp_path: Path):
     assert len(ids) == 40
 
 
+def test_a_compute_stage_reads_what_is_given_once_and_caches_nothing(tmp_path: Path):
+    class Given(toy.Statistics):
+        given = "made_elsewhere"
+
+        def init(self, rng):
+            raise AssertionError("there is no need for parameters")
+
+    config = toy.toy_config(stats=dict(cache=True, epochs=3, min_examples=100), init_from=())
+    config.order = ("stats",)
+    inputs = toy.ToyInputs()
+    results = toy.run(tmp_path, config, inputs=inputs, system=toy.ToySystem(stats=Given()))
+    assert inputs.opened == ["made_elsewhere"]
+    assert not (tmp_path / "stages" / "stats" / "cache").exists()
+    x = np.stack([toy.example(i)["x"] for i in range(20)])
+    np.testing.assert_allclose(results.params("stats")["stats"]["mean"], x.mean(0), rtol=1e-5)
+
+
 def test_a_compute_stage_without_data_is_an_error(tmp_path: Path):
     with pytest.raises(ValueError, match="stats: the data 'train' have no example"):
         toy.run(tmp_path, inputs=toy.ToyInputs(size=0))

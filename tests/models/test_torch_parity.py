@@ -14,7 +14,7 @@ from tavid_jax.models.latte.visibility import VisibilityConfig, VisibilityHead
 
 pytestmark = pytest.mark.parity
 
-TOLERANCE = 3e-5
+TOLERANCE = 1e-5
 
 VAES = {
     "odd_sizes": dict(size_hw=(12, 20), patch=4, num_frames=9, decoder_depth=4),

@@ -75,6 +75,7 @@ def encoded(pipeline, **fields):
 # ---- videos ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_without_strength_or_a_place_it_is_the_base_model_s_video(folder, pipeline, caplog):
     base = open_pipeline(folder / "base")
     want = sample(base, guidance=4.0).latents

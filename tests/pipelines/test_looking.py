@@ -77,6 +77,7 @@ def test_maps_are_those_of_the_dense_softmax(seen, monkeypatch):
     assert looked.maps.std() > 1e-3 * looked.maps.mean()
 
 
+@pytest.mark.slow
 def test_over_the_words_of_the_text_probabilities_sum_to_one(monkeypatch):
     """Wan's text alone is asked; of CogVideoX's text and video together make one."""
 
@@ -102,7 +103,8 @@ def test_the_video_stays_the_same(seen):
     assert looked.video.provenance == video.provenance
 
 
-@pytest.mark.parametrize("sampler", ["unipc", pytest.param("dpm", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sampler", ["unipc", "dpm"])
+@pytest.mark.slow
 def test_samplers_with_a_memory_or_noise_of_their_own(sampler):
     family = "wan" if sampler == "unipc" else "cogvideox"
     pipeline, job = trained.in_memory(family), job_of(family, sampler=sampler, steps=5)
@@ -135,6 +137,7 @@ def test_parts_of_what_there_is(seen):
     np.testing.assert_allclose(part.maps, want, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_words_of_cogvideox_ask_too():
     pipeline, job = trained.in_memory("cogvideox"), job_of("cogvideox")
     ways = {
@@ -151,6 +154,7 @@ def test_the_words_of_cogvideox_ask_too():
     np.testing.assert_allclose(own.maps.sum((3, 4, 5)), pieces, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_mask_is_compared_where_the_model_reads_none():
     pipeline = trained.in_memory("cogvideox")
     bare, job = job_of("cogvideox"), job_of("cogvideox", mask=mask_of(4, 8))

@@ -60,6 +60,19 @@ def test_what_is_written_comes_back_exactly(tmp_path, tensors):
         assert back[key].read().tobytes() == want.tobytes()
 
 
+def test_plain_values_stand_beside_tensors(tmp_path, tensors):
+    plain = dict(vid="ä b", none=None, yes=True, no=False, whole=-3, large=2**40, half=0.5)
+    write_torch_zip(tmp_path / "a.pt", plain | tensors)
+    back = torch.load(tmp_path / "a.pt", weights_only=True)
+    assert {key: back[key] for key in plain} == plain and list(back) == [*plain, *tensors]
+    ours = read_torch_zip(tmp_path / "a.pt")
+    assert {key: ours[key] for key in plain} == plain
+    for key, want in tensors.items():
+        assert ours[key].read().tobytes() == want.tobytes()
+    with pytest.raises(weights.WeightsError, match="x is 11805.*, neither a tensor nor a"):
+        write_torch_zip(tmp_path / "b.pt", {"x": 2**70})
+
+
 def test_equal_tensors_are_equal_bytes(tmp_path, tensors):
     for name in "ab":
         write_torch_zip(tmp_path / name, tensors)

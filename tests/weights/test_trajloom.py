@@ -69,11 +69,11 @@ def test_round_trip_is_exact(name, checkpoint):
 
 
 def test_released_sizes_of_the_tables():
-    """438, 284 and 10 tensors; the anchors are a buffer beside the parameters."""
-    counts = {"trajloom_vae": (438, 107_794_848), "trajloom_flow": (284, 244_461_354)}
+    """Tensors and parameters; the anchors are a buffer beside them, 107,794,848 elements in all."""
+    counts = {"trajloom_vae": (438, 106_996_128), "trajloom_flow": (284, 244_461_354)}
     counts["trajloom_visibility"] = (10, 38_209)
     defaults = (TrackVAEConfig(), TrackFlowConfig(), VisibilityConfig())
-    for (name, (tensors, elements)), config in zip(counts.items(), defaults, strict=True):
+    for (name, (tensors, parameters)), config in zip(counts.items(), defaults, strict=True):
         kind = weights.CHECKPOINTS[name]
         table = kind.table(config)
         keys = [key for row in table.rows for key in row.keys()]
@@ -81,7 +81,8 @@ def test_released_sizes_of_the_tables():
         assert len(keys) == len(set(keys)) and len(keys) + len(buffers) == tensors
         sizes = {path: int(np.prod(leaf.shape)) for path, leaf in walk(kind.shapes(config))}
         assert set(sizes) == {row.path for row in table.rows}
-        assert sum(sizes.values()) + sum(buffers) == elements
+        assert sum(sizes.values()) == parameters
+        assert sum(buffers) == (798_720 if name == "trajloom_vae" else 0)
 
 
 def test_transposed_convolution_reverses_the_taps(checkpoint):
@@ -110,9 +111,8 @@ def test_all_mismatches_are_listed_in_one_error(checkpoint):
 
 def test_config_of_another_depth_is_refused(checkpoint):
     config = TrackVAEConfig(**{**vars(CONFIGS["trajloom_vae"]), "encoder_depth": 4})
-    with pytest.raises(weights.WeightsError, match="unknown keys") as caught:
+    with pytest.raises(weights.WeightsError, match="encoder_depth: 6 in the file, 4 in the config"):
         weights.port("trajloom_vae", checkpoint("trajloom_vae"), config)
-    assert "encoder_blocks.{4-5}.gate_msa" in str(caught.value)
 
 
 def test_anchor_buffer_is_checked_or_may_be_absent(checkpoint):
@@ -134,7 +134,7 @@ def test_inert_scalars_of_a_condition_that_is_off_are_ignored(checkpoint):
     params = weights.port("trajloom_flow", state, config)
     assert "track_fusion_scale" not in params
     config = TrackFlowConfig(**{**vars(CONFIGS["trajloom_flow"]), "use_text_cond": False})
-    with pytest.raises(weights.WeightsError, match="text_proj.weight"):
+    with pytest.raises(weights.WeightsError, match="use_text_cond: True in the file, False in"):
         weights.port("trajloom_flow", state, config)
 
 

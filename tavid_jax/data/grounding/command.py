@@ -5,9 +5,6 @@ from __future__ import annotations
 import argparse
 import ast
 import os
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +17,9 @@ from tavid_jax.data.grounding.motion import MotionRule
 from tavid_jax.data.grounding.points import PointRule
 from tavid_jax.data.grounding.raw import RawClips, SceneClips, fine_scenes, open_raw
 from tavid_jax.data.grounding.sheet import write_pages
+from tavid_jax.data.progress import Progress
 
 _FRAMES, _SIZE_HW = 81, (480, 832)  # of TGT's clips
-_EVERY = 5.0  # seconds between lines of progress where nobody watches
 _EPILOG = """examples:
   python -m tavid_jax.data ground clips/ --out grounded/ --captions captions.csv --fps 16
   python -m tavid_jax.data ground clips/ --out grounded/ --segmenter moving --annotator colour \\
@@ -169,7 +166,7 @@ def _ground(args: argparse.Namespace) -> int:
             strict=args.strict,
             index=index,
             count=count,
-            progress=_Progress(),
+            progress=Progress(),
         )
     except ClipError:
         raise
@@ -256,30 +253,3 @@ def _share(text: str) -> tuple[int, int]:
     if not (slash and index.isdigit() and count.isdigit() and int(index) < int(count)):
         raise ClipError(f"--shard {text}: write 0/4, 1/4, 2/4 and 3/4 on four machines")
     return int(index), int(count)
-
-
-class _Progress:
-    """Clips done, the rate and the time that is left; a line that is written over if watched."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic, watched: bool | None = None):
-        self._clock, self._began = clock, clock()
-        self._watched = sys.stderr.isatty() if watched is None else watched
-        self._next = self._began + (0 if self._watched else _EVERY)
-
-    def __call__(self, done: int, total: int) -> None:
-        """Says it, if it is time."""
-        now = self._clock()
-        if now < self._next and done < total:
-            return
-        self._next = now + (0.5 if self._watched else _EVERY)
-        rate = done / max(now - self._began, 1e-6)
-        left = (total - done) / rate
-        line = f"{done} of {total} clips, {rate:.2f} a second, {_duration(left)} left"
-        end = "\n" if done == total or not self._watched else ""
-        print(f"\r{line:70}" if self._watched else line, end=end, file=sys.stderr, flush=True)
-
-
-def _duration(seconds: float) -> str:
-    hours, rest = divmod(round(seconds), 3600)
-    minutes, seconds = divmod(rest, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -14,8 +14,8 @@ from tavid_jax.methods.trajloom.cell_features import video_features
 from tavid_jax.methods.trajloom.examples import Features, Geometry
 from tavid_jax.models.latte.flow_config import TrackFlowConfig
 
-#: How a config may ask for features: from pixels, or by published encoders.
-SOURCES = ("cells", "encoders")
+#: How a config may ask for features: from pixels, by published encoders, or not at all.
+SOURCES = ("cells", "encoders", "none")
 
 
 @runtime_checkable
@@ -92,9 +92,11 @@ def features_of(
 
     Args:
       config: of the flow.
-      source: of `SOURCES`; a flow that reads captions has encoders in any case.
+      source: of `SOURCES`; a flow that reads captions has encoders unless it is "none".
       encoders: at hand, if any.
     """
+    if source == "none":
+        return None
     channels = config.video_channels if config.use_video_cond else 0
     width = config.text_dim if config.use_text_cond else 0
     if width or (channels and source == "encoders"):

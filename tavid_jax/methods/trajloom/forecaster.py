@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -22,6 +23,7 @@ from tavid_jax.methods.trajloom.flow import draw_source
 from tavid_jax.methods.trajloom.latents import latent_visibility, standardise, unstandardise
 from tavid_jax.methods.trajloom.settings import Settings
 from tavid_jax.methods.trajloom.visibility import history_last
+from tavid_jax.models.latte import parts
 from tavid_jax.models.latte.context import Context
 from tavid_jax.parallel.mesh import BATCH_AXES, make_mesh
 from tavid_jax.parallel.sharding import batch_sharding, replicated
@@ -106,11 +108,21 @@ class Forecaster:
         self._mesh = mesh or make_mesh()
         self.params = jax.device_put(params, replicated(self._mesh))
         self._compiled: dict[str, Any] = {
-            "prepare": jax.jit(self._prepare),
-            "integrate": jax.jit(self._integrate, static_argnames=("solver", "steps")),
-            "decode": jax.jit(self._decode),
-            "reconstruct": jax.jit(self._reconstruct),
+            "prepare": self._phase(self._prepare),
+            "integrate": self._phase(self._integrate, static_argnames=("solver", "steps")),
+            "decode": self._phase(self._decode),
+            "reconstruct": self._phase(self._reconstruct),
         }
+
+    def _phase(self, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        """One compiled phase, which walks over its fields in parts where the devices like that."""
+        numbers = parts.choose(self._mesh)
+
+        def traced(*args: Any, **kwargs: Any) -> Any:
+            with parts.at_once(numbers):
+                return function(*args, **kwargs)
+
+        return jax.jit(traced, **options)
 
     def __call__(
         self,
@@ -175,7 +187,7 @@ class Forecaster:
     def _prepare(self, params: Params, batch: dict[str, Array]) -> Prepared:
         s = self.settings
         tracks = normalise(batch["history_tracks"], s.geometry.size_hw)
-        latents = s.vae.apply({"params": params["vae"]}, tracks, method="encode").mean
+        latents = self._encode_tracks(params, tracks)
         history = standardise(latents, params["statistics"][s.flow_losses.statistics])
         visibility = latent_visibility(batch["history_visibility"], s.geometry)
         if self.sampling.history_visibility == "zeros":
@@ -204,11 +216,10 @@ class Forecaster:
             return s.flow.apply(flow, z, t, prepared.context, method="velocity")
 
         # The K samples of a clip share its context: they are mapped over, it is not copied.
-        by_sample = jax.vmap(evaluate, in_axes=1, out_axes=1)
-
         def velocity(z: Array, t: Array) -> Array:
             shape = (size, samples)
-            return by_sample(z.reshape(*shape, *z.shape[1:]), t.reshape(shape)).reshape(z.shape)
+            each = z.reshape(*shape, *z.shape[1:]), t.reshape(shape)
+            return parts.over_samples(evaluate, *each, width=s.flow.config.hidden).reshape(z.shape)
 
         first = jnp.repeat(history[:, -1], samples, axis=0) if s.flow_losses.fix_first else None
         flat = z0.reshape(size * samples, *z0.shape[2:])
@@ -243,16 +254,31 @@ class Forecaster:
             probability=by_clip(probability),
         )
 
+    def _encode_tracks(self, params: Params, tracks: Array) -> Float[Array, "B L N C"]:
+        vae = {"params": params["vae"]}
+
+        def encode(tracks: Array) -> Array:
+            return self.settings.vae.apply(vae, tracks, method="encode").mean
+
+        return parts.by_example(encode, tracks, self._numbers_of_field())
+
     def _decode_tracks(self, params: Params, latents: Array) -> Float[Array, "B T gh gw 2"]:
-        s = self.settings
-        field = s.vae.apply({"params": params["vae"]}, latents, method="decode")
+        s, vae = self.settings, {"params": params["vae"]}
+
+        def decode(latents: Array) -> Array:
+            return s.vae.apply(vae, latents, method="decode")
+
+        field = parts.by_example(decode, latents, self._numbers_of_field())
         if self.sampling.clamp:
             field = jnp.clip(field, -1.0, 1.0)
         return denormalise(field, s.geometry.size_hw)
 
     def _reconstruct(self, params: Params, tracks: Array) -> Float[Array, "B T gh gw 2"]:
-        s = self.settings
-        posterior = s.vae.apply(
-            {"params": params["vae"]}, normalise(tracks, s.geometry.size_hw), method="encode"
-        )
-        return self._decode_tracks(params, posterior.mean)
+        tracks = normalise(tracks, self.settings.geometry.size_hw)
+        latents = self._encode_tracks(params, tracks)
+        return self._decode_tracks(params, latents)
+
+    def _numbers_of_field(self) -> int:
+        """Numbers of the widest field that the VAE makes of one clip."""
+        g = self.settings.geometry
+        return g.frames * g.num_tokens * self.settings.vae.config.hidden

@@ -45,6 +45,7 @@ class Futures:
 
     tracks: Float[np.ndarray, "K C N T 2"]
     visible: Bool[np.ndarray, "K C N T"]
+    probability: Float[np.ndarray, "K C N T"] | None = None
 
 
 def load_scenes(clips: list[Clip], geometry: Geometry, features: Features | None) -> Scenes:
@@ -133,8 +134,8 @@ def run_forecaster(
         index = np.arange(start, start + batch_size) % count
         batch = {name: value[index] for name, value in scenes.arrays.items()}
         futures = forecaster(batch, jax.random.key(seed), samples, first + index)
-        parts.append((np.asarray(futures.tracks), np.asarray(futures.visible)))
-    tracks, visible = (np.concatenate(x)[:count] for x in zip(*parts, strict=True))
+        parts.append(jax.device_get((futures.tracks, futures.visible, futures.probability)))
+    tracks, visible, probability = (np.concatenate(x)[:count] for x in zip(*parts, strict=True))
     broken = [name for name, x in zip(scenes.ids, tracks, strict=True) if not np.isfinite(x).all()]
     if broken:
         raise ValueError(
@@ -144,6 +145,7 @@ def run_forecaster(
     return Futures(
         tracks=np.swapaxes(point_major(tracks), 0, 1),
         visible=np.swapaxes(point_major(visible), 0, 1),
+        probability=np.swapaxes(point_major(probability[..., None])[..., 0], 0, 1),
     )
 
 

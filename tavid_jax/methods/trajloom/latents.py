@@ -7,9 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from jaxtyping import Array, Bool, Float
 
 from tavid_jax.data.clip import Clip
+from tavid_jax.data.latent_statistics import differing
 from tavid_jax.engine.method import Arrays, ComputeMethod, Method, Params, Spec
 from tavid_jax.methods.trajloom.examples import Features, Geometry, example_of, example_spec
 from tavid_jax.models.latte.vae import TrackVAE
@@ -47,6 +49,14 @@ class OnLatents(Method):
     def encode(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
         del rng
         return encode_batch(self.vae, self.geometry, params["vae"], batch)
+
+    def recall(self, example: dict[str, Any], rng: Any) -> dict[str, Any]:
+        """Of a cached example what this stage reads; a cache made elsewhere may hold more, or less.
+
+        Raises ValueError naming the array that is missing or has another shape.
+        """
+        del rng
+        return recalled(example, self.encoded_spec())
 
     def init_encoder(self, rng: jax.Array) -> Params:
         """Statistics, and the VAE unless latents are cached; earlier stages provide the values."""
@@ -93,6 +103,65 @@ class LatentsMethod(OnLatents, ComputeMethod):
                 "std": np.sqrt(variance).astype(np.float32),
             }
         return {"statistics": statistics}
+
+
+class GivenLatents(LatentsMethod):
+    """Statistics of latents that were cached before the run; see `pipelines.latent_cache`.
+
+    Args:
+      vae, geometry, features: as of `LatentsMethod`.
+      given: name of the source of the examples.
+      table: tables to hand on instead of those of the examples; None = those.
+    """
+
+    def __init__(
+        self,
+        vae: TrackVAE,
+        geometry: Geometry,
+        features: Features | None,
+        given: str,
+        table: Params | None = None,
+    ):
+        super().__init__(vae, geometry, features)
+        self.given, self.table = given, table
+
+    def prepare(self, clip: Any, rng: Any) -> dict[str, Any]:
+        return self.recall(clip, rng)
+
+    def raw_spec(self) -> dict[str, Spec]:
+        return self.encoded_spec()
+
+    def encode(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:
+        del params, rng
+        return batch
+
+    def conclude(self, sums: Params) -> Params:
+        measured = super().conclude(sums)
+        if self.table is None:
+            return measured
+        if told := differing(self.table, measured["statistics"], tolerance=0.05):
+            logging.warning("the given statistics are not those of the given latents: %s", told)
+        return {"statistics": {name: dict(self.table[name]) for name in SEGMENTS}}
+
+
+def recalled(example: dict[str, Any], spec: dict[str, Spec]) -> dict[str, Any]:
+    """The id and the arrays of `spec` of a cached example.
+
+    Raises ValueError naming the array that is missing or has another shape.
+    """
+    name = example["id"]
+    for key, wanted in spec.items():
+        if key not in example:
+            raise ValueError(
+                f"cached clip {name!r} has no {key!r}, which the model's conditions need; cache "
+                "it, or turn that condition off (model.flow)"
+            )
+        if tuple(np.shape(example[key])) != tuple(wanted.shape):
+            raise ValueError(
+                f"cached clip {name!r}: {key!r} has shape {list(np.shape(example[key]))}, the "
+                f"config wants {list(wanted.shape)}; set data and model to those of the cache"
+            )
+    return {"id": name, **{key: example[key] for key in spec}}
 
 
 def encode_batch(model: TrackVAE, geometry: Geometry, vae: Params, batch: Arrays) -> Arrays:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,20 @@ import numpy as np
 from absl import logging
 
 from tavid_jax.data.clip import Clip
+from tavid_jax.data.latent_statistics import read_statistics
 from tavid_jax.engine.method import Method, Results, System
 from tavid_jax.methods.trajloom import ablations, judging, pages
 from tavid_jax.methods.trajloom.conditions import conditions_method, open_encoders
 from tavid_jax.methods.trajloom.flow import FlowMethod
 from tavid_jax.methods.trajloom.forecaster import Forecaster, Sampling
-from tavid_jax.methods.trajloom.latents import LatentsMethod
+from tavid_jax.methods.trajloom.latents import GivenLatents, LatentsMethod
+from tavid_jax.methods.trajloom.outputs import write_samples
+from tavid_jax.methods.trajloom.released import named_paths, read_forecaster, released_settings
 from tavid_jax.methods.trajloom.sampler import Sampler
 from tavid_jax.methods.trajloom.settings import Settings, build, read_settings
 from tavid_jax.methods.trajloom.vae import VAEMethod
 from tavid_jax.methods.trajloom.visibility import VisibilityMethod
+from tavid_jax.pipelines.trajloom_release import ReleasedTracks, open_released_tracks
 from tavid_jax.viz import media, panels
 
 METHODS = ("vae", "conditions", "latents", "flow", "visibility")
@@ -30,7 +35,8 @@ class TrajLoom(System):
     """Built from a config: see configs/trajloom.py.
 
     `config.variants` maps a name to the stages that make it up; `config.main_variant` names the
-    one that is judged in full, the others are ablations of it.
+    one that is judged in full, the others are ablations of it. With `config.released` the weights
+    are those of the authors' checkpoints, and there are no stages.
     """
 
     def __init__(self, config: Any):
@@ -55,12 +61,20 @@ class TrajLoom(System):
         return {
             "vae": lambda: VAEMethod(s.vae, s.geometry, s.vae_losses),
             "conditions": lambda: conditions_method(self.config, wanted, s),
-            "latents": lambda: LatentsMethod(s.vae, s.geometry, s.features()),
+            "latents": lambda: self._latents(stage, s),
             "flow": lambda: FlowMethod(s.vae, s.flow, s.geometry, s.flow_losses, cached),
             "visibility": lambda: VisibilityMethod(
                 s.vae, s.visibility, s.geometry, s.visibility_losses, cached
             ),
         }[wanted.method]()
+
+    def _latents(self, stage: str, s: Settings) -> Method:
+        """What encodes and measures latents, or only measures those of `config.latents`."""
+        sizes = s.vae, s.geometry, s.features()
+        if not self.config.get("latents"):
+            return LatentsMethod(*sizes)
+        table = self.config.get("latent_statistics")
+        return GivenLatents(*sizes, stage, read_statistics(table) if table else None)
 
     def settings(self, variant: str) -> Settings:
         """The settings under which a variant samples: those of its stages, in order."""
@@ -68,14 +82,50 @@ class TrajLoom(System):
         return read_settings(self.config, *(self.config.stages[name].options for name in stages))
 
     def forecaster(self, results: Results, variant: str = "") -> Forecaster:
-        """The trained sampler of a variant ("" = the main one)."""
+        """The trained sampler of a variant ("" = the main one), or the released one."""
+        if self._released is not None:
+            return self._read_released(self._released)
         variant = variant or self.config.main_variant
         params = results.params(*self.config.variants[variant])
         return Forecaster(self.settings(variant), params, self.sampling)
 
     def sampler(self, results: Results, inputs: Any) -> Sampler:
         """The main variant, for Python and notebooks."""
+        results = self._named(results)
         return Sampler(self.forecaster(results), inputs, self.config, results.provenance)
+
+    @functools.cached_property
+    def _released(self) -> ReleasedTracks | None:
+        """The authors' checkpoints, where the config names some; no weight is read."""
+        if "released" not in self.config:
+            return None
+        if not self.config.released:
+            raise ValueError(
+                "no weights: give the folder of trajloom_vae.pt, trajloom_generator.pt and "
+                "visibility_predictor.pt by --config.released=FOLDER"
+            )
+        return open_released_tracks(named_paths(self.config.released))
+
+    def _read_released(self, opened: ReleasedTracks) -> Forecaster:
+        geometry, data = released_settings(opened).geometry, self.config.data
+        for name in ("size_hw", "stride", "origin", "frames"):
+            here, there = getattr(geometry, name), data[name]
+            if here != (tuple(there) if name == "size_hw" else there):
+                raise ValueError(
+                    f"{self.config.released} was made for {name} {here}, data.{name} is {there}: "
+                    f"set --config.data.{name}={here}"
+                )
+        features = "encoders" if self.config.checkpoint else "none"
+        if features == "none":
+            logging.info("no --config.checkpoint: the flow is given neither video nor captions")
+        return read_forecaster(opened, self.sampling, self.config.model.dtype, features)
+
+    def _named(self, results: Results) -> Results:
+        """The results with the hashes of the weights that are no stage's."""
+        if self._released is None:
+            return results
+        marks = {f"weights/{k}": v for k, v in self._released.fingerprints().items()}
+        return results._replace(provenance={**results.provenance, **marks})
 
     def _scenes(self, clips: list[Clip], settings: Settings) -> judging.Scenes:
         """Clips with all that the flow reads of them."""
@@ -86,9 +136,17 @@ class TrajLoom(System):
         """Judge on unseen scenes (and held-out and given clips), fill the report."""
         if "ablations" in self.config:
             return ablations.evaluate(self, results, inputs, report)
+        results = self._named(results)
         forecaster = self.forecaster(results)
-        metrics: dict[str, Any] = self._judge(results, forecaster, inputs, "test", report)
-        if self.config.train_clips:
+        data, metrics = self.config.data, {}
+        if not (data.scenes.test or self.config.clips):
+            raise ValueError(
+                "nothing to judge on: this preset has no synthetic scenes, give videos by "
+                "--config.clips=FOLDER"
+            )
+        if data.scenes.test:
+            metrics |= self._judge(results, forecaster, inputs, "test", report)
+        if self.config.train_clips and data.clips.holdout:
             held_out = self._judge(results, forecaster, inputs, "held_out", report)
             metrics["held_out"] = held_out
         if self.config.clips:
@@ -204,9 +262,13 @@ class TrajLoom(System):
             report.media(film.data, f"`{clip.id}` {clip.caption}")
 
     def sample(self, results: Results, inputs: Any, out_dir: Path) -> list[Path]:
-        """Forecast `config.clips`: per window an animation and the arrays behind it."""
-        forecaster = self.forecaster(results)
+        """Forecast `config.clips`: per window an animation, and files in TrajLoom's layout.
+
+        The first sample of a window is in `out_dir/<window>`, sample k in `out_dir_k/<window>`.
+        """
+        results = self._named(results)
         source = inputs.open("clips")
+        forecaster = self.forecaster(results)
         settings, evaluate = forecaster.settings, self.config.evaluate
         written = []
         for i in range(len(source)):
@@ -215,32 +277,32 @@ class TrajLoom(System):
             futures = judging.run_forecaster(
                 forecaster, scenes, self.config.sampling.samples, 1, evaluate.seed, first=i
             )
-            folder = Path(out_dir) / clip.id.replace("/", "_")
-            folder.mkdir(parents=True, exist_ok=True)
+            window, name = source.windows[i], clip.id.replace("/", "_")
+            facts = {
+                **results.provenance,
+                "video_path": source.files[window.file].path,
+                "start": window.start,
+                "fps": clip.fps,
+                "seed": evaluate.seed,
+                "clip": clip.id,
+                "number": i,
+            }
+            folders = write_samples(Path(out_dir), name, clip, scenes, futures, forecaster, facts)
             frames = [inputs.frames(source, i, self.config.report.height)]
             (film,) = pages.moving_pictures(
                 scenes, futures, frames, self.config.report, results.provenance, "tracker"
             )
-            media.save(folder / "forecast.webp", film)
-            np.savez(
-                folder / "forecast.npz",
-                pred_tracks=futures.tracks[:, 0],
-                pred_visibility=futures.visible[:, 0],
-                history_tracks=scenes.history[0],
-                history_visibility=scenes.history_visible[0],
-                tracker_tracks=scenes.future[0],
-                tracker_visibility=scenes.future_visible[0],
-                size_hw=np.array(settings.geometry.size_hw),
-                **{f"provenance/{k}": v for k, v in results.provenance.items()},
-            )
-            written += [folder / "forecast.webp", folder / "forecast.npz"]
-            logging.info("%s (%d of %d)", folder, i + 1, len(source))
+            media.save(folders[0] / "forecast.webp", film)
+            written += [folders[0] / "forecast.webp", *folders]
+            logging.info("%s (%d of %d)", folders[0], i + 1, len(source))
         return written
 
     def preview(self, inputs: Any, report: Any) -> dict[str, Any]:
         """What the models will see: clips with their tracks, before any training."""
-        settings = read_settings(self.config)
-        sources = {"train": inputs.open("train")}
+        if self._released is None:
+            settings, sources = read_settings(self.config), {"train": inputs.open("train")}
+        else:
+            settings, sources = released_settings(self._released), {}
         if self.config.clips:
             sources["clips"] = inputs.open("clips")
         counts: dict[str, Any] = {}

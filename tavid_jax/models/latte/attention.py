@@ -84,7 +84,14 @@ def project_keys_values(
     params: Params, context: Float[Array, "*B S C"], *, heads: int, dtype: DTypeLike
 ) -> tuple[Float[Array, "*B K S D"], Float[Array, "*B K S D"]]:
     """Normalised keys and the values of a context: all that cross-attention needs of it."""
-    k, v = jnp.split(linear(params["kv"], context, dtype), 2, axis=-1)
+    return as_keys_values(linear(params["kv"], context, dtype), heads=heads, dtype=dtype)
+
+
+def as_keys_values(
+    projected: Float[Array, "*B S E"], *, heads: int, dtype: DTypeLike
+) -> tuple[Float[Array, "*B K S D"], Float[Array, "*B K S D"]]:
+    """Normalised keys and values from keys and values side by side (E = 2 K D)."""
+    k, v = jnp.split(projected, 2, axis=-1)
     k = rearrange(k, "... s (k d) -> ... k s d", k=heads)
     v = rearrange(v, "... s (k d) -> ... k s d", k=heads)
     return rms_norm(k).astype(dtype), v

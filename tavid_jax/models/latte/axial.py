@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from tavid_jax.models.latte import parts
 from tavid_jax.models.latte.attention import Axis, init_self_attention, self_attention
 from tavid_jax.models.layers.axial import walk_axial
 from tavid_jax.models.layers.depth import Remat
@@ -50,13 +51,17 @@ def axial_block(
         "qkv": scale_inputs(params["attn"]["qkv"], params["norm1"]["scale"]),
         "proj": scale_outputs(params["attn"]["proj"], params["gate_msa"]),
     }
-    normed = rms_norm(x).astype(dtype)
-    x = x + self_attention(attn, normed, axis=axis, heads=heads, qk_norm=False, dtype=dtype)
     wide = {
         "fc1": scale_inputs(params["mlp"]["fc1"], params["norm3"]["scale"]),
         "fc2": scale_outputs(params["mlp"]["fc2"], params["gate_mlp"]),
     }
-    return x + mlp(wide, rms_norm(x).astype(dtype), dtype)
+
+    def block(x: Array, _: None) -> Array:
+        normed = rms_norm(x).astype(dtype)
+        x = x + self_attention(attn, normed, axis=axis, heads=heads, qk_norm=False, dtype=dtype)
+        return x + mlp(wide, rms_norm(x).astype(dtype), dtype)
+
+    return parts.over_sequences(block, x, axis=axis)
 
 
 def axial_stage(

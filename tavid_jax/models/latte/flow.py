@@ -6,7 +6,9 @@ time nor on the noisy state lives in a `Context` (context.py), made once per cli
 `TrackFlow.context` and shared by all solver steps and, through `repeat_context`, by all samples.
 """
 
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -14,9 +16,10 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tavid_jax.models.latte import checks
+from tavid_jax.models.latte import checks, parts
 from tavid_jax.models.latte.attention import (
     Axis,
+    as_keys_values,
     cross_attention,
     init_cross_attention,
     init_self_attention,
@@ -24,9 +27,11 @@ from tavid_jax.models.latte.attention import (
     self_attention,
 )
 from tavid_jax.models.latte.context import (
+    Compact,
     Conditions,
     Context,
     KeysValues,
+    compact_frames,
     context_frames,
     context_initialisers,
     embed_history,
@@ -161,8 +166,9 @@ class TrackFlow(nn.Module):
             projection's bias still enters).
           video: features of the history video on the latent grid; None counts as zeros.
           text: one pooled embedding per sample; None leaves the text term out, bias included.
-          cache: project and keep the keys and values of all cross-attentions (sampling).
-            False keeps the context tokens instead, for training.
+          cache: project and keep the keys and values of all cross-attentions (sampling; where
+            fields are walked in parts, those of temporal blocks stay `Compact`). False keeps the
+            context tokens instead, for training.
         """
         c = self.config
         given = fill_conditions(c, Conditions(history, history_visibility, video, text))
@@ -175,7 +181,10 @@ class TrackFlow(nn.Module):
             temporal=jnp.swapaxes(frames, 1, 2),
             spatial=spatial_context(params, frames, c),
         )
-        return self._with_keys_values(context) if cache else context
+        if not cache:
+            return context
+        lean = parts.numbers_at_once() is not None
+        return self._with_keys_values(context, self._compact(params, given) if lean else None)
 
     def velocity(
         self, z: Float[Array, "B L N C"], t: Float[Array, " B"], context: Context
@@ -190,43 +199,91 @@ class TrackFlow(nn.Module):
         flow_time = cos_sin_embedding(t, c.hidden)
         condition = context.condition + mlp(self.time_mlp, flow_time, jnp.float32, silu)
 
+        options = dict(heads=c.heads, dtype=self.dtype)
+
+        def space(x, block, cached):
+            keys_values = self._of_space(block["xattn"], context.spatial, cached)
+
+            def on_part(x, _):
+                return flow_block(block, x, condition, keys_values, axis="space", **options)
+
+            return parts.over_sequences(on_part, x, axis="space")
+
+        def time(x, block, cached):
+            sources, keys_values = self._of_time(block["xattn"], context.temporal, cached)
+
+            def on_part(x, sources):
+                own = keys_values(sources)
+                return flow_block(block, x, condition, own, axis="time", **options)
+
+            return parts.over_sequences(on_part, x, sources, axis="time")
+
         def pair(x, layer):
-            params, cached_time, cached_space = layer
-            space, time = take_block(params, 0), take_block(params, 1)
+            params, of_time, of_space = layer
             order = [
-                (space, "space", cached_space, context.spatial),
-                (time, "time", cached_time, context.temporal),
+                (space, take_block(params, 0), of_space),
+                (time, take_block(params, 1), of_time),
             ]
-            for block, axis, cached, tokens in order[::-1] if c.temporal_first else order:
-                if cached is None and tokens is not None:
-                    cached = self._keys_values(block["xattn"], tokens)
-                x = flow_block(
-                    block, x, condition, cached, axis=axis, heads=c.heads, dtype=self.dtype
-                )
+            for walk, block, cached in order[::-1] if c.temporal_first else order:
+                x = walk(x, block, cached)
             return x
 
-        caches = (_if_cached(context.temporal), _if_cached(context.spatial))
-        layers = (as_pairs(self.blocks), *caches)
+        layers = (as_pairs(self.blocks), _stacked(context.temporal), _stacked(context.spatial))
         x = walk_depth(pair, x, layers, scan=self.scan, remat=self.remat)
         return linear(self.out_proj, rms_norm(x), jnp.float32)
 
-    def _keys_values(self, params: Params, tokens: Float[Array, "*B S D"]) -> KeysValues:
+    def _of_space(self, params: Params, tokens: Any, cached: Any) -> KeysValues | None:
+        """What all frames of a spatial block attend to."""
+        return cached if cached is not None or tokens is None else self._project(params, tokens)
+
+    def _of_time(
+        self, params: Params, tokens: Any, cached: Any
+    ) -> tuple[Any, Callable[[Any], KeysValues]]:
+        """(one source per token, from sources to keys and values) of a temporal block."""
+        if isinstance(tokens, KeysValues):
+            return cached, lambda keys_values: keys_values
+        if not isinstance(tokens, Compact):
+            return tokens, lambda tokens: self._project(params, tokens)
+        kernel, offset = cached
+
+        def make(inputs: Array) -> KeysValues:
+            projected = (inputs @ kernel + offset).astype(self.dtype)
+            return KeysValues(*as_keys_values(projected, heads=self.config.heads, dtype=self.dtype))
+
+        return tokens.inputs, make
+
+    def _project(self, params: Params, tokens: Float[Array, "*B S D"]) -> KeysValues:
         return KeysValues(
             *project_keys_values(params, tokens, heads=self.config.heads, dtype=self.dtype)
         )
 
-    def _with_keys_values(self, context: Context) -> Context:
+    def _with_keys_values(self, context: Context, compact: Compact | None) -> Context:
         """The context with tokens replaced by keys and values of all blocks that read them."""
         cross = as_pairs(self.blocks["xattn"])
-        project = jax.vmap(self._keys_values, in_axes=(0, None))
-        temporal = project(jax.tree.map(lambda a: a[:, 1], cross), context.temporal)
+        of_space, of_time = (jax.tree.map(lambda a, i=i: a[:, i], cross) for i in (0, 1))
+        project = jax.vmap(self._project, in_axes=(0, None))
         spatial = context.spatial
-        if spatial is not None:
-            spatial = project(jax.tree.map(lambda a: a[:, 0], cross), spatial)
-        return context.replace(temporal=temporal, spatial=spatial)
+        return context.replace(
+            temporal=compact or project(of_time, context.temporal),
+            spatial=None if spatial is None else project(of_space, spatial),
+        )
+
+    def _compact(self, params: Mapping, given: Conditions) -> Compact:
+        """Keys and values of all temporal blocks, by what they are made of."""
+        inputs, kernel, offset = compact_frames(params, given, self.config)
+        kv = jax.tree.map(lambda a: a[1::2], self.blocks["xattn"]["kv"])
+        through = partial(jnp.einsum, "id,pde->pie", precision="highest")
+        return Compact(
+            inputs=jnp.swapaxes(inputs, 1, 2),
+            kernel=through(kernel, kv["kernel"]),
+            offset=through(offset, kv["kernel"]) + kv["bias"][:, None],
+        )
 
 
-def _if_cached(part: Array | KeysValues | None) -> KeysValues | None:
+def _stacked(part: Any) -> Any:
+    """What is stacked over the blocks, for the scan over them."""
+    if isinstance(part, Compact):
+        return part.kernel, part.offset
     return part if isinstance(part, KeysValues) else None
 
 

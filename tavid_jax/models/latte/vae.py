@@ -10,7 +10,7 @@ that vary inside a cell and for tests.
 Coordinates are absolute and normalised, x_n = 2x/W - 1, y_n = 2y/H - 1, always float32.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,7 +23,7 @@ from einops import rearrange
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tavid_jax.models.latte import checks
+from tavid_jax.models.latte import checks, parts
 from tavid_jax.models.latte.anchors import (
     anchors_within_cell,
     cell_anchors,
@@ -296,9 +296,7 @@ class TrackVAE(nn.Module):
         before, after = _halves(self.encoder_blocks)
         x = self._stage(before, x, after_first=self.temp_embed_in[:, None])
         if c.use_temp_compress:
-            x = temporal_conv(
-                self.temp_compressor, x, stride=c.temporal_stride, padding="edge", dtype=self.dtype
-            )
+            x = self._resample(temporal_conv, self.temp_compressor, x, padding="edge")
         x = self._stage(after, x)
         out = linear(self.to_latents, x, jnp.float32, precision="highest")
         mean, raw = jnp.split(out, 2, axis=-1)
@@ -313,10 +311,13 @@ class TrackVAE(nn.Module):
         before, after = _halves(self.decoder_blocks)
         x = self._stage(before, x)
         if c.use_temp_compress:
-            x = temporal_conv_transpose(
-                self.temp_expander, x, stride=c.temporal_stride, dtype=self.dtype
-            )
+            x = self._resample(temporal_conv_transpose, self.temp_expander, x)
         return self._stage(after, x)
+
+    def _resample(self, conv: Callable, params: Params, x: Array, **options: Any) -> Array:
+        """A change of the frame rate."""
+        options |= dict(stride=self.config.temporal_stride, dtype=self.dtype)
+        return parts.over_tokens(lambda x: conv(params, x, **options), x)
 
     def _cell_embedding(self) -> Float[Array, "N D"]:
         """The Fourier branch: where a cell is, the same in all frames; float32."""

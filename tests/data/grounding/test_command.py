@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from tavid_jax.data.__main__ import main
-from tavid_jax.data.grounding.command import _Progress
+from tavid_jax.data.progress import Progress
 from tests.data.grounding import squares
 
 
@@ -59,7 +59,7 @@ def test_wrong_arguments_are_one_line(tmp_path, capsys, arguments, message):
 
 def test_progress_says_the_rate_and_the_time_left(capsys):
     now = [0.0]
-    told = _Progress(clock=lambda: now[0], watched=False)
+    told = Progress(clock=lambda: now[0], watched=False)
     for done in range(1, 9):
         now[0] += 2.0
         told(done, 8)

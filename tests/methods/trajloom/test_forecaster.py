@@ -10,6 +10,7 @@ import pytest
 from tavid_jax.methods.trajloom.flow import conditions, draw_source
 from tavid_jax.methods.trajloom.forecaster import Forecaster, Sampling
 from tavid_jax.methods.trajloom.latents import blank_statistics, encode_batch, standardise
+from tavid_jax.models.latte import parts
 from tests.methods.trajloom import micro
 
 G = micro.GEOMETRY
@@ -267,3 +268,11 @@ def test_sampling_is_checked(changes, words):
     with pytest.raises(ValueError, match=words):
         Sampling(**changes)
     assert dataclasses.asdict(Sampling())["steps"] == 10
+
+
+def test_fields_in_parts_give_the_same_forecast(real, forecast, monkeypatch):
+    """As on a CPU at the paper's size, where a field does not fit a cache."""
+    monkeypatch.setitem(parts.NUMBERS, "cpu", 100)
+    walked = Forecaster(real.settings, real.params, real.sampling)(micro.batch(2), RNG, 2)
+    np.testing.assert_allclose(walked.tracks, forecast.tracks, atol=1e-3)
+    np.testing.assert_allclose(walked.probability, forecast.probability, atol=1e-5)

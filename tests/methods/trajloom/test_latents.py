@@ -112,3 +112,36 @@ def test_standardise_and_back():
     want = (z - np.asarray(table["mean"])) / np.asarray(table["std"])
     np.testing.assert_allclose(scaled, want, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(latents.unstandardise(scaled, table), z, rtol=1e-5, atol=1e-6)
+
+
+def test_given_latents_are_measured_and_nothing_is_encoded(method, params, examined, caplog):
+    s = micro.linear_settings()
+    sizes = s.vae, s.geometry, s.features()
+    given = latents.GivenLatents(*sizes, "latents")
+    (encoded, sums), _ = examined
+    cached = {name: np.asarray(array[0]) for name, array in encoded.items()}
+    example = given.prepare({"id": "a", "text": np.zeros(3), **cached}, None)
+    assert set(example) == {"id", *given.raw_spec()}
+    out, found = given.examine({}, encoded, micro.keys(3))
+    assert out is encoded
+    jax.tree.map(np.testing.assert_array_equal, found, sums)
+    totals = jax.tree.map(lambda x: np.sum(np.asarray(x, np.float64), axis=0), found)
+    measured = given.conclude(totals)["statistics"]
+    table = {k: {f: v[f] + np.float32(1) for f in v} for k, v in measured.items()}
+    told = latents.GivenLatents(*sizes, "latents", table).conclude(totals)["statistics"]
+    np.testing.assert_array_equal(told["all"]["std"], table["all"]["std"])
+    assert "the given statistics are not those of the given latents: z_hist" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda e: e.pop("video"), "'a' has no 'video', which the model's conditions need"),
+        (lambda e: e.update(future=e["future"][:1]), r"'a': 'future' has shape \[1, 12, 4\]"),
+    ],
+)
+def test_a_cache_made_otherwise_is_refused(method, examined, change, words):
+    example = {"id": "a", **{name: np.asarray(x[0]) for name, x in examined[0][0].items()}}
+    change(example)
+    with pytest.raises(ValueError, match=f"cached clip {words}"):
+        method.recall(example, None)

@@ -99,8 +99,18 @@ def compare(name, seed, gradients=True, shrunk=tiny.SHRUNK, **options):
         assert max(errors.values()) <= GRADIENT, random_weights.worst(errors)
 
 
+# These differ from the others in what those differ in from each other.
+_LIKE_OTHERS = ("5b", "1.5-t2v")
+
+
 @pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("name", tiny.PUBLISHED)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in _LIKE_OTHERS else ())
+        for name in tiny.PUBLISHED
+    ],
+)
 def test_published(name, seed):
     compare(name, seed)
 

@@ -97,6 +97,7 @@ def test_gradients(pair):
     assert max(errors.values()) <= 1e-4, worst(errors)
 
 
+@pytest.mark.slow
 def test_half_precision_is_close(pair):
     pair = pair("two blocks")
     half = pair.ours.clone(dtype=jnp.bfloat16)

@@ -67,6 +67,7 @@ def test_frames_of_a_video(latent, frames):
     assert shape_of(VAE, "decode", (1, latent, 2, 3, 5)) == (1, frames, 8, 12, 3)
 
 
+@pytest.mark.slow
 def test_published_model_at_its_own_size():
     config = VAE_PRESETS["cogvideox-5b-vae"]
     vae, tiles = CogVideoXVAE(config, dtype=jnp.bfloat16), default_tiles(config)
