@@ -16,6 +16,8 @@ size then; ours includes compilation.
 """
 
 import argparse
+import ctypes
+import gc
 import json
 import os
 import resource
@@ -166,7 +168,7 @@ class Here:
 def original(s: Settings, params: dict):
     """The published modules with our weights."""
     import torch
-    from trajloom_original import Original
+    from trajloom_vs_original_modules import Original
 
     torch.set_num_threads(ARGS.threads)
     states = {
@@ -260,11 +262,14 @@ def memory_of_side(side: str) -> None:
     params, given, count = random_params(s), inputs(s), ARGS.samples[0]
     if side == "here":
         runner = Here(s, params)
+        jax.block_until_ready(runner.forecaster.params)
     else:
         theirs = original(s, params)
         history = np.zeros((1, s.geometry.latent_frames, s.geometry.num_tokens, 16), np.float32)
         noise = Here.sources(argparse.Namespace(settings=s), history, count)
     del params
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed while loading goes back to the system
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     start, quiet = resident(), lambda name, call: call()
     if side == "here":

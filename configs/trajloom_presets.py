@@ -84,7 +84,7 @@ def paper(config: ConfigDict) -> None:
             seed=1,  # other clips first than the flow's stage
             steps=5000,  # ours
             batch_size=128,
-            micro_batches=2,
+            micro_batches=4,  # ours: the roll-out's states come on top
             optimizer=optimizer(lr=1e-5, **rates),  # ours
             checkpoint_every=500,
             options=dict(learn=dict(flow=dict(on_policy=0.1))),  # paper: small; ours: the number

@@ -14,6 +14,7 @@ PACKAGE = CHECKOUT / "tavid_jax"
 ARROWS: dict[str, tuple[str, ...] | None] = {
     "__init__": ("api",),
     "__main__": None,
+    "bridge": None,
     "command_line": (),
     "main": None,
     "pack": None,
@@ -49,6 +50,7 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
         "data.grounding.grounded",
         "data.latent_statistics",
         "data.masks",
+        "data.movebench",
         "data.plan",
         "data.point_lists",
         "data.records",

@@ -13,6 +13,7 @@ SYSTEMS = {
     "tavid": ("tavid_jax.methods.tavid.system", "TavidSystem"),
     "tgt": ("tavid_jax.methods.tgt.system", "TgtSystem"),
     "trajloom": ("tavid_jax.methods.trajloom.system", "TrajLoom"),
+    "wan_move": ("tavid_jax.methods.wan_move.system", "WanMoveSystem"),
     "whn": ("tavid_jax.methods.whn.system", "WhnSystem"),
 }
 

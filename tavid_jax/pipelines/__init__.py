@@ -9,6 +9,7 @@ from tavid_jax.pipelines.follow import Follow
 from tavid_jax.pipelines.jobs import Job, read_jobs
 from tavid_jax.pipelines.located import Locate
 from tavid_jax.pipelines.memory import SMALLEST, Memory
+from tavid_jax.pipelines.move import Move
 from tavid_jax.pipelines.opening import open_encoders, open_pipeline
 from tavid_jax.pipelines.pipeline import Pipeline
 from tavid_jax.pipelines.saving import Adapters, Control, Located, Model, save_pipeline
@@ -31,6 +32,7 @@ __all__ = [
     "Located",
     "Memory",
     "Model",
+    "Move",
     "Pipeline",
     "Published",
     "Sampling",

@@ -11,6 +11,7 @@ from typing import Any
 
 from tavid_jax.pipelines.follow import Follow
 from tavid_jax.pipelines.located import Locate
+from tavid_jax.pipelines.move import Move
 from tavid_jax.pipelines.settings import PUBLISHED, Published, Sampling
 from tavid_jax.pipelines.targets import Targets
 from tavid_jax.weights.peft_export import DIFFUSERS_FILE
@@ -50,6 +51,8 @@ class Card:
       targets: fields of `Targets`, of a model that was trained with them.
       follow: fields of `Follow`, of a model that was trained to follow tracks with them.
       locate: fields of `Locate`, of a model that reads texts of trajectories.
+      move: fields of `Move`, of a model that was trained to move its image along tracks; None of
+        others.
 
     Raises:
       ValueError: a backbone or an autoencoder that was never published, sampling that the model
@@ -71,6 +74,7 @@ class Card:
     targets: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     follow: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     locate: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    move: Mapping[str, Any] | None = None
 
     def __post_init__(self):
         if self.backbone not in PUBLISHED:
@@ -83,10 +87,12 @@ class Card:
 
     def published(self) -> Published:
         """What a pipeline needs to know about the model."""
+        known = PUBLISHED[self.backbone]
         return dataclasses.replace(
-            PUBLISHED[self.backbone],
+            known,
             backbone=self.name,
-            begins_with=self.backbone,
+            begins_with=known.preset,
+            move=known.move if self.move is None else Move.of(self.move),
             autoencoder=self.autoencoder,
             sampling=self.sampling,
             predicts=self.predicts,

@@ -36,6 +36,16 @@ TGT makes things follow trajectories, each thing the one near which its words st
     ... --motion-of dance.mp4 --texts "a robot" --segments dance.pkl      a video's motion
     ... --drag 100,200:500,220 --texts "a cat"                            drawn on the empty frame
 
+Wan-Move moves what lies under the start of each track along it: a drag over the image, or any file
+of tracks of as many frames as the video. The negative prompt is Wan's list, a word for shaking
+cameras before it:
+
+    python -m tavid_jax.pipelines wan-move-14b-480p Wan-Move-14B-480P --image cat.jpg \\
+        --prompt "A cat walks." --drag 200,300:420,260 --still 600,100
+    ... --tracks cat_tracks.npy --no-uncond-motion        guidance amplifies the motion too
+    ... --movebench MoveBench                             MoveBench's videos
+    python -m tavid_jax.pipelines wan2.1-i2v-14b Wan2.1-I2V-14B-480P --move ...    untrained for it
+
 Longer stories: each step of --chain steps.jsonl goes on from the last frame of the one before, the
 mask is carried along. {"prompt": "She walks to the target mug."}, {"prompt": "She lifts the target
 mug.", "seed": 1}
@@ -70,6 +80,7 @@ from tavid_jax.pipelines.follow_options import add_follow, given_tracks, job_fie
 from tavid_jax.pipelines.jobs import Job, read_jobs
 from tavid_jax.pipelines.laca_files import read_locate
 from tavid_jax.pipelines.memory import SMALLEST, Memory
+from tavid_jax.pipelines.move_bench import move_bench_jobs
 from tavid_jax.pipelines.opening import open_pipeline
 from tavid_jax.pipelines.pipeline import Pipeline
 from tavid_jax.pipelines.settings import DYNAMIC, FITS, NULLS, PUBLISHED, Sampling
@@ -147,6 +158,7 @@ def _steps(args: argparse.Namespace) -> list[dict[str, Any]]:
         "--jobs": args.jobs,
         "--noun": args.noun,
         "--flexbench": args.flexbench,
+        "--movebench": args.movebench,
     }
     given = [name for name, value in other.items() if value is not None] + given_tracks(args)
     if given:
@@ -161,19 +173,27 @@ def _jobs(
 ) -> list[Job]:
     """Those of --jobs, or the one that the command line describes; `words` are the triggers, `room`
     how many trajectories have texts, None where none has."""
-    if [args.prompt, args.jobs, args.flexbench].count(None) != 2:
-        raise ValueError("give either --prompt or --jobs (or --flexbench), or steps by --chain")
+    if [args.prompt, args.jobs, args.flexbench, args.movebench].count(None) != 3:
+        raise ValueError(
+            "give either --prompt or --jobs (or --flexbench, --movebench), or steps by --chain"
+        )
     given = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
     size = None if room is None else (args.size_hw or sampling.size_hw)
     followed = job_fields(args, args.frames or sampling.frames, room, size)
     if args.prompt is None:
         own = (args.image, args.last_image, args.mask, args.noun, args.modulation)
         if any(value is not None for value in own) or given_tracks(args):
-            which = "--jobs" if args.flexbench is None else "--flexbench"
+            which = (
+                "--flexbench" if args.flexbench else "--movebench" if args.movebench else "--jobs"
+            )
             raise ValueError(f"images, masks and tracks of {which} stand in its lines")
         if args.flexbench is not None:
             ways = Follow.of(followed.get("follow", {}))
             jobs = bench_jobs(args.flexbench, args.root, ways, args.seed or 0)
+        elif args.movebench is not None:
+            which = args.movebench_list.partition("/")[::2]
+            jobs = move_bench_jobs(args.movebench, *which, seed=args.seed or 0)
+            jobs = [dataclasses.replace(job, **followed) for job in jobs]
         elif args.seed is not None or followed:
             raise ValueError("seeds of --jobs, and how tracks are followed, stand in its lines")
         else:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from typing import Any
 
 from tavid_jax.pipelines.follow import CHOICES, COLOURS, UNALIGNED, Follow
+from tavid_jax.pipelines.move import Move
 from tavid_jax.pipelines.moves import MADE, add_moves, tracks_of
 from tavid_jax.pipelines.options import size_hw
 from tavid_jax.tracks.codes import CODES
+from tavid_jax.tracks.latent_replacement import STRATEGIES
 from tavid_jax.tracks.stamps import ORDERS
 
 # Fields of a job that are options here.
@@ -21,7 +24,9 @@ _FOLLOW = (
 
 def add_follow(parser: argparse.ArgumentParser) -> None:
     """Adds all options."""
-    group = parser.add_argument_group("tracks", "of models that follow them (FlexTraj, TGT)")
+    group = parser.add_argument_group(
+        "tracks", "of models that follow them (FlexTraj, TGT, Wan-Move)"
+    )
     group.add_argument(
         "--tracks", metavar="FILE",
         help="points that the video follows; FORWARD,REVERSE for two files of one video",
@@ -41,12 +46,18 @@ def add_follow(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--flexbench", metavar="FILE", help="make the videos of FlexBench's list")
     group.add_argument("--root", metavar="DIR", help="what the paths of --flexbench are below")
+    group.add_argument("--movebench", metavar="DIR", help="make the videos of MoveBench's list")
+    group.add_argument(
+        "--movebench-list", default="en/single", metavar="LANGUAGE/KIND",
+        help="which list: en or zh, single or multi (default: %(default)s)",
+    )  # fmt: skip
     group.add_argument(
         "--draw", action=argparse.BooleanOptionalAction, default=True,
         help="write NAME_condition.mp4: condition videos and result side by side (default: yes)",
     )  # fmt: skip
     add_moves(parser)
     _add_ways(parser.add_argument_group("how tracks are followed"))
+    add_move(parser)
 
 
 def _add_ways(group: Any) -> None:
@@ -81,6 +92,44 @@ def _add_ways(group: Any) -> None:
     )  # fmt: skip
 
 
+def add_move(parser: argparse.ArgumentParser) -> None:
+    """Options of tracks that move an image's latent."""
+    group = parser.add_argument_group(
+        "how tracks move the image",
+        "of Wan-Move: --tracks are of as many frames as the video, in pixels of --image; see also "
+        "--keep-points, --choose, --keep-frames, --stored-hw",
+    )
+    group.add_argument(
+        "--move", action="store_true", default=None,
+        help="move it in a Wan image-to-video that was not trained so",
+    )  # fmt: skip
+    group.add_argument(
+        "--strategy", choices=STRATEGIES,
+        help="a latent frame has the place of its last frame (default), or the mean of its four",
+    )  # fmt: skip
+    group.add_argument(
+        "--uncond-motion", action=argparse.BooleanOptionalAction, default=None,
+        help="whether the branch without the prompt moves too (default: yes, as released); no: "
+        "--guidance amplifies the motion",
+    )  # fmt: skip
+    group.add_argument(
+        "--wrap-invalid-source", action="store_true", default=None,
+        help="as released, tracks that are hidden at first show the image's bottom right corner, "
+        "instead of being left out",
+    )  # fmt: skip
+    group.add_argument(
+        "--rescale", action="store_true", default=None,
+        help="bring tracks of another frame size to the image's",
+    )  # fmt: skip
+
+
+def move_fields(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Fields of `Move` from the options of `add_move`; None without any of them."""
+    names = [field.name for field in dataclasses.fields(Move)]
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return given if given or args.move else None
+
+
 def job_fields(
     args: argparse.Namespace,
     frames: int,
@@ -106,6 +155,8 @@ def job_fields(
     if "stamp" in ways:
         ways["stamp"] = tuple(ways["stamp"])
     Follow.of(ways)
+    move = move_fields(args)
+    fields |= {} if move is None else {"move": move}
     return fields | ({"follow": ways} if ways else {})
 
 

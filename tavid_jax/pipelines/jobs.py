@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from tavid_jax.pipelines.follow import Follow
+from tavid_jax.pipelines.move import Move
 from tavid_jax.pipelines.settings import Sampling
 from tavid_jax.tracks.trajectories import Trajectories
 
@@ -36,9 +37,10 @@ class Job:
         the model's trigger words; any resolution with the image's aspect ratio, see `masks`.
       modulation: logits that are added between the masked tokens of the first frame and the
         trigger's tokens, in all blocks: attention modulation, which needs no training. 0 is none.
-      tracks: of points that the video follows, for models that follow condition videos: a file
-        that `data.trajectory_files` reads, or two ("forward.npy,reverse.npy"); or trajectories in
-        memory.
+      tracks: of points that the video follows, for models that do: a file that
+        `data.trajectory_files` reads, or for condition videos two ("forward.npy,reverse.npy"); or
+        trajectories in memory. Those that move an image (see `move`) are of as many frames as the
+        video, in pixels of the image.
       texts: of the trajectories, for models that read a text near each: one for each of `tracks`,
         or, where `segments` are given, for each of these; a list, a file of lines, or with
         semicolons between. None takes those of the file of tracks.
@@ -51,6 +53,9 @@ class Job:
         image where none is given.
       follow: how tracks are followed: `Follow`, or those of its fields that differ from what the
         model was trained with.
+      move: how tracks move the latent of the image (Wan-Move): `Move`, or those of its fields that
+        differ from what the model was trained with; {} moves it in a Wan image-to-video that was
+        not trained so; None is as the model was trained, if it was.
       seed: of all randomness; equal jobs of equal seeds give equal videos, alone or in a batch.
       name: of the file that is written, without ending; None is the job's number.
       options: fields of `Sampling` to replace.
@@ -73,6 +78,7 @@ class Job:
     control_videos: Sequence[VideoSource] | VideoSource | None = None
     source: VideoSource | None = None
     follow: Follow | Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    move: Move | Mapping[str, Any] | None = None
     seed: int = 0
     name: str | None = None
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -93,6 +99,9 @@ class Job:
             raise ValueError("segments without tracks: give the points that lie in them")
         if self.texts is not None and self.tracks is None:
             raise ValueError("texts without tracks: give the trajectories that they belong to")
+        if self.move is not None and self.tracks is None:
+            raise ValueError("move without tracks: give those that the image moves along")
+        Move().changed(self.move)  # says what is wrong with it
         follow = self.ways({})
         if follow != Follow() and not self.is_guided:
             raise ValueError("follow without tracks or control_videos: give what is to be followed")

@@ -30,18 +30,14 @@ from tavid_jax.pipelines.backbones import (
 from tavid_jax.pipelines.denoising import Denoiser, sampler_of, scales_of, segments_of
 from tavid_jax.pipelines.encoding import Autoencoding, encode_clip, encode_texts
 from tavid_jax.pipelines.folder import IMAGE, TEXT, TRANSFORMER, VAE
-from tavid_jax.pipelines.following import Guide, first_frame, guide_of
+from tavid_jax.pipelines.following import first_frame
+from tavid_jax.pipelines.guiding import guide_for
 from tavid_jax.pipelines.images import read_image, size_of_area, to_bytes
 from tavid_jax.pipelines.jobs import Job
-from tavid_jax.pipelines.located import LocatedWan
-from tavid_jax.pipelines.locating import (
-    check_local_options,
-    local_conditions,
-    local_guide,
-    wanted_texts,
-)
+from tavid_jax.pipelines.locating import local_conditions, wanted_texts
 from tavid_jax.pipelines.masks import fit_mask, latent_masks, read_mask
 from tavid_jax.pipelines.memory import Memory
+from tavid_jax.pipelines.moving import moved_entries
 from tavid_jax.pipelines.part import Part
 from tavid_jax.pipelines.provenance import provenance
 from tavid_jax.pipelines.settings import Published, Sampling
@@ -200,46 +196,11 @@ class Pipeline:
         backbone = self.backbone(sampling, bool(images))
         self._check_noise(job, backbone)
         sampler_of(backbone, published, sampling)  # an unknown solver is told now
-        guide = self._guide(job, name, sampling, backbone, read)
+        guide = guide_for(job, name, sampling, backbone, read, published, self.follow)
         if guide is not None:
             job = dataclasses.replace(job, prompt=guide.prefix + job.prompt)
         masks = self._masks(job, sampling, backbone, read)
         return Task(job, name, sampling, backbone, read, masks, guide)
-
-    def _guide(
-        self,
-        job: Job,
-        name: str,
-        sampling: Sampling,
-        backbone: Backbone,
-        images: Sequence[np.ndarray],
-    ) -> Guide | None:
-        """What draws the condition videos or trajectories of a job; None makes it the plain
-        model's."""
-        count, model = self.parts[TRANSFORMER].config.condition_videos, self.published.backbone
-        located = isinstance(backbone, LocatedWan)
-        if not located:
-            check_local_options(job, self.published.sampling, model)
-        if job.is_guided and not (count or located):
-            raise ValueError(
-                f"{model} follows no tracks: it was not trained to. Give the file of what was "
-                "(control=..., --control), such as flextraj_cogvideox.safetensors; of trajectories "
-                "with texts laca=..., --laca"
-            )
-        if not job.is_guided:
-            if count or located:
-                logging.info("%s: no tracks are given; the plain %s makes it", name, model)
-            return None
-        if located:
-            guide = local_guide(job, name, sampling, backbone)
-        else:
-            job = dataclasses.replace(job, follow=job.ways(self.follow))
-            guide = guide_of(job, sampling, images)
-        if guide.is_empty:
-            logging.warning(
-                "%s: no point is visible in any frame; the plain %s makes it", name, model
-            )
-        return guide
 
     def _masks(
         self, job: Job, sampling: Sampling, backbone: Backbone, images: Sequence[np.ndarray]
@@ -410,6 +371,8 @@ class Pipeline:
         else:
             frames = task.sampling.frames
             task.conditions |= coder.given(params, image, last[0] if last else None, frames)
+            if task.is_moved:
+                task.conditions |= moved_entries(task.guide, task.conditions)
 
     def _encode_control(self, params: Any, task: Task) -> None:
         """Condition videos, and black ones where guidance reads them: once for a size."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tavid_jax.diffusion.guidance import BRANCHES
+from tavid_jax.pipelines.move import Move
 
 DYNAMIC = ("none", "timestep", "index")
 FITS = ("cover", "stretch", "area", "area_published")
@@ -170,6 +171,7 @@ class Published:
       needs_image: whether it cannot do without.
       boundary: share of the schedule from which the first of two experts serves; None for one.
       begins_with: the published model whose kind it is, where it is none itself.
+      move: how it was trained to move its image along tracks; None: it was not.
       predicts: what the transformer's output is, see `backbones.CogVideoXBackbone.predicts`.
     """
 
@@ -183,6 +185,7 @@ class Published:
     needs_image: bool = False
     boundary: float | None = None
     begins_with: str = ""
+    move: Move | None = None
     predicts: str = "velocity"
 
     @property
@@ -259,6 +262,14 @@ PUBLISHED: dict[str, Published] = {
             image_encoder=_CLIP,
             images=2,
             needs_image=True,
+        ),
+        _wan(
+            "wan-move-14b-480p",
+            dataclasses.replace(_WAN, steps=40),
+            image_encoder=_CLIP,
+            begins_with="wan2.1-i2v-14b",
+            move=Move(),
+            **_IMAGE,
         ),
         _wan("wan2.1-flf2v-14b", _WAN_LARGE, image_encoder=_CLIP, images=2, needs_image=True),
         _wan(

@@ -18,6 +18,7 @@ from tavid_jax.pipelines.images import fit_image
 from tavid_jax.pipelines.jobs import Job
 from tavid_jax.pipelines.located import LOCAL_TEXT
 from tavid_jax.pipelines.locating import EMPTY_TEXT, LocalGuide, dual_branches
+from tavid_jax.pipelines.moving import STILL, MoveGuide
 from tavid_jax.pipelines.settings import Sampling
 from tavid_jax.pipelines.watching import Watch
 
@@ -68,12 +69,22 @@ class Task:
     @property
     def is_guided(self) -> bool:
         """Whether condition videos are read: the plain model makes what has none."""
-        return self.shown is not None and not self.is_located
+        return self.shown is not None and not (self.is_located or self.is_moved)
 
     @property
     def is_located(self) -> bool:
         """Whether local texts are read: the plain model makes what has none."""
         return isinstance(self.shown, LocalGuide)
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether the image's latent is moved along tracks."""
+        return isinstance(self.shown, MoveGuide)
+
+    @property
+    def is_amplified(self) -> bool:
+        """Whether the branch without the prompt lacks the motion too."""
+        return self.is_moved and not self.shown.uncond_motion
 
     @property
     def shown(self) -> Guide | None:
@@ -102,7 +113,7 @@ class Task:
             control_guidance=self.control_guidance,
             strength=None,
         )
-        has = bool(self.job.modulation), self.is_guided, self.is_located
+        has = bool(self.job.modulation), self.is_guided, self.is_located, self.is_amplified
         return read, self.backbone, len(self.images), *has
 
 
@@ -129,6 +140,8 @@ class Batch:
             name: x.astype(dtype) if name in FEATURES else x for name, x in everything.items()
         }
         without = {"text": everything.pop("negative")}
+        if STILL in everything:
+            without["condition"] = everything.pop(STILL)
         if BIAS in everything:  # the negative prompt names no target
             without[BIAS] = jnp.zeros_like(everything[BIAS])
         if self.denoiser.dual:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from tavid_jax.metrics.frechet import frechet_distance
+from tavid_jax.metrics import frechet
+from tavid_jax.metrics.frechet import frechet_distance, frechet_distances
 
 
 def features(seed: int, n: int, dim: int) -> np.ndarray:
@@ -87,3 +88,12 @@ def test_bad_inputs_are_named():
     broken[0, 0] = np.inf
     with pytest.raises(ValueError, match="first set holds values that are not finite"):
         frechet_distance(broken, good)
+
+
+@pytest.mark.parametrize("rows", [8, 30], ids=["some thin", "all full"])
+def test_choices_of_columns_are_distances_of_the_columns(rows, monkeypatch):
+    monkeypatch.setattr(frechet, "ROWS", 7)  # the last block is not full
+    first, second = features(0, rows, 24), features(1, rows + 1, 24)
+    choices = [slice(0, 10), slice(10, None), slice(None)]
+    alone = [frechet_distance(first[:, own], second[:, own]) for own in choices]
+    np.testing.assert_allclose(frechet_distances(first, second, choices), alone, rtol=1e-9)

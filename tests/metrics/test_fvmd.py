@@ -124,6 +124,18 @@ def test_ties_and_levels(goldens):
     np.testing.assert_array_equal(fvmd.levels(vectors), file["mag_levels"])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_levels_are_a_count_of_passed_powers(dtype):
+    edges = np.concatenate([2.0 ** np.arange(9) - 1, [254.99, 255, 256, 1e9]]).astype(dtype)
+    near = [np.nextafter(edges, dtype(0)), edges, np.nextafter(edges, dtype(np.inf))]
+    sizes = np.concatenate([*near, np.random.default_rng(0).uniform(0, 300, 1000).astype(dtype)])
+    clipped = 1 + np.minimum(sizes, 255)
+    expected = sum((clipped > 2**k).astype(int) for k in range(8))
+    vectors = np.stack([np.zeros_like(sizes), -sizes], axis=-1)
+    np.testing.assert_array_equal(fvmd.levels(vectors), expected)
+    assert fvmd.levels(np.array([[np.nan, 1]], dtype)) == 0
+
+
 # --- against the definition, written as loops -----------------------------------------------------
 
 

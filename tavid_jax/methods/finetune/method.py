@@ -191,6 +191,11 @@ class Finetune(Method):
         its backbone's parameters hold the node "laca" then."""
         return {}
 
+    def moves(self) -> Mapping[str, Any] | None:
+        """Fields of `pipelines.Move` by which the model moves its image along tracks; None of one
+        that does not."""
+        return None
+
     # ---- what it starts from -----------------------------------------------------------------
 
     def pretrained(self) -> Mapping[str, Stored]:

@@ -168,6 +168,7 @@ def card_of(config: Any, stage: str, method: Finetune, results: Results) -> Card
         targets=_targets(method),
         follow=method.ways(),
         locate=Locate.of(method.locate()).to_json() if method.locate() else {},
+        move=method.moves(),
     )
 
 

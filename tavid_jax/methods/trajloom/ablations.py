@@ -48,7 +48,7 @@ def evaluate(system: Any, results: Results, inputs: Any, report: Any) -> dict[st
 
 
 def _vae_table(config: Any, results: Results, scenes: Any, report: Any) -> dict[str, Any]:
-    """Form of the paper's Table 3: encoding and regulariser, by what is reconstructed."""
+    """The paper's ablation of the autoencoder: encoding and regulariser, by what is rebuilt."""
     rows, metrics = [], {}
     truth = judging.smooth(scenes.future, scenes, scenes.future_visible)
     for label, stage in config.ablations.vae:
@@ -72,7 +72,7 @@ def _vae_table(config: Any, results: Results, scenes: Any, report: Any) -> dict[
         )
     rows.append(["truth", None, None, 1e3 * truth["flow_tv"], 1e3 * truth["div_curl"]])
     report.table(
-        "Autoencoder: offsets and regulariser (form of Table 3)",
+        "Autoencoder: offsets and regulariser",
         [
             "autoencoder",
             dict(name="VEPE future", unit="px", better="lower", digits=2),
@@ -125,7 +125,7 @@ def _flow_table(
     config: Any,
     name: str,
 ) -> dict[str, Any]:
-    """Form of the paper's Tables 4 and 5; time is that of the variant's flow stages."""
+    """Boundary hints or on-policy steps, as the paper ablates them; time is of the flow stages."""
     full = next(iter(rows.values()))["ade_per_clip"]
     metrics: dict[str, Any] = {}
     cells = []
@@ -155,7 +155,7 @@ def _flow_table(
         ["truth", None, None, None, None, 1e3 * truth["flow_tv"], 1e3 * truth["div_curl"], None]
     )
     report.table(
-        f"{title} (form of Table {'4' if name == 'boundary' else '5'})",
+        title,
         [
             "flow",
             dict(name="ADE", unit="px", better="lower", digits=2),

@@ -66,6 +66,7 @@ def axial_block(
 
 def axial_stage(
     blocks: Params,
+    span: range,
     x: Float[Array, "B T N D"],
     *,
     heads: int,
@@ -74,11 +75,23 @@ def axial_stage(
     remat: Remat,
     after_first: Float[Array, "T 1 D"] | None = None,
 ) -> Float[Array, "B T N D"]:
-    """A stack of blocks at one temporal resolution: space, time, space, ...; see `walk_axial`."""
+    """The blocks `span` of a stack at one temporal resolution: space, time, space, ...
+
+    See `walk_axial`. A gradient wants the blocks cut from the stack; sampling in parts picks them
+    by number, which copies no half of the stack.
+    """
 
     def block(params: Params, x: Array, axis: Axis) -> Array:
         return axial_block(params, x, axis=axis, heads=heads, dtype=dtype)
 
     return walk_axial(
-        block, blocks, x, dtype=dtype, scan=scan, remat=remat, after_first=after_first
+        block,
+        blocks,
+        x,
+        dtype=dtype,
+        scan=scan,
+        remat=remat,
+        after_first=after_first,
+        span=span,
+        by_number=parts.numbers_at_once() is not None,
     )

@@ -51,7 +51,7 @@ class Compact:
 
     Tokens are an affine map of latents, visibility and video features, and so are keys (before
     their norm) and values. They are made where they are used, from F numbers a token instead of
-    2 D: fifty times less memory than `KeysValues` of all blocks, for one part in 200 more work.
+    2 D: a hundred times less memory than `KeysValues` of all blocks, for 1 in 200 more work.
 
     Attributes:
       inputs: (B, N, S, F).

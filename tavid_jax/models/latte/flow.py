@@ -42,7 +42,13 @@ from tavid_jax.models.latte.context import (
     static_condition,
 )
 from tavid_jax.models.latte.flow_config import TrackFlowConfig
-from tavid_jax.models.layers.depth import Remat, as_pairs, init_stack, take_block, walk_depth
+from tavid_jax.models.layers.depth import (
+    Remat,
+    as_pairs,
+    init_stack,
+    take_block,
+    walk_depth,
+)
 from tavid_jax.models.layers.embeddings import cos_sin_embedding
 from tavid_jax.models.layers.linear import Params, linear, torch_linear
 from tavid_jax.models.layers.mlp import init_mlp, mlp, silu
@@ -198,7 +204,6 @@ class TrackFlow(nn.Module):
         x = linear(self.in_proj, z, self.dtype) + context.queries
         flow_time = cos_sin_embedding(t, c.hidden)
         condition = context.condition + mlp(self.time_mlp, flow_time, jnp.float32, silu)
-
         options = dict(heads=c.heads, dtype=self.dtype)
 
         def space(x, block, cached):

@@ -31,7 +31,7 @@ from tavid_jax.models.latte.anchors import (
     pixel_anchors,
 )
 from tavid_jax.models.latte.axial import axial_stage, init_axial_block
-from tavid_jax.models.layers.depth import Remat, init_stack, stack_depth, take_blocks
+from tavid_jax.models.layers.depth import Remat, init_stack
 from tavid_jax.models.layers.embeddings import fourier_features, sin_cos_grid, sin_cos_table
 from tavid_jax.models.layers.linear import (
     Params,
@@ -293,11 +293,11 @@ class TrackVAE(nn.Module):
     def _encode_tokens(self, tokens: Float[Array, "B T N D"]) -> Posterior:
         c = self.config
         x = (tokens + self.pos_embed + self._cell_embedding()).astype(self.dtype)
-        before, after = _halves(self.encoder_blocks)
-        x = self._stage(before, x, after_first=self.temp_embed_in[:, None])
+        blocks, (before, after) = self.encoder_blocks, _halves(c.encoder_depth)
+        x = self._stage(blocks, before, x, after_first=self.temp_embed_in[:, None])
         if c.use_temp_compress:
             x = self._resample(temporal_conv, self.temp_compressor, x, padding="edge")
-        x = self._stage(after, x)
+        x = self._stage(blocks, after, x)
         out = linear(self.to_latents, x, jnp.float32, precision="highest")
         mean, raw = jnp.split(out, 2, axis=-1)
         return Posterior(mean=mean, std=jax.nn.softplus(0.5 * raw) + 1e-8)
@@ -308,11 +308,11 @@ class TrackVAE(nn.Module):
         want = (None, c.num_latent_frames, c.num_tokens, c.latent_channels)
         checks.array_shape("TrackVAE.decode", "z", z.shape, want)
         x = linear(self.from_latents, z, self.dtype)
-        before, after = _halves(self.decoder_blocks)
-        x = self._stage(before, x)
+        blocks, (before, after) = self.decoder_blocks, _halves(c.decoder_depth)
+        x = self._stage(blocks, before, x)
         if c.use_temp_compress:
             x = self._resample(temporal_conv_transpose, self.temp_expander, x)
-        return self._stage(after, x)
+        return self._stage(blocks, after, x)
 
     def _resample(self, conv: Callable, params: Params, x: Array, **options: Any) -> Array:
         """A change of the frame rate."""
@@ -327,9 +327,10 @@ class TrackVAE(nn.Module):
         features = mlp(self.patch_pos_lff["mlp"], features, jnp.float32)
         return linear(self.patch_pos_proj, features, jnp.float32)
 
-    def _stage(self, blocks: Params, x: Array, **kwargs) -> Array:
+    def _stage(self, blocks: Params, span: range, x: Array, **kwargs) -> Array:
         return axial_stage(
             blocks,
+            span,
             x,
             heads=self.config.heads,
             dtype=self.dtype,
@@ -339,10 +340,9 @@ class TrackVAE(nn.Module):
         )
 
 
-def _halves(blocks: Params) -> tuple[Params, Params]:
+def _halves(depth: int) -> tuple[range, range]:
     """The blocks before and after the change of frame rate."""
-    depth = stack_depth(blocks)
-    return take_blocks(blocks, 0, depth // 2), take_blocks(blocks, depth // 2, depth)
+    return range(0, depth // 2), range(depth // 2, depth)
 
 
 def _space_table(config: TrackVAEConfig):

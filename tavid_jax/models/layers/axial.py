@@ -30,33 +30,54 @@ def walk_axial(
     scan: bool,
     remat: Remat,
     after_first: Float[Array, "T 1 D"] | None = None,
+    span: range | None = None,
+    by_number: bool = False,
 ) -> Float[Array, "B T N D"]:
     """A stack of blocks: space, time, space, ...
 
-    The scanned unit is a (space, time) pair; a stack of odd length ends with a space block.
+    The scanned unit is a (space, time) pair; an odd number of blocks ends with a space block.
 
     Args:
       block: one block along one axis.
       stack: its parameters, and whatever else it reads, with a leading depth axis on every leaf.
+      remat: "none" or "full": of every pair only its input is kept. Keeping that of every block
+        takes more memory on a TPU, not less.
       after_first: added to x right after the first block.
+      span: numbers of the blocks; None is all of them.
+      by_number: pick blocks from the stack one by one instead of cutting the span from it: the
+        stack's part is not copied then, but its gradient would be added up as a whole.
     """
+    span = range(stack_depth(stack)) if span is None else span
+    two_of, layers = _pairs(stack, span, by_number)
 
     def pair(x, layer):
-        two, is_first = layer
-        x = block(take_block(two, 0), x, "space")
+        own, is_first = layer
+        first, second = two_of(own)
+        x = block(first, x, "space")
         if after_first is not None:
             x = x + is_first.astype(dtype) * after_first.astype(dtype)
-        return block(take_block(two, 1), x, "time")
+        return block(second, x, "time")
 
-    depth = stack_depth(stack)
-    pairs = depth // 2
+    pairs = len(span) // 2
     if pairs:
-        # An even stack is taken whole: a slice of it would be a copy.
-        even = take_blocks(stack, 0, 2 * pairs) if depth % 2 else stack
-        x = walk_depth(pair, x, (as_pairs(even), jnp.arange(pairs) == 0), scan=scan, remat=remat)
-    if depth % 2:
+        x = walk_depth(pair, x, (layers, jnp.arange(pairs) == 0), scan=scan, remat=remat)
+    if len(span) % 2:
         last = remat_body(lambda x, layer: block(layer, x, "space"), remat, in_scan=False)
-        x = last(x, take_block(stack, depth - 1))
-        if depth == 1 and after_first is not None:
+        x = last(x, take_block(stack, span[-1]))
+        if len(span) == 1 and after_first is not None:
             x = x + after_first.astype(dtype)
     return x
+
+
+def _pairs(
+    stack: Any, span: range, by_number: bool
+) -> tuple[Callable[[Any], tuple[Any, Any]], Any]:
+    """(from a layer of the scan to its two blocks, the layers)."""
+    pairs = len(span) // 2
+    if by_number:
+        numbers = span.start + 2 * jnp.arange(pairs)
+        return lambda i: (take_block(stack, i), take_block(stack, i + 1)), numbers
+    # An even stack is taken whole: a slice of it would be a copy.
+    whole = len(span) == stack_depth(stack) == 2 * pairs
+    even = stack if whole else take_blocks(stack, span.start, span.start + 2 * pairs)
+    return lambda layer: (take_block(layer, 0), take_block(layer, 1)), as_pairs(even)

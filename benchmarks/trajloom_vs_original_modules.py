@@ -1,4 +1,4 @@
-"""TrajLoom's published implementation, run from its own folder: the peer of two benchmarks.
+"""TrajLoom's published implementation, run from its own folder: the peer of a benchmark.
 
 The folder (TrajLoom's code as published, Apache-2.0) is fetched beside the project; nothing of it
 is copied. `Original` calls its modules and functions in the order of its inference script.
