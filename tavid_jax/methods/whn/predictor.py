@@ -68,7 +68,7 @@ class WhnPredictor:
             "grid_hw": list(window.grid_hw),
             "read_at": "positions in the last frame of the past, bilinear",
             "visibility": "all visible",
-            "reconstruction_picture": "grey",
+            "reconstruction_picture": "first of the window if given, else grey",
             "features": forecaster.settings.features.name,
             "start": "sample of the posterior",
             **(facts or {}),
