@@ -25,7 +25,9 @@ EXPERT_FOLDERS = (
 MODEL_FOLDER = "transformer"
 # Under which of these keys training scripts store the tensors, where the kind of checkpoint does
 # not tell.
-CONTAINERS = ("state_dict", "model", "model_state_dict", "generator", "predictor", "vae")
+CONTAINERS = (
+    "state_dict", "model", "model_state_dict", "generator", "predictor", "vae", "ema_state_dict",
+)  # fmt: skip
 _OTHER_FOLDERS = ("image_encoder", "text_encoder", "tokenizer", "vae")
 _INDEX_ENDING = ".index.json"
 WEIGHT_FILES = ("*config.json", "*.safetensors", f"*{_INDEX_ENDING}")
