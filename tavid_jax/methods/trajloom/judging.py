@@ -22,7 +22,7 @@ BASELINES = baselines.BASELINES
 
 @dataclasses.dataclass
 class Scenes:
-    """C clips as arrays: N points, T frames each of past and future, pixels.
+    """C clips as arrays: N points, T frames of past and F of future, pixels.
 
     Attributes:
       labels: (C, N) what each point belongs to: "background", or its object's kind of motion.
@@ -33,8 +33,8 @@ class Scenes:
     geometry: Geometry
     history: Float[np.ndarray, "C N T 2"]
     history_visible: Bool[np.ndarray, "C N T"]
-    future: Float[np.ndarray, "C N T 2"]
-    future_visible: Bool[np.ndarray, "C N T"]
+    future: Float[np.ndarray, "C N F 2"]
+    future_visible: Bool[np.ndarray, "C N F"]
     labels: np.ndarray
     arrays: dict[str, np.ndarray]
 

@@ -48,8 +48,9 @@ def run_predictor(
     clips: list[Clip],
     samples: int,
     seed: int,
+    first: int = 0,
 ) -> judging.Futures:
-    """K futures of every scene; scene i draws its noise from (seed, i)."""
+    """K futures of every scene; scene i draws its noise from (seed, first + i)."""
     known, ahead = scenes.history.shape[2], scenes.geometry.frames
     tracks, visible = [], []
     for i, clip in enumerate(clips):
@@ -62,7 +63,7 @@ def run_predictor(
             caption=clip.caption,
         )
         # One number per scene: predictors take an int.
-        own = int(np.random.SeedSequence([seed, i]).generate_state(1)[0] >> 1)
+        own = int(np.random.SeedSequence([seed, first + i]).generate_state(1)[0] >> 1)
         future = predictor.predict(past, ahead, samples, own)
         tracks.append(future.tracks)
         visible.append(future.visible)

@@ -18,6 +18,7 @@ from tavid_jax.methods.whn.flow import FlowMethod
 from tavid_jax.methods.whn.forecaster import Sampling
 from tavid_jax.methods.whn.judging import baselines, load_scenes, run_predictor
 from tavid_jax.methods.whn.latents import LatentsMethod
+from tavid_jax.methods.whn.outputs import write_samples
 from tavid_jax.methods.whn.predictor import HORIZONS, WhnPredictor
 from tavid_jax.methods.whn.sampler import WhnSampler
 from tavid_jax.methods.whn.settings import Settings, read_settings
@@ -166,34 +167,27 @@ class WhnSystem(System):
             report.media(film.data, f"`{clips[i].id}` {clips[i].caption}")
 
     def sample(self, results: Results, inputs: Any, out_dir: Path) -> list[Path]:
-        """What follows the first frame of `config.clips`: per window an animation and arrays."""
+        """What follows the first frame of `config.clips`: animations, and TrajLoom's layout.
+
+        The first sample of a window is in `out_dir/<window>`, sample k in `out_dir_k/<window>`.
+        """
         predictor, source = trained_predictor(self, results), inputs.open("clips")
-        window, evaluate = predictor.forecaster.settings.window, self.config.evaluate
+        window, seed = predictor.forecaster.settings.window, self.config.evaluate.seed
         written = []
         for i in range(len(source)):
             clip = source[i]
             scenes = load_scenes([clip], window, known=1)
-            futures = run_predictor(
-                predictor, scenes, [clip], self.config.samples, evaluate.seed + i
-            )
-            folder = Path(out_dir) / clip.id.replace("/", "_")
-            folder.mkdir(parents=True, exist_ok=True)
+            futures = run_predictor(predictor, scenes, [clip], self.config.samples, seed, first=i)
+            facts = {**results.provenance, "clip": clip.id, "number": i, "seed": seed}
+            name = clip.id.replace("/", "_")
+            folders = write_samples(Path(out_dir), name, clip, scenes, futures, predictor, facts)
             frames = [inputs.frames(source, i, self.config.report.height)]
             (film,) = pages.moving_pictures(
                 scenes, futures, frames, self.config.report, results.provenance, "tracker", MAIN
             )
-            media.save(folder / "forecast.webp", film)
-            np.savez(
-                folder / "forecast.npz",
-                pred_tracks=futures.tracks[:, 0],
-                start=window.start,
-                tracker_tracks=scenes.future[0],
-                tracker_visibility=scenes.future_visible[0],
-                size_hw=np.array(window.size_hw),
-                **{f"provenance/{k}": v for k, v in results.provenance.items()},
-            )
-            written += [folder / "forecast.webp", folder / "forecast.npz"]
-            logging.info("%s (%d of %d)", folder, i + 1, len(source))
+            media.save(folders[0] / "forecast.webp", film)
+            written += [folders[0] / "forecast.webp", *folders]
+            logging.info("%s (%d of %d)", folders[0], i + 1, len(source))
         return written
 
     def preview(self, inputs: Any, report: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,12 +13,13 @@ from ml_collections import ConfigDict
 import tavid_jax
 from configs import whn
 from tavid_jax import run, weights
+from tavid_jax.data.forecast_files import read_forecast
 from tavid_jax.engine import trees
 from tavid_jax.engine.placement import split_trainable
 from tavid_jax.engine.stages import check_stages
 from tavid_jax.engine.workdir import to_plain
 from tavid_jax.methods.registry import make_system
-from tavid_jax.methods.whn.forecaster import Sampling, WhnForecaster
+from tavid_jax.methods.whn.forecaster import WhnForecaster
 from tavid_jax.methods.whn.released import estimate_scale, open_whn
 from tavid_jax.models.vision.config import ViTConfig
 from tavid_jax.models.whn.config import WhnConfig, WhnVAEConfig
@@ -186,6 +188,20 @@ def test_parts_of_a_release_that_are_missing_or_odd_are_named(release):
         open_whn(release)
 
 
+def write_video(path, frames):
+    """A textured square that slides over a textured ground."""
+    rng = np.random.default_rng(0)
+    ground, square = (rng.integers(0, 256, (*s, 3), dtype=np.uint8) for s in ((48, 64), (16, 16)))
+    path.parent.mkdir()
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 12.0, (64, 48))
+    for t in range(frames):
+        frame = ground.copy()
+        frame[12:28, 4 + t : 20 + t] = square
+        writer.write(frame)
+    writer.release()
+    return path
+
+
 @pytest.mark.slow
 def test_a_run_from_config_to_report_and_samples(tmp_path):
     config = small.small_run(tmp_path)
@@ -205,4 +221,11 @@ def test_a_run_from_config_to_report_and_samples(tmp_path):
     forecast = sampler.sample([small.clip(0), small.clip(1)], samples=2)
     assert forecast.tracks.shape == (2, 2, 24, 4, 2)
     assert forecast.frames(0).shape[0] == 5
-    assert Sampling(**sampler._config.sampling).steps == 9
+    config.clips = str(write_video(tmp_path / "videos" / "a.mp4", frames=12))
+    config.samples = 2
+    run.run(config, tmp_path / "run", "sample")
+    (folder,) = (tmp_path / "run" / "samples").iterdir()
+    found = read_forecast(folder)
+    assert found.pred_tracks.shape == (24, 4, 2) and (folder / "forecast.webp").stat().st_size
+    assert found.meta["tavid_jax"]["predictor"]["steps"] == 9
+    assert len(list((tmp_path / "run").glob("samples*"))) == 2
