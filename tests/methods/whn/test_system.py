@@ -62,7 +62,7 @@ def test_the_papers_numbers():
     ("change", "words"),
     [
         (lambda c: c.stages.vae.update(method="vea"), "stages.vae.method 'vea' is none of"),
-        (lambda c: c.update(horizon="far"), "horizon 'far' is none of extend, interp"),
+        (lambda c: c.sampling.update(horizon="far"), "horizon 'far' is none of extend, interp"),
         (lambda c: c.sampling.update(solver="x"), "sampling.solver 'x' is none of"),
         (lambda c: c.model.frame.update(kind="x"), "model.frame.kind 'x' is none of cells"),
         (lambda c: c.model.frame.update(patch=7), "model.frame.patch 7 does not divide"),
@@ -222,7 +222,7 @@ def test_a_run_from_config_to_report_and_samples(tmp_path):
     assert forecast.tracks.shape == (2, 2, 24, 4, 2)
     assert forecast.frames(0).shape[0] == 5
     config.clips = str(write_video(tmp_path / "videos" / "a.mp4", frames=12))
-    config.samples = 2
+    config.sampling.samples = 2
     run.run(config, tmp_path / "run", "sample")
     (folder,) = (tmp_path / "run" / "samples").iterdir()
     found = read_forecast(folder)
