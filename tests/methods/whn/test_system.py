@@ -232,7 +232,7 @@ def test_a_run_from_config_to_report_and_samples(tmp_path):
     forecast = sampler.sample([small.clip(0), small.clip(1)], samples=2)
     assert forecast.tracks.shape == (2, 2, 24, 4, 2)
     assert forecast.frames(0).shape[0] == 5
-    config.clips = str(write_video(tmp_path / "videos" / "a.mp4", frames=12))
+    config.clips = str(write_video(tmp_path / "videos" / "a.mp4", frames=6))
     config.sampling.samples = 2
     run.run(config, tmp_path / "run", "sample")
     (folder,) = (tmp_path / "run" / "samples").iterdir()
