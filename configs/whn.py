@@ -77,7 +77,7 @@ def raw() -> ConfigDict:
 def paper() -> ConfigDict:
     """Kubric MOVi-A in latents, size L: 24 frames of 256x256, 32x32 points (published)."""
     config = common("paper")
-    config.history = 1
+    config.evaluate.history = 1
     config.data.update(size_hw=(256, 256), stride=8, origin="topleft", frames=24)
     config.data.splits = dict(train=ConfigDict(), test=ConfigDict())
     config.data.scenes = dict(train=0, test=0)
@@ -113,11 +113,6 @@ def common(preset: str) -> ConfigDict:
     config.title = "WHN: from one picture to tracks of what follows"
     config.clips = ""  # folders, globs or files of videos to forecast, comma-separated
     config.train_clips = ""  # the same, to train on instead of synthetic scenes
-    # Unseen scenes are judged from their first frame, and, as TrajLoom is, from this one: the last
-    # of a history. 1 leaves that out.
-    config.history = 17
-    config.horizon = "extend"  # further than it was trained for: extend | interp | native24
-    config.samples = 1  # of every clip in --mode=sample
     config.data = dict(
         size_hw=(64, 64),
         stride=8,  # one point per 8x8 cell
@@ -171,8 +166,16 @@ def common(preset: str) -> ConfigDict:
         vae=dict(beta=2e-6, limit=1.5, sample=True),  # ours: beta, as in TrajLoom's demo
         flow=dict(times="logit_normal", limit=1.5),
     )
-    config.sampling = dict(solver="euler", times=10)  # published: 10 times are 9 steps
+    config.sampling = dict(
+        solver="euler",
+        times=10,  # published: 10 times are 9 steps
+        samples=1,  # of every clip in --mode=sample
+        horizon="extend",  # further than it was trained for: extend | interp | native24
+    )
     config.evaluate = dict(
+        # Unseen scenes are judged from their first frame, and, as TrajLoom is, from this one: the
+        # last of a history. 1 leaves that out.
+        history=17,
         samples=3,  # for best and mean of K
         seed=0,
         resamples=2000,  # of the paired bootstrap

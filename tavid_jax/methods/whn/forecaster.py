@@ -20,6 +20,8 @@ from tavid_jax.methods.whn.space import draw
 from tavid_jax.parallel.mesh import make_mesh
 from tavid_jax.parallel.sharding import replicated
 
+HORIZONS = ("extend", "interp", "native24")
+
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
@@ -29,16 +31,24 @@ class Sampling:
       solver: "euler" | "heun" | "rk4" | "dopri5" (adaptive, tolerance 1e-5).
       times: flow times that a fixed-step solver visits, both ends included: one more than its
         steps. The published sampler is Euler with 10 times: 9 steps.
+      samples: K futures of a clip.
+      horizon: how a predictor reaches further than the nets were trained for, see predictor.py.
     """
 
     solver: str = "euler"
     times: int = 10
+    samples: int = 1
+    horizon: str = "extend"
 
     def __post_init__(self) -> None:
         if self.solver not in METHODS:
             raise ValueError(f"sampling.solver {self.solver!r} is none of {', '.join(METHODS)}")
         if self.times < 2:
             raise ValueError(f"sampling.times is {self.times}, must be at least 2 (one step)")
+        if self.samples < 1:
+            raise ValueError(f"sampling.samples is {self.samples}, must be at least 1")
+        if self.horizon not in HORIZONS:
+            raise ValueError(f"sampling.horizon {self.horizon!r} is none of {', '.join(HORIZONS)}")
 
     @property
     def steps(self) -> int:
@@ -47,9 +57,10 @@ class Sampling:
 
     def facts(self) -> dict[str, Any]:
         """For results."""
+        facts = {"solver": self.solver, "horizon": self.horizon}
         if self.solver == "dopri5":
-            return {"solver": self.solver, "tolerance": 1e-5}
-        return {"solver": self.solver, "steps": self.steps, "times": self.times}
+            return facts | {"tolerance": 1e-5}
+        return facts | {"steps": self.steps, "times": self.times}
 
 
 class WhnForecaster:

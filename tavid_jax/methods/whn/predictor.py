@@ -3,10 +3,11 @@
 Neither WHN's authors nor TrajLoom's say how it was run on 81 frames of 480x832. The protocol here:
 
 1. The picture is the last frame of the past, squashed to WHN's size; coordinates go with it.
-2. Frame 0 of WHN is that picture, so that F frames of future are its frames 1..F. `horizon` says
-   where they come from: "extend" runs the nets on F + 1 frames with the sinusoid of times continued
-   (published tables are exact sinusoids); "interp" runs them on the frames they were trained for
-   and stretches those linearly over the future; "native24" does not stretch, and refuses more.
+2. Frame 0 of WHN is that picture, so that F frames of future are its frames 1..F. The sampling's
+   `horizon` says where they come from: "extend" runs the nets on F + 1 frames with the sinusoid of
+   times continued (published tables are exact sinusoids); "interp" runs them on the frames they
+   were trained for and stretches those linearly over the future; "native24" does not stretch, and
+   refuses more.
 3. How far each point of WHN's own grid has moved since frame 0 is a field over the picture. It is
    read bilinearly where the clip's points are in the last frame of the past, and added to them.
 4. It predicts no visibility: all points count as visible.
@@ -26,7 +27,6 @@ from tavid_jax.methods.whn.regrid import places_in, read_field, resize_motion
 from tavid_jax.tracks.forecasting import Future, Past
 from tavid_jax.tracks.grid import grid_shape, query_points
 
-HORIZONS = ("extend", "interp", "native24")
 # What is reconstructed comes without a picture: it is shown a grey one.
 GREY = 128
 
@@ -37,31 +37,22 @@ class WhnPredictor:
     Args:
       forecaster: weights and compiled programs.
       facts: what its answers depend on that the forecaster does not know, such as hashes.
-      horizon: see the module.
       clips: (size_hw, stride) of the grid of points whose tracks are reconstructed where they are
         not WHN's own; default: TrajLoom's.
       name: for tables.
-
-    Raises:
-      ValueError: an unknown horizon.
     """
 
     def __init__(
         self,
         forecaster: WhnForecaster,
         facts: Mapping[str, Any] | None = None,
-        horizon: str = "extend",
         clips: tuple[tuple[int, int], int] = ((480, 832), 32),
         name: str = "WHN",
     ):
-        if horizon not in HORIZONS:
-            raise ValueError(f"horizon {horizon!r} is none of {', '.join(HORIZONS)}")
-        self.forecaster, self.horizon, self.name = forecaster, horizon, name
-        self._clips = clips
+        self.forecaster, self.name, self._clips = forecaster, name, clips
         window = forecaster.settings.window
         self.facts: dict[str, Any] = {
             **forecaster.sampling.facts(),
-            "horizon": horizon,
             "trained_frames": window.frames,
             "picture": "last frame of the past",
             "size_hw": list(window.size_hw),
@@ -140,17 +131,17 @@ class WhnPredictor:
         self, picture: np.ndarray, frames: int, samples: int, seed: int
     ) -> Float[np.ndarray, "K F gh gw 2"]:
         """How far WHN's points have moved from their start in each frame of the future."""
-        window = self.forecaster.settings.window
+        window, horizon = self.forecaster.settings.window, self.forecaster.sampling.horizon
         trained = window.frames
-        if frames < 1 or (self.horizon == "native24" and frames > trained - 1):
+        if frames < 1 or (horizon == "native24" and frames > trained - 1):
             raise ValueError(
                 f"{frames} frames asked for: {self.name} forecasts 1 to {trained - 1} without "
                 'stretching; take horizon="extend" or "interp" for more'
             )
-        rng, extend = jax.random.key(seed), self.horizon == "extend"
+        rng, extend = jax.random.key(seed), horizon == "extend"
         tracks = self.forecaster(picture, frames + 1 if extend else trained, rng, samples)
         moved = np.asarray(tracks) - window.start
-        if self.horizon == "interp":
+        if horizon == "interp":
             return _stretched(moved, frames)
         return moved[:, 1 : frames + 1]
 

@@ -62,7 +62,7 @@ def open_whn(
     params: dict[str, Any] = {"flow": release.read(DENOISER), ENCODER: release.read(DINO)}
     if release.scale is not None:
         params |= {"vae": release.read(VAE), "statistics": {"scale": jnp.asarray(release.scale)}}
-    forecaster = WhnForecaster(settings, params, Sampling(solver, steps), mesh)
+    forecaster = WhnForecaster(settings, params, Sampling(solver, steps, horizon=horizon), mesh)
     facts = {
         "weights": release.fingerprints(),
         "scale": None if release.scale is None else release.scale.tolist(),
@@ -70,7 +70,7 @@ def open_whn(
         "ema": ema,
         "release": release.origin,
     }
-    return WhnPredictor(forecaster, facts, horizon)
+    return WhnPredictor(forecaster, facts)
 
 
 def released_settings(release: WhnRelease, dtype: Any = "float32") -> Settings:

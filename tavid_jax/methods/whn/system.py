@@ -19,7 +19,7 @@ from tavid_jax.methods.whn.forecaster import Sampling
 from tavid_jax.methods.whn.judging import baselines, load_scenes, run_predictor
 from tavid_jax.methods.whn.latents import LatentsMethod
 from tavid_jax.methods.whn.outputs import write_samples
-from tavid_jax.methods.whn.predictor import HORIZONS, WhnPredictor
+from tavid_jax.methods.whn.predictor import WhnPredictor
 from tavid_jax.methods.whn.sampler import WhnSampler
 from tavid_jax.methods.whn.settings import Settings, read_settings
 from tavid_jax.methods.whn.trained import trained_predictor
@@ -37,8 +37,6 @@ class WhnSystem(System):
     def __init__(self, config: Any):
         self.config = config
         self.sampling = build(Sampling, "sampling", **as_fields(config.sampling))
-        if config.horizon not in HORIZONS:
-            raise ValueError(f"horizon {config.horizon!r} is none of {', '.join(HORIZONS)}")
 
     def method(self, stage: str) -> Method:
         """The method of a stage; its `method` is one of `METHODS`."""
@@ -75,14 +73,14 @@ class WhnSystem(System):
         else:
             logging.warning(title)
             report.text(title)
-        if not self.config.train_clips and self.config.history > 1:
+        if not self.config.train_clips and self.config.evaluate.history > 1:
             metrics["last_frame"] = self._judge(
                 predictor,
                 inputs,
                 report,
                 results,
                 "test",
-                self.config.history,
+                self.config.evaluate.history,
                 "As TrajLoom is judged: from the last frame of a history",
             )
         pages.training_curves(report, results)
@@ -177,7 +175,7 @@ class WhnSystem(System):
         for i in range(len(source)):
             clip = source[i]
             scenes = load_scenes([clip], window, known=1)
-            futures = run_predictor(predictor, scenes, [clip], self.config.samples, seed, first=i)
+            futures = run_predictor(predictor, scenes, [clip], self.sampling.samples, seed, first=i)
             facts = {**results.provenance, "clip": clip.id, "number": i, "seed": seed}
             name = clip.id.replace("/", "_")
             folders = write_samples(Path(out_dir), name, clip, scenes, futures, predictor, facts)

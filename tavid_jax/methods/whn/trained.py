@@ -16,16 +16,14 @@ def trained_predictor(system: Any, results: Results, **sampling: Any) -> WhnPred
     Args:
       system: the run's `WhnSystem`.
       results: of its stages.
-      **sampling: fields of `Sampling` in place of the run's, such as solver and times; and
-        "horizon".
+      **sampling: fields of `Sampling` in place of the run's, such as solver and times.
 
     Raises:
       ValueError: a stage that has not finished, or a solver or horizon that there is not.
     """
-    horizon = sampling.pop("horizon", system.config.horizon)
     settings = system.settings()
     stages = tuple(system.config.order)
     params = {**results.params(*stages), **settings.features.params()}
     chosen = dataclasses.replace(system.sampling, **sampling)
     facts = {**results.provenance, **settings.features.sources()}
-    return WhnPredictor(WhnForecaster(settings, params, chosen), facts, horizon)
+    return WhnPredictor(WhnForecaster(settings, params, chosen), facts)

@@ -29,7 +29,7 @@ def config(preset: str = "tiny") -> ConfigDict:
     w = WINDOW
     c.data.update(size_hw=w.size_hw, stride=w.stride, origin=w.origin, frames=w.frames)
     c.data.splits = dict(train=dict(num_frames=5), test=dict(num_frames=8))
-    c.history = 4
+    c.evaluate.history = 4
     c.model.frame.update(patch=16, channels=FEATURES)
     c.model.vae.update(
         latent_channels=CHANNELS, hidden=8, heads=2, encoder_depth=2, decoder_depth=2, fourier_dim=4
