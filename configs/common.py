@@ -156,3 +156,13 @@ def choose(presets: dict[str, Callable[[], ConfigDict]], name: str | None) -> Co
     if name not in presets:
         raise ValueError(f"no preset {name!r}; there are {', '.join(presets)}")
     return presets[name]()
+
+
+def few_steps(config: ConfigDict) -> None:
+    """A few scenes, and of every stage a few steps: everything runs, nearly nothing is learned."""
+    config.data.scenes = dict(train=64, test=8)
+    for stage in config.stages.values():
+        stage.batch_size = 8
+        if stage.kind == "train":
+            stage.steps, stage.optimizer.warmup, stage.log_every = 4, 1, 2
+            stage.checkpoint_every = 2

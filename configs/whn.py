@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from configs.common import base, choose, compute_stage, optimizer, train_stage
+from configs.common import base, choose, compute_stage, few_steps, optimizer, train_stage
 
 
 def get_config(preset: str | None = None) -> ConfigDict:
@@ -50,12 +50,7 @@ def tiny() -> ConfigDict:
     """The demo's stages, each for a few steps: everything runs, next to nothing is learned."""
     config = demo()
     config.preset = "tiny"
-    config.data.scenes = dict(train=64, test=8)
-    for stage in config.stages.values():
-        stage.batch_size = 8
-        if stage.kind == "train":
-            stage.steps, stage.optimizer.warmup, stage.log_every = 4, 1, 2
-            stage.checkpoint_every = 2
+    few_steps(config)
     config.evaluate.samples = 2
     config.report.scenes = 2
     return config

@@ -21,7 +21,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,24 @@ def write_forecast(
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return folder
+
+
+def write_forecasts(
+    root: str | os.PathLike,
+    name: str,
+    forecasts: Sequence[ForecastFiles],
+    full: TrackFile | None = None,
+) -> list[Path]:
+    """Writes samples of one clip: the first in `root/name`, sample k in `root_k/name`.
+
+    So each root holds one forecast of each clip, as benchmarks want it.
+    """
+    root = Path(root)
+    roots = [root if k == 0 else root.with_name(f"{root.name}_{k}") for k in range(len(forecasts))]
+    return [
+        write_forecast(base / name, forecast, full)
+        for base, forecast in zip(roots, forecasts, strict=True)
+    ]
 
 
 def read_forecast(folder: str | os.PathLike) -> ForecastFiles:

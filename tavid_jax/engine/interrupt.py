@@ -8,7 +8,8 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 from tavid_jax.engine.preemption import INTERRUPT_EXIT_CODE
 
@@ -48,3 +49,14 @@ def heard_at_once(message: str, grace: float = GRACE) -> Iterator[None]:
         left.set()
         signal.set_wakeup_fd(former)
         tells.close()  # ends the thread
+
+
+def run_to_exit(main: Callable[[], int], message: str) -> NoReturn:
+    """Runs a whole program and ends the process with its exit code; `message` as above."""
+    with heard_at_once(message):
+        code = main()
+    if code == INTERRUPT_EXIT_CODE:
+        # A compiled program may still be running, under which the interpreter's end would crash.
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

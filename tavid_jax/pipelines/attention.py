@@ -17,15 +17,12 @@ and blocks.png say how well every block's map overlaps with them; the table is p
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tavid_jax.data.folder import open_clips
-from tavid_jax.engine.interrupt import heard_at_once
-from tavid_jax.engine.preemption import INTERRUPT_EXIT_CODE
+from tavid_jax.engine.interrupt import run_to_exit
 from tavid_jax.pipelines import attention_files as files
 from tavid_jax.pipelines import options
 from tavid_jax.pipelines.finding import find_model
@@ -228,10 +225,4 @@ def _add_looking(group: Any) -> None:
 
 
 if __name__ == "__main__":
-    with heard_at_once(INTERRUPTED):
-        code = main()
-    if code == INTERRUPT_EXIT_CODE:
-        # A compiled program may still be running, under which the interpreter's end would crash.
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    run_to_exit(main, INTERRUPTED)

@@ -26,9 +26,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
-import os
 import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,8 +44,8 @@ from tavid_jax.data.grounding.grounded import (
 from tavid_jax.data.masks import option
 from tavid_jax.data.plan import Plan
 from tavid_jax.data.shards import write_shards
-from tavid_jax.engine.interrupt import heard_at_once
-from tavid_jax.engine.preemption import INTERRUPT_EXIT_CODE, RESTART_EXIT_CODE
+from tavid_jax.engine.interrupt import run_to_exit
+from tavid_jax.engine.preemption import RESTART_EXIT_CODE
 from tavid_jax.engine.telemetry import Progress
 from tavid_jax.pipelines import options
 from tavid_jax.pipelines.backbones import Geometry
@@ -387,10 +385,4 @@ _OF_TARGETS = {
 }
 
 if __name__ == "__main__":
-    with heard_at_once(INTERRUPTED):
-        code = main()
-    if code == INTERRUPT_EXIT_CODE:
-        # A compiled program may still be running, under which the interpreter's end would crash.
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    run_to_exit(main, INTERRUPTED)

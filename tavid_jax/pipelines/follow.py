@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from tavid_jax.pipelines.fields import check_names
 from tavid_jax.tracks.codes import CODES
 from tavid_jax.tracks.stamps import ORDERS
 
@@ -87,14 +87,7 @@ class Follow:
         """
         if not isinstance(fields, Mapping):
             raise ValueError(f"follow {fields!r}: give an object of options")
-        known = [field.name for field in dataclasses.fields(cls)]
-        for name in fields:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ValueError(
-                    f"follow has no option {name!r}{hint} (there are {', '.join(known)})"
-                )
+        check_names("follow", cls, fields)
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
 

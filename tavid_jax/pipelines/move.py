@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
+from tavid_jax.pipelines.fields import check_names
 from tavid_jax.tracks.latent_replacement import check_strategy
 
 
@@ -48,13 +48,7 @@ class Move:
         """
         if not isinstance(fields, Mapping):
             raise ValueError(f"move {fields!r}: give an object of options, {{}} for the usual ones")
-        known = [field.name for field in dataclasses.fields(cls)]
-        for name in fields:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                known = ", ".join(known)
-                raise ValueError(f"move has no option {name!r}{hint} (there are {known})")
+        check_names("move", cls, fields)
         return cls(**fields)
 
     def changed(self, changes: Move | Mapping[str, Any] | None) -> Move:

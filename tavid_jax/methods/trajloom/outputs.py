@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from tavid_jax.data.clip import Clip
-from tavid_jax.data.forecast_files import FULL_TRACKS, ForecastFiles, write_forecast
+from tavid_jax.data.forecast_files import FULL_TRACKS, ForecastFiles, write_forecasts
 from tavid_jax.data.official import TrackFile
 from tavid_jax.methods.trajloom.forecaster import Forecaster
 from tavid_jax.methods.trajloom.judging import Futures, Scenes
@@ -41,7 +41,7 @@ def write_samples(
     """
     g = forecaster.settings.geometry
     full = TrackFile(clip.tracks[:, : 2 * g.frames], clip.visibility[:, : 2 * g.frames], g.size_hw)
-    folders = []
+    forecasts = []
     for k in range(len(futures.tracks)):
         forecast = ForecastFiles(
             query_xy=query_points(g.size_hw, g.stride, g.origin).astype(np.int64),
@@ -52,9 +52,8 @@ def write_samples(
             pred_probability=None if futures.probability is None else futures.probability[k, 0],
             meta=_meta(clip, forecaster, facts) | {"sample": k},
         )
-        base = root if k == 0 else root.with_name(f"{root.name}_{k}")
-        folders.append(write_forecast(base / name, forecast, full))
-    return folders
+        forecasts.append(forecast)
+    return write_forecasts(root, name, forecasts, full)
 
 
 def _meta(clip: Clip, forecaster: Forecaster, facts: Mapping[str, Any]) -> dict[str, Any]:

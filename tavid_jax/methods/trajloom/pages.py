@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tavid_jax.data.clip import Clip
 from tavid_jax.methods.trajloom.judging import Futures, Scenes
 from tavid_jax.metrics.result import finite_mean
 from tavid_jax.viz import curves, media, panels
@@ -188,6 +189,19 @@ def training_curves(report: Any, results: Any) -> None:
             decay = max(0.0, min(0.9, 1 - 10 / len(records)))
             figure = curves.loss_curves(records, names, title=stage, decay=decay)
             report.figure(figure, f"Stage `{stage}`")
+
+
+def prepared_clip(report: Any, clip: Clip, settings: Any) -> None:
+    """A clip with its tracks, as models see it; `settings` is the config's `report`."""
+    strip = panels.track_panel(
+        clip.video,
+        clip.tracks,
+        clip.visibility,
+        size_hw=clip.size_hw,
+        out_height=settings.height,
+    )
+    film = media.encode_animation(strip, settings.fps)
+    report.media(film.data, clip.caption or clip.id, least_width=260)
 
 
 def moving_pictures(

@@ -15,30 +15,25 @@ from tavid_jax.methods.trajloom.forecaster import Forecaster
 from tavid_jax.viz import media
 
 
-class Sampler:
-    """Trained weights with `sample`; the phases compile on first use and are kept.
+class ClipSampler:
+    """Where clips come from; subclasses say how they are forecast.
 
     Attributes:
-      forecaster: the compiled phases, for arrays instead of clips.
       provenance: hashes of config and weights.
     """
 
-    def __init__(self, forecaster: Forecaster, inputs: Any, config: Any, provenance: Any):
-        self.forecaster, self.provenance = forecaster, dict(provenance)
+    def __init__(self, inputs: Any, config: Any, provenance: Any):
+        self.provenance = dict(provenance)
         self._inputs, self._config = inputs, config
-
-    @property
-    def settings(self) -> Any:
-        return self.forecaster.settings
 
     def sample(
         self, clips: str | os.PathLike | Clip | list[Clip], samples: int = 1, seed: int = 0
     ) -> ForecastClips:
-        """Forecast the second half of every clip from its first half.
+        """What follows the part of every clip that is given: its first half, or its first frame.
 
         Args:
-          clips: a video, folder or glob (tracked here, cut into windows), or prepared clips of
-            2T frames.
+          clips: a video, folder or glob (tracked here, cut into windows), or prepared clips as
+            long as those that were trained on.
           samples: K, different futures per clip.
           seed: the same seed gives the same futures.
 
@@ -53,7 +48,7 @@ class Sampler:
     def sample_scenes(
         self, indices: Iterable[int] = range(4), samples: int = 1, seed: int = 0
     ) -> ForecastClips:
-        """Forecast some of the unseen synthetic scenes; arguments as in `sample`."""
+        """The same of some of the unseen synthetic scenes; arguments as in `sample`."""
         return self._from(self._inputs.open("test"), indices, samples, seed)
 
     def _from(self, source: Any, indices: Iterable[int], samples: int, seed: int) -> ForecastClips:
@@ -64,6 +59,27 @@ class Sampler:
             seed,
             lambda i: self._inputs.frames(source, indices[i], height),
         )
+
+    def _forecast(
+        self, clips: list[Clip], samples: int, seed: int, frames: Callable[[int], np.ndarray]
+    ) -> ForecastClips:
+        raise TypeError(f"{type(self).__name__} does not say how clips are forecast")
+
+
+class Sampler(ClipSampler):
+    """Trained weights with `sample`; the phases compile on first use and are kept.
+
+    Attributes:
+      forecaster: the compiled phases, for arrays instead of clips.
+    """
+
+    def __init__(self, forecaster: Forecaster, inputs: Any, config: Any, provenance: Any):
+        super().__init__(inputs, config, provenance)
+        self.forecaster = forecaster
+
+    @property
+    def settings(self) -> Any:
+        return self.forecaster.settings
 
     def _forecast(
         self, clips: list[Clip], samples: int, seed: int, frames: Callable[[int], np.ndarray]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -49,12 +50,7 @@ def read_settings(config: Any, *overrides: Any) -> Settings:
 
     Raises ValueError naming the field that no model or loss has.
     """
-    merged = ConfigDict({"model": config.model.to_dict(), "learn": config.learn.to_dict()})
-    for override in overrides:
-        unknown = sorted(set(override) - set(merged))
-        if unknown:
-            raise ValueError(f"options.{unknown[0]} of a stage: there are model and learn")
-        merged.update(override)
+    merged = merged_options(config, overrides)
     model, learn, data = merged.model, merged.learn, config.data
     geometry = Geometry(tuple(data.size_hw), data.stride, data.origin, data.frames)
     sizes = dict(size_hw=geometry.size_hw, patch=geometry.stride, num_frames=geometry.frames)
@@ -107,6 +103,20 @@ def read_settings(config: Any, *overrides: Any) -> Settings:
         ),
         source=config.features,
     )
+
+
+def merged_options(config: Any, overrides: Sequence[Any]) -> ConfigDict:
+    """{"model", "learn"} of a config with the `options` of stages, partial trees of both, over it.
+
+    Raises ValueError naming the tree that there is not.
+    """
+    merged = ConfigDict({"model": config.model.to_dict(), "learn": config.learn.to_dict()})
+    for override in overrides:
+        unknown = sorted(set(override) - set(merged))
+        if unknown:
+            raise ValueError(f"options.{unknown[0]} of a stage: there are model and learn")
+        merged.update(override)
+    return merged
 
 
 def build(record: type, place: str, **fields: Any) -> Any:

@@ -25,7 +25,7 @@ from tavid_jax.methods.trajloom.settings import Settings, build, read_settings
 from tavid_jax.methods.trajloom.vae import VAEMethod
 from tavid_jax.methods.trajloom.visibility import VisibilityMethod
 from tavid_jax.pipelines.trajloom_release import ReleasedTracks, open_released_tracks
-from tavid_jax.viz import media, panels
+from tavid_jax.viz import media
 
 METHODS = ("vae", "conditions", "latents", "flow", "visibility")
 MAIN = "trajloom"
@@ -344,13 +344,5 @@ class TrajLoom(System):
             if clips:
                 self._scenes(clips, settings)  # what is wrong with one is said
             for clip in clips:
-                strip = panels.track_panel(
-                    clip.video,
-                    clip.tracks,
-                    clip.visibility,
-                    size_hw=clip.size_hw,
-                    out_height=self.config.report.height,
-                )
-                film = media.encode_animation(strip, self.config.report.fps)
-                report.media(film.data, clip.caption or clip.id, least_width=260)
+                pages.prepared_clip(report, clip, self.config.report)
         return {"clips": counts}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tavid_jax.data.clip import Clip
-from tavid_jax.data.forecast_files import ForecastFiles, write_forecast
+from tavid_jax.data.forecast_files import ForecastFiles, write_forecasts
 from tavid_jax.data.official import TrackFile
 from tavid_jax.methods.trajloom.judging import Futures, Scenes
 from tavid_jax.methods.whn.predictor import WhnPredictor
@@ -36,7 +36,7 @@ def write_samples(
     window = predictor.forecaster.settings.window
     frames, ahead = window.frames, window.frames - 1
     full = TrackFile(clip.tracks[:, :frames], clip.visibility[:, :frames], window.size_hw)
-    folders = []
+    forecasts = []
     for k in range(len(futures.tracks)):
         meta = {
             "H": window.size_hw[0],
@@ -58,6 +58,5 @@ def write_samples(
             pred_probability=None,
             meta=meta,
         )
-        base = root if k == 0 else root.with_name(f"{root.name}_{k}")
-        folders.append(write_forecast(base / name, forecast, full))
-    return folders
+        forecasts.append(forecast)
+    return write_forecasts(root, name, forecasts, full)

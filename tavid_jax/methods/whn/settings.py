@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from tavid_jax.methods.trajloom.settings import as_fields, build
+from tavid_jax.methods.trajloom.settings import as_fields, build, merged_options
 from tavid_jax.methods.whn.examples import Window
 from tavid_jax.methods.whn.flow import FlowLosses
 from tavid_jax.methods.whn.frames import (
@@ -54,12 +54,7 @@ def read_settings(config: Any, *overrides: Any) -> Settings:
 
     Raises ValueError naming the field that no model or loss has.
     """
-    merged = ConfigDict({"model": config.model.to_dict(), "learn": config.learn.to_dict()})
-    for override in overrides:
-        unknown = sorted(set(override) - set(merged))
-        if unknown:
-            raise ValueError(f"options.{unknown[0]} of a stage: there are model and learn")
-        merged.update(override)
+    merged = merged_options(config, overrides)
     model, learn, data = merged.model, merged.learn, config.data
     window = Window(tuple(data.size_hw), data.stride, data.origin, data.frames)
     features = _features(window, model.frame)

@@ -25,7 +25,7 @@ from tavid_jax.methods.whn.settings import Settings, read_settings
 from tavid_jax.methods.whn.trained import trained_predictor
 from tavid_jax.methods.whn.vae import VAEMethod
 from tavid_jax.metrics import bootstrap, epe
-from tavid_jax.viz import media, panels
+from tavid_jax.viz import media
 
 METHODS = ("vae", "latents", "flow")
 MAIN = "whn"
@@ -200,15 +200,7 @@ class WhnSystem(System):
             for i in range(min(self.config.report.scenes * 2, len(source))):
                 clip = source[i]
                 example_of(clip, settings.window, settings.features)
-                strip = panels.track_panel(
-                    clip.video,
-                    clip.tracks,
-                    clip.visibility,
-                    size_hw=clip.size_hw,
-                    out_height=self.config.report.height,
-                )
-                film = media.encode_animation(strip, self.config.report.fps)
-                report.media(film.data, clip.caption or clip.id, least_width=260)
+                pages.prepared_clip(report, clip, self.config.report)
         return {"clips": counts}
 
 
