@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -199,18 +200,21 @@ def _system_of(folder: str) -> str:
 def _released(label: str, path: Path, encoders: str | None) -> Method:
     """TrajLoom's weights, with a Wan's encoders or without."""
 
-    def open_weights(solver: Solver | None) -> Predictor:
-        from tavid_jax.methods.trajloom.forecaster import Sampling
-        from tavid_jax.methods.trajloom.released import open_released
+    @functools.cache  # the encoders are the same for every solver, and large
+    def conditions() -> Any:
         from tavid_jax.pipelines.track_conditions import open_conditions
         from tavid_jax.pipelines.trajloom_release import open_released_tracks
 
+        grid_hw = open_released_tracks(path).configs()["vae"].grid_hw
+        return open_conditions(encoders, grid_hw, keep="device")
+
+    def open_weights(solver: Solver | None) -> Predictor:
+        from tavid_jax.methods.trajloom.forecaster import Sampling
+        from tavid_jax.methods.trajloom.released import open_released
+
         solver = solver or EULER_10
         try:
-            made = None
-            if encoders:
-                grid_hw = open_released_tracks(path).configs()["vae"].grid_hw
-                made = open_conditions(encoders, grid_hw, keep="device")
+            made = conditions() if encoders else None
             sampling = Sampling(solver=solver.name, steps=solver.steps)
             predictor = open_released(path, sampling=sampling, conditions=made)
         except ValueError as error:
