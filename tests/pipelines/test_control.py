@@ -70,6 +70,7 @@ def test_cache_equals_lock_step(made):
     assert float(jnp.abs(other - joint).max()) > 1e-3
 
 
+@pytest.mark.slow
 def test_one_condition_serves_several_draws(made):
     """Two conditions, four noisy videos: as if each video had its own copy of the condition."""
     backbone, params, batch = made
