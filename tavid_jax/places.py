@@ -89,7 +89,7 @@ def absolute(path: Place) -> Place:
 
 
 def move(source: Place, target: Place) -> None:
-    """A file or folder to another name, whose older content is gone; in a bucket object by object."""
+    """A file or folder to another name, in place of what is there; in a bucket one by one."""
     if not is_remote(source):
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -156,7 +156,7 @@ def _create_here(path: Path, content: bytes) -> None:
 
 
 def sizes(path: Place) -> dict[str, int]:
-    """{name below path: bytes} of all files that are not hidden; the name of `path` itself is ""."""
+    """{name below path: bytes} of all files, in a folder the visible ones; `path` itself is ""."""
     if not is_remote(path):
         return _local_files(Path(path))
     return {name: file.size for name, file in _files_in(path).items()}
