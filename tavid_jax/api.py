@@ -31,6 +31,7 @@ from tavid_jax.methods.registry import make_system
 from tavid_jax.pipelines.bases import BASES
 from tavid_jax.pipelines.card import has_card
 from tavid_jax.pipelines.settings import PUBLISHED
+from tavid_jax.places import place
 from tavid_jax.weights.trajloom_release import is_trajloom_release
 
 
@@ -75,7 +76,7 @@ def load(name: str | Path, checkpoint: str | Path | None = None, **options: Any)
 
 def open_run(workdir: str | Path) -> tuple[Any, Results, ConfiguredInputs]:
     """A finished run's system, the results of its stages, and what it reads; errors as `load`."""
-    known = Path(workdir) / "config.json"
+    known = place(workdir) / "config.json"
     if str(workdir) in PUBLISHED:
         raise ValueError(
             f"{workdir} is a published model: give its checkpoint's folder too, "
@@ -90,11 +91,11 @@ def open_run(workdir: str | Path) -> tuple[Any, Results, ConfiguredInputs]:
     config = ConfigDict(json.loads(known.read_text()))
     system = make_system(config)
     fingerprint = config_hash(to_plain(config), config.volatile)
-    results = open_results(config, Path(workdir), fingerprint)
-    return system, results, ConfiguredInputs(config, Path(workdir))
+    results = open_results(config, place(workdir), fingerprint)
+    return system, results, ConfiguredInputs(config, place(workdir))
 
 
 def train(config: ConfigDict, workdir: str | Path) -> Any:
     """Run every stage of a config that is not finished, judge, report, and `load` the result."""
-    run.run(config, Path(workdir), "train")
+    run.run(config, place(workdir), "train")
     return load(workdir)

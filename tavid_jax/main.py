@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -21,13 +20,16 @@ from ml_collections import config_flags
 from tavid_jax import run
 from tavid_jax.command_line import let_configs_import, parse_flags
 from tavid_jax.engine.log import set_up_logging
+from tavid_jax.places import place
 
 MODES = ("train", "sample", "evaluate", "preview")
 
 config_flags.DEFINE_config_file(
     "config", None, "Config file, and its preset after a colon.", lock_config=True
 )
-flags.DEFINE_string("workdir", "", "Folder of the run; default runs/<system>_<preset>.")
+flags.DEFINE_string(
+    "workdir", "", "Folder of the run, or gs://bucket/name; default runs/<system>_<preset>."
+)
 flags.DEFINE_enum(
     "mode",
     "train",
@@ -45,7 +47,7 @@ def main(argv: list[str]) -> None:
     set_up_logging()
     config = flags.FLAGS.config
     workdir = flags.FLAGS.workdir or f"runs/{config.system}_{config.preset}"
-    output = run.run(config, Path(workdir), flags.FLAGS.mode)
+    output = run.run(config, place(workdir), flags.FLAGS.mode)
     logging.info("%s after %.0f s: %s", flags.FLAGS.mode, time.perf_counter() - started, output)
 
 

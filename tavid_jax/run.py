@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
 from absl import logging
 
+from tavid_jax import places
 from tavid_jax.data.clip import ClipError
 from tavid_jax.data.inputs import ConfiguredInputs
 from tavid_jax.data.video import VideoError
@@ -23,6 +23,7 @@ from tavid_jax.engine.workdir import Workdir, WorkdirError
 from tavid_jax.methods.registry import make_system
 from tavid_jax.parallel.mesh import make_mesh, start_processes, use_cpu_cores
 from tavid_jax.pipelines.latent_cache import given_latents
+from tavid_jax.places import Place
 
 #: Errors whose message is meant for the user: no traceback needed
 USER_ERRORS = (
@@ -36,7 +37,7 @@ USER_ERRORS = (
 )
 
 
-def run(config: Any, workdir: Path, mode: str) -> Path:
+def run(config: Any, workdir: Place, mode: str) -> Place:
     """Run a config in a mode (see main.py) and return the path of what it wrote."""
     started = time.perf_counter()
     use_cpu_cores(config.cpu_devices)
@@ -63,7 +64,7 @@ def run(config: Any, workdir: Path, mode: str) -> Path:
         folder.close()
 
 
-def _run_mode(config, mode, system, inputs, folder, mesh, started) -> Path:
+def _run_mode(config, mode, system, inputs, folder, mesh, started) -> Place:
     if mode == "preview":
         report = Report("Preview", f"{config.system}:{config.preset}, before any training")
         system.preview(inputs, report)
@@ -74,7 +75,8 @@ def _run_mode(config, mode, system, inputs, folder, mesh, started) -> Path:
         results = open_results(config, folder.path, folder.fingerprint)
     if mode == "sample":
         out = folder.path / "samples"
-        system.sample(results, inputs, out)
+        system.sample(results, inputs, places.copy_of(out))
+        places.push(out)
         return out
     report = Report(config.title, f"{config.system}:{config.preset}")
     metrics = system.evaluate(results, inputs, report)

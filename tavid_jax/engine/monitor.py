@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from tavid_jax import places
 from tavid_jax.engine import telemetry
 from tavid_jax.engine.inputs import StageFolder
 
@@ -89,6 +90,8 @@ class Monitor:
         Raises NonFiniteError when the guard has seen enough.
         """
         self._fetch(everything=True, **extra)
+        for writer in self._writers:
+            writer.flush()
         if last:
             self._progress.show(self._stage.steps, self._text, last=True)
 
@@ -153,15 +156,16 @@ def profile_window(folder: StageFolder, window: tuple[int, ...]):
     """
     if len(window) not in (0, 2) or (window and not 0 <= window[0] <= window[1]):
         raise ValueError(f"profile {window} must be () or (first step, last step)")
-    running = False
+    running, traces = False, folder.path / "profile"
 
     def at(step: int) -> None:
         nonlocal running
         if window and not running and window[0] <= step <= window[1]:
-            jax.profiler.start_trace(str(folder.path / "profile"))
+            jax.profiler.start_trace(str(places.copy_of(traces)))
             running = True
         elif running and step > window[1]:
             jax.profiler.stop_trace()
+            places.push(traces, strict=False)
             running = False
 
     try:
@@ -169,3 +173,4 @@ def profile_window(folder: StageFolder, window: tuple[int, ...]):
     finally:
         if running:
             jax.profiler.stop_trace()
+            places.push(traces, strict=False)

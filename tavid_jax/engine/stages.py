@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,6 +20,7 @@ from tavid_jax.engine.method import Method, Params, Results, System
 from tavid_jax.engine.preemption import Preemption
 from tavid_jax.engine.train import Training
 from tavid_jax.engine.workdir import Workdir, raise_if_disk, write_json
+from tavid_jax.places import Place
 
 KINDS = {"train": Training, "compute": Computation, "encode": Encoding}
 
@@ -161,7 +161,7 @@ def _earlier(config: Any, stage: Any, method: Method, workdir: Workdir) -> dict[
     return earlier
 
 
-def open_results(config: Any, workdir: Path, fingerprint: str) -> Results:
+def open_results(config: Any, workdir: Place, fingerprint: str) -> Results:
     """The results of a run whose stages have all finished.
 
     Raises StageError naming the first stage that has not.
