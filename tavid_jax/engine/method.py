@@ -136,6 +136,21 @@ class Method:
         """
         raise TypeError(f"{type(self).__name__} defines no loss")
 
+    def flops(self, batch_size: int) -> int | None:
+        """Model FLOPs of one training step on a batch of this many examples, over all chips.
+
+        Optional; None leaves the speed of a run untold. Two per multiply-add of products and
+        convolutions, forward and for every gradient that is needed; nothing that remat computes
+        again. The step reads encoded batches: a frozen encoder is no part of it.
+        """
+        del batch_size
+        return None
+
+    def amounts(self) -> Mapping[str, int]:
+        """What one example holds, to tell the speed of a run: "tokens" that the model attends
+        over and "frames" of video or of tracks. Optional."""
+        return {}
+
     def phases(self) -> dict[str, Phase]:
         """What this method does besides training, by name: "sample", "encode", "decode".
 
