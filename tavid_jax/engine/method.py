@@ -136,14 +136,14 @@ class Method:
         """
         raise TypeError(f"{type(self).__name__} defines no loss")
 
-    def flops(self, batch_size: int) -> int | None:
+    def flops(self, batch_size: int, *, encode: bool = False) -> int | None:
         """Model FLOPs of one training step on a batch of this many examples, over all chips.
 
         Optional; None leaves the speed of a run untold. Two per multiply-add of products and
-        convolutions, forward and for every gradient that is needed; nothing that remat computes
-        again. The step reads encoded batches: a frozen encoder is no part of it.
+        convolutions: forward, and for every gradient that is needed, weights that are frozen have
+        none. Nothing that remat computes again. `encode`: the step runs the frozen encoders.
         """
-        del batch_size
+        del batch_size, encode
         return None
 
     def amounts(self) -> Mapping[str, int]:
