@@ -88,7 +88,7 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
         "viz",
         "weights.trajloom_release",
     ),
-    "models": ("parallel.sharding",),
+    "models": ("parallel.memory", "parallel.sharding"),
     "weights": ("models",),
     "data": ("metrics.location_variance", "metrics.result", "tracks", "viz"),
     "metrics": ("tracks",),
