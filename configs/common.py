@@ -26,6 +26,7 @@ VOLATILE = (
     "stages.*.checkpoint_every",
     "stages.*.keep",
     "stages.*.profile",
+    "stages.*.offload",
 )
 
 
@@ -81,6 +82,14 @@ def train_stage(method: str, **changes: Any) -> ConfigDict:
             max_bad_steps=10,  # non-finite steps in a row before the run stops
             validate=dict(every=0, data="", batches=4),  # held-out loss; 0 = off
             profile=(),  # (first, last) step to trace with the JAX profiler
+            # What waits in the host's memory while it is not needed, at the price of its way there
+            # and back in every step; nothing is computed differently:
+            #   optimizer: the optimizer's state and the moving average, fetched for the update;
+            #   frozen: stacked blocks that are not trained, fetched one layer at a time.
+            offload=dict(optimizer=False, frozen=False),
+            # How large kernels of blocks that are not trained are kept: "" = as the model is, int8
+            # (with a scale per output; needs qwix) = half of bfloat16's room, a little less exact.
+            frozen_dtype="",
             options=ConfigDict(),  # overrides of config.model and config.learn for this stage
         )
     )

@@ -91,7 +91,7 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
         "viz",
         "weights.trajloom_release",
     ),
-    "models": ("parallel.sharding",),
+    "models": ("parallel.memory", "parallel.sharding"),
     "weights": ("models", "places"),
     "data": ("metrics.location_variance", "metrics.result", "places", "tracks", "viz"),
     "metrics": ("tracks",),

@@ -15,7 +15,6 @@ from tavid_jax.engine.job import StageJob, pretrained_key
 from tavid_jax.engine.method import Params
 from tavid_jax.engine.monitor import Monitor
 from tavid_jax.engine.placement import (
-    abstract_params,
     initialise,
     result_of,
     split_trainable,
@@ -25,6 +24,7 @@ from tavid_jax.engine.program import Program
 from tavid_jax.engine.speed import Work
 from tavid_jax.engine.state import TrainState
 from tavid_jax.engine.validation import Validation
+from tavid_jax.parallel.memory import check_host_memory, on_device
 from tavid_jax.parallel.mesh import to_global
 
 
@@ -54,14 +54,23 @@ class Training(StageJob):
     def _start(self, checkpoints: Checkpoints) -> tuple[TrainState, Params, telemetry.Clock]:
         """The state to go on from: the newest checkpoint, or the beginning."""
         base = jax.random.key(self.seed)
-        trained, _ = split_trainable(self.method, abstract_params(self.method, self.mesh))
+        if any(self.stage.get("offload", {}).values()):
+            check_host_memory(self.mesh.local_devices)
+        trained, _ = self.program.abstract_params()
         like = self.program.abstract_state(trained)
         restored = checkpoints.restore_latest(like)
         resumed = restored is not None
         if resumed:
             self._check_sources(restored[1]["provenance"])
         key = jax.random.fold_in(base, 0)
-        params = initialise(self.method, key, self.mesh, self.earlier, frozen_only=resumed)
+        params = initialise(
+            self.method,
+            key,
+            self.mesh,
+            self.earlier,
+            frozen_only=resumed,
+            on_host=self.program.on_host,
+        )
         if resumed:
             state, meta = restored
             logging.info("%s: resumed at step %d", self.name, meta["data_step"])
@@ -85,7 +94,7 @@ class Training(StageJob):
 
     def _weights(self, state: TrainState) -> Params:
         """What the stage is judged by and hands on: the moving average where there is one."""
-        return state.trainable if state.ema is None else state.ema
+        return state.trainable if state.ema is None else on_device(state.ema)
 
     def _result(self, state: TrainState, frozen: Params) -> Params:
         everything = trees.merge(frozen, self._weights(state))

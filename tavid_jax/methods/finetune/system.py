@@ -95,6 +95,7 @@ class FinetuneSystem(System):
             trains_text=self.config.text.train,
             outside=self._outside(model, core["backbone"], core["autoencoder"], words, tower),
             tower=tower,
+            frozen_int8=stage.get("frozen_dtype", "") == "int8",  # older runs have none
         )
 
     def _outside(
