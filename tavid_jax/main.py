@@ -21,6 +21,7 @@ from ml_collections import config_flags
 from tavid_jax import run
 from tavid_jax.command_line import let_configs_import, parse_flags
 from tavid_jax.engine.log import set_up_logging
+from tavid_jax.methods.registry import short_name
 
 MODES = ("train", "sample", "evaluate", "preview")
 
@@ -44,7 +45,7 @@ def main(argv: list[str]) -> None:
     started = time.perf_counter()
     set_up_logging()
     config = flags.FLAGS.config
-    workdir = flags.FLAGS.workdir or f"runs/{config.system}_{config.preset}"
+    workdir = flags.FLAGS.workdir or f"runs/{short_name(config.system)}_{config.preset}"
     output = run.run(config, Path(workdir), flags.FLAGS.mode)
     logging.info("%s after %.0f s: %s", flags.FLAGS.mode, time.perf_counter() - started, output)
 
