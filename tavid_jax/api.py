@@ -56,7 +56,8 @@ def load(name: str | Path, checkpoint: str | Path | None = None, **options: Any)
     Raises:
       FileNotFoundError: the folder holds no run.
       StageError: a stage of it has not finished.
-      ValueError: an unknown system or model; a checkpoint that does not fit, or is damaged.
+      ValueError: an unknown system or model; a run of a system of one's own whose module has not
+        been imported; a checkpoint that does not fit, or is damaged.
     """
     if checkpoint is None and is_trajloom_release(name):
         from tavid_jax.methods.trajloom.released import open_released  # slow to import

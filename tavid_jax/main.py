@@ -24,6 +24,7 @@ from tavid_jax.command_line import let_configs_import, parse_flags
 from tavid_jax.engine.goodput import process_began
 from tavid_jax.engine.log import set_up_logging
 from tavid_jax.engine.profiling import set_profile
+from tavid_jax.methods.registry import short_name
 from tavid_jax.places import place
 
 MODES = ("train", "sample", "evaluate", "preview")
@@ -59,7 +60,7 @@ def main(argv: list[str]) -> None:
     config = flags.FLAGS.config
     if flags.FLAGS.profile:
         set_profile(config, flags.FLAGS.profile)
-    workdir = flags.FLAGS.workdir or f"runs/{config.system}_{config.preset}"
+    workdir = flags.FLAGS.workdir or f"runs/{short_name(config.system)}_{config.preset}"
     output = run.run(config, place(workdir), flags.FLAGS.mode, process_began())
     logging.info("%s after %.0f s: %s", flags.FLAGS.mode, time.perf_counter() - started, output)
 

@@ -49,7 +49,7 @@ def run(config: Any, workdir: Place, mode: str, began: float | None = None) -> P
     start_processes(config.get("distributed"))
     enable_compile_cache(config.compile_cache)
     # Everything that can be wrong with a config is looked at before any work is done.
-    system = make_system(config)
+    system = make_system(config, own=True)
     check_stages(config)
     for name in config.order:
         system.method(name)
@@ -93,7 +93,10 @@ def _run_mode(config, mode, system, inputs, folder, mesh, started, ledger) -> Pl
     ledger.finish()
     ledger.write()
     add_took(report, results.curves, goodput(read_starts(folder.path / "goodput")))
-    metrics["seconds"] = {**metrics["seconds"], "this_command": time.perf_counter() - started}
+    metrics["seconds"] = {
+        **metrics.get("seconds", results.seconds),
+        "this_command": time.perf_counter() - started,
+    }
     write_metrics(folder.path / "report" / "metrics.json", metrics)
     return report.write(folder.path / "report")
 
