@@ -17,6 +17,7 @@ VOLATILE = (
     "sampling",
     "report",
     "mesh",
+    "distributed",
     "cpu_devices",
     "compile_cache",
     "data_dir",
@@ -159,6 +160,17 @@ def base(system: str, preset: str) -> ConfigDict:
             seed=0,
             volatile=VOLATILE,
             mesh=dict(replica=1, fsdp=-1, context=1, tensor=1),
+            distributed=dict(  # the processes of a run; every host is given the same command
+                # of process 0, "host:port"; "auto": what a TPU pod, srun or mpirun says, if this
+                # is one; "": a single process
+                coordinator="auto",
+                num_processes=0,  # for "host:port"
+                process_id=-1,  # the same; -1 = by the environment, TAVID_PROCESS_ID
+                # "a:1234,b,c": of all processes, the first with the port. This one is found by its
+                # name, or by TAVID_PROCESS_ID
+                hosts="",
+                timeout=300,  # seconds that processes wait for each other at the start
+            ),
             cpu_devices=0,  # that a CPU counts as; 0 = one per core, at most 8
             compile_cache="~/.cache/tavid_jax/xla",  # "" = off
             data_dir="~/.cache/tavid_jax/data",  # generated data sets and track caches

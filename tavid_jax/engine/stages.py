@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from typing import Any
@@ -21,6 +22,7 @@ from tavid_jax.engine.method import Method, Params, Results, System
 from tavid_jax.engine.preemption import Preemption
 from tavid_jax.engine.train import Training
 from tavid_jax.engine.workdir import Workdir, raise_if_disk, write_json
+from tavid_jax.parallel.processes import first_does
 from tavid_jax.places import Place
 
 KINDS = {"train": Training, "compute": Computation, "encode": Encoding}
@@ -78,6 +80,8 @@ def run_stages(
 ) -> Results:
     """Run every stage of `config.order` that is not finished; return what all of them left.
 
+    All processes of a run do so together; the first one writes what the stages leave.
+
     `ledger` is told where the time goes.
 
     Raises StageError, WorkdirError for a disk that takes no more, SystemExit after a signal, and
@@ -86,7 +90,8 @@ def run_stages(
     check_stages(config)
     with Preemption() as preemption:
         for index, name in enumerate(config.order):
-            if _is_finished(name, StageFolder(workdir.stage(name))):
+            folder = StageFolder(workdir.stage(name))
+            if first_does(functools.partial(_is_finished, name, folder)):
                 logging.info("stage %s is finished: skipped", name)
                 continue
             logging.info("stage %s (%d of %d)", name, index + 1, len(config.order))
@@ -97,6 +102,7 @@ def run_stages(
             except OSError as error:
                 raise_if_disk(error, workdir.path)
                 raise
+            preemption.settle()
             preemption.exit_if_requested(f"{name} is finished")
     return open_results(config, workdir.path, workdir.fingerprint)
 
@@ -146,17 +152,21 @@ def _run_stage(
         ledger=ledger,
     )
     result = runner.run()
-    with ledger.measure("checkpoint"):
+
+    def finish() -> None:
         save_result(folder.result, result, provenance)
-    write_json(
-        folder.done,
-        {
-            **provenance,
-            "weights": trees.fingerprint(result),
-            "seconds": runner.seconds,
-            "wall_seconds_of_last_start": time.perf_counter() - started,
-        },
-    )
+        write_json(
+            folder.done,
+            {
+                **provenance,
+                "weights": trees.fingerprint(result),
+                "seconds": runner.seconds,
+                "wall_seconds_of_last_start": time.perf_counter() - started,
+            },
+        )
+
+    with ledger.measure("checkpoint"):
+        first_does(finish)
 
 
 def _earlier(config: Any, stage: Any, method: Method, workdir: Workdir) -> dict[str, Params]:

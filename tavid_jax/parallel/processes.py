@@ -314,7 +314,7 @@ def first_does(action: Callable[[], T]) -> T:
 
 
 def announce(what: str, value: Any) -> None:
-    """Tells the others, who need not wait for it: see `announced`. The first one to do so counts."""
+    """Tells the others, who need not wait for it: see `announced`. The first to do so counts."""
     with contextlib.suppress(jax.errors.JaxRuntimeError):
         _store().key_value_set(f"{_ROOT}/announced/{what}/0", json.dumps(value))
 

@@ -21,7 +21,8 @@ from tavid_jax.data.inputs import ConfiguredInputs
 from tavid_jax.engine.encode import Encoding
 from tavid_jax.engine.inputs import StageFolder
 from tavid_jax.engine.preemption import Preemption
-from tavid_jax.parallel.mesh import make_mesh, start_processes
+from tavid_jax.parallel.mesh import make_mesh
+from tavid_jax.parallel.processes import start_processes
 from tests.data.test_shards import SIZE, Clips, Doubling
 
 class Inputs(ConfiguredInputs):

@@ -13,7 +13,8 @@ import sys
 import jax
 import numpy as np
 jax.config.update("jax_num_cpu_devices", 2)
-from tavid_jax.parallel.mesh import make_mesh, start_processes, to_global
+from tavid_jax.parallel.mesh import make_mesh, to_global
+from tavid_jax.parallel.processes import start_processes
 index = int(sys.argv[2])
 joined = start_processes(
     {"coordinator": sys.argv[1], "num_processes": 2, "process_id": index}
