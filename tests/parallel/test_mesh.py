@@ -1,10 +1,10 @@
-"""Axis arithmetic and process start-up, with whatever devices there are."""
+"""Axis arithmetic, with whatever devices there are."""
 
 import jax
 import numpy as np
 import pytest
 
-from tavid_jax.parallel.mesh import AXES, make_mesh, resolve_axes, start_processes, to_global
+from tavid_jax.parallel.mesh import AXES, make_mesh, resolve_axes, to_global
 
 
 def test_defaults_use_every_device():
@@ -41,20 +41,6 @@ def test_resolve_axes(axes, count, expected):
 def test_errors_name_the_mend(axes, count, message):
     with pytest.raises(ValueError, match=message):
         resolve_axes(axes, count)
-
-
-def test_single_process_starts_nothing():
-    assert start_processes() is False
-    assert start_processes({"coordinator": ""}) is False
-    one = {"coordinator": "localhost:1234", "num_processes": 1, "process_id": 0}
-    assert start_processes(one) is False
-
-
-def test_incomplete_processes_are_named():
-    with pytest.raises(ValueError, match=r"process_id=4.*num_processes=N"):
-        start_processes({"coordinator": "a:1", "num_processes": 4, "process_id": 4})
-    with pytest.raises(ValueError, match=r"distributed\.port"):
-        start_processes({"port": 1})
 
 
 def test_strings_do_not_reach_a_device():
