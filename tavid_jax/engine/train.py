@@ -26,7 +26,7 @@ from tavid_jax.engine.state import TrainState
 from tavid_jax.engine.validation import Validation
 from tavid_jax.parallel.memory import check_host_memory, on_device
 from tavid_jax.parallel.mesh import to_global
-from tavid_jax.parallel.processes import gather_to_host, is_first
+from tavid_jax.parallel.processes import barrier, gather_to_host, is_first
 
 
 class Training(StageJob):
@@ -160,6 +160,8 @@ class Training(StageJob):
                 profile_at(step)
                 with clock.measure("data"):
                     batch = self._next(batches, step)
+                    if step == start:  # connections between processes do not wait for slow data
+                        barrier(f"{self.name} begins")
                     arrays = to_global(batch.arrays, self.mesh)
                 # The first call compiles; the host is held back two steps behind the device.
                 with clock.measure("step" if step > start else "compile"):

@@ -66,12 +66,17 @@ _here = _Here()
 
 def count() -> int:
     """How many processes work together; 1 inside of `alone()`."""
-    return 1 if _here.alone else jax.process_count()
+    return 1 if _here.alone or not _joined() else jax.process_count()
 
 
 def index() -> int:
     """Which of them this is; 0 inside of `alone()`."""
-    return 0 if _here.alone else jax.process_index()
+    return 0 if _here.alone or not _joined() else jax.process_index()
+
+
+def _joined() -> bool:
+    """Whether there may be others; asked before jax, which would start its devices to answer."""
+    return jax.distributed.is_initialized()
 
 
 def is_first() -> bool:
@@ -230,7 +235,7 @@ def shared_fate() -> Iterator[None]:
 
 def _fail(error: BaseException) -> None:
     """Tells the others; from now on this process leaves without waiting for them."""
-    if jax.process_count() == 1:
+    if not _joined():
         return
     interrupted = isinstance(error, KeyboardInterrupt)
     _here.exit_code = 128 + signal.SIGINT if interrupted else FAILED_EXIT_CODE

@@ -64,9 +64,7 @@ def start(address: str, index: int, count: int) -> list[str]:
 def test_two_processes_agree_and_end_together():
     address = free_address()
     ended = run_together(*[start(address, i, 2) for i in range(2)], devices=2)
-    assert [one.out.strip() for one in ended] == ["done", "done"], [
-        one.err[-3000:] for one in ended
-    ]
+    assert all("done" in one.out for one in ended), [one.err[-3000:] for one in ended]
     assert [one.code for one in ended] == [1, 1]
     message = "process 1 has failed, so this one ends, too: the clip bear.mp4 is broken"
     assert message in ended[0].err
