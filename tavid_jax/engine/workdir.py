@@ -38,7 +38,7 @@ class Workdir:
         self.fingerprint = config_hash(self.config, volatile)
         self._lock = None
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            places.make_folder(self.path)
             self._take_lock()
             self._check_config(volatile)
             write_json(self.path / "config.json", self.config)
