@@ -62,7 +62,8 @@ def _notebook(known: argparse.Namespace, run: list[str], workdir: str) -> str:
         ("code", rights),
         (
             "code",
-            f"import os\nimport subprocess\n\ncommand = {command!r}\nenvironment = os.environ | {variables!r}\n"
+            "import os\nimport subprocess\n\n"
+            f"command = {command!r}\nenvironment = os.environ | {variables!r}\n"
             "with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, "
             "stderr=subprocess.STDOUT, text=True) as run:\n"
             "    for line in run.stdout:\n        print(line, end='')\n"
