@@ -11,6 +11,7 @@ import jax
 from absl import logging
 from jax.sharding import Mesh
 
+from tavid_jax import places
 from tavid_jax.engine import telemetry, trees
 from tavid_jax.engine.checkpoint import CheckpointError, load_result, save_result
 from tavid_jax.engine.compute import Computation
@@ -132,7 +133,7 @@ def _run_stage(
 ) -> None:
     stage = config.stages[name]
     folder = StageFolder(workdir.stage(name))
-    folder.path.mkdir(parents=True, exist_ok=True)
+    places.make_folder(folder.path)
     method = system.method(name)
     provenance = {"config": workdir.fingerprint, "seed": config.seed, "stage": name}
     provenance |= {pretrained_key(what): mark for what, mark in method.sources().items()}

@@ -49,7 +49,7 @@ class Workdir:
 
     def _open(self, volatile: Sequence[str]) -> None:
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            places.make_folder(self.path)
             self._take_lock()
             self._check_config(volatile)
             write_json(self.path / "config.json", self.config)
