@@ -63,10 +63,10 @@ class Monitor:
         folder: StageFolder,
         start: int,
         clock: Any,
-        work: Work = Work(),
+        work: Work | None = None,
     ):
         self._name, self._stage, self._clock = name, stage, clock
-        self._speed = Speed(work, clock.seconds)
+        self._speed = Speed(work or Work(), clock.seconds)
         self._writers = telemetry.open_writers(folder.path, start)
         self._progress = telemetry.Progress(name, stage.steps)
         self._buffer = MetricBuffer()
