@@ -21,6 +21,7 @@ import jax
 from jax.experimental import topologies
 from jax.sharding import Mesh
 
+from tavid_jax.parallel.memory import waits_on_host
 from tavid_jax.parallel.mesh import make_mesh
 from tavid_jax.parallel.sharding import compiling_for, replicated
 
@@ -60,6 +61,8 @@ class Report:
     Attributes:
       chips: devices of the program.
       arguments_bytes: what the caller holds: weights, optimizer state, batch.
+      host_bytes: what of the program lies in the host's memory, arguments and temporaries; it is
+        not part of the others.
       temporaries_bytes: the heap: activations, gradients, buffers.
       peak_bytes: both, and results that replace no donated argument: what the program reserves.
         (The compiler's own peak counts buffers in on-chip memory, too.) For a program that does
@@ -73,6 +76,7 @@ class Report:
 
     chips: int
     arguments_bytes: int
+    host_bytes: int
     temporaries_bytes: int
     peak_bytes: int
     limit_bytes: int | None
@@ -190,10 +194,11 @@ def compile_for(
         needed = _needed(str(error))
         if needed is None:
             raise
-        arguments = sum(_bytes_per_chip(leaf) for leaf in jax.tree.leaves(args))
+        arguments, waiting = held_bytes(args)
         return Report(
             chips=chips,
             arguments_bytes=arguments,
+            host_bytes=waiting,
             temporaries_bytes=max(0, needed - arguments),
             peak_bytes=needed,
             limit_bytes=limit,
@@ -204,9 +209,11 @@ def compile_for(
     seconds, memory = time.perf_counter() - started, compiled.memory_analysis()
     arguments, temporaries = memory.argument_size_in_bytes, memory.temp_size_in_bytes
     results = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    waiting = memory.host_argument_size_in_bytes + memory.host_temp_size_in_bytes
     return Report(
         chips=chips,
         arguments_bytes=arguments,
+        host_bytes=waiting,
         temporaries_bytes=temporaries,
         peak_bytes=arguments + temporaries + results,
         limit_bytes=limit,
@@ -219,6 +226,18 @@ def compile_for(
 def _placed(leaf: Any, mesh: Mesh) -> jax.ShapeDtypeStruct:
     sharding = getattr(leaf, "sharding", None) or replicated(mesh)
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def held_bytes(tree: Any) -> tuple[int, int]:
+    """(bytes per chip, of these arrays those per chip in the host's memory instead).
+
+    Args:
+      tree: of `jax.ShapeDtypeStruct`s with shardings.
+    """
+    sums = [0, 0]
+    for leaf in jax.tree.leaves(tree):
+        sums[waits_on_host(leaf)] += _bytes_per_chip(leaf)
+    return sums[0], sums[1]
 
 
 def _bytes_per_chip(leaf: jax.ShapeDtypeStruct) -> int:
