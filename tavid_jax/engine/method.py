@@ -139,6 +139,21 @@ class Method:
         """
         raise TypeError(f"{type(self).__name__} defines no loss")
 
+    def flops(self, batch_size: int, *, encode: bool = False) -> int | None:
+        """Model FLOPs of one training step on a batch of this many examples, over all chips.
+
+        Optional; None leaves the speed of a run untold. Two per multiply-add of products and
+        convolutions: forward, and for every gradient that is needed, weights that are frozen have
+        none. Nothing that remat computes again. `encode`: the step runs the frozen encoders.
+        """
+        del batch_size, encode
+        return None
+
+    def amounts(self) -> Mapping[str, int]:
+        """What one example holds, to tell the speed of a run: "tokens" that the model attends
+        over and "frames" of video or of tracks. Optional."""
+        return {}
+
     def phases(self) -> dict[str, Phase]:
         """What this method does besides training, by name: "sample", "encode", "decode".
 

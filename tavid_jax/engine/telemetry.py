@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from absl import logging
+
+from tavid_jax.engine.goodput import Ledger
 
 
 @runtime_checkable
@@ -99,28 +103,27 @@ def open_writers(folder: Path, start_step: int) -> list[Writer]:
 
 
 class Clock:
-    """Seconds by category ("step", "data", "checkpoint", ...), carried over restarts."""
+    """Seconds of a stage by category ("step", "data", "checkpoint", ...), carried over restarts.
 
-    def __init__(self, seconds: dict[str, float] | None = None):
+    `ledger` keeps those of the whole run, and is told of every one of them.
+    """
+
+    def __init__(self, seconds: dict[str, float] | None = None, ledger: Ledger | None = None):
         self.seconds: dict[str, float] = dict(seconds or {})
+        self._ledger = ledger or Ledger()
 
-    def measure(self, category: str) -> _Span:
-        return _Span(self.seconds, category)
+    @contextlib.contextmanager
+    def measure(self, category: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            with self._ledger.measure(category):
+                yield
+        finally:
+            elapsed = time.perf_counter() - started
+            self.seconds[category] = self.seconds.get(category, 0.0) + elapsed
 
     def total(self) -> float:
         return sum(self.seconds.values(), 0.0)
-
-
-class _Span:
-    def __init__(self, seconds: dict[str, float], category: str):
-        self._seconds, self._category = seconds, category
-
-    def __enter__(self) -> None:
-        self._start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        elapsed = time.perf_counter() - self._start
-        self._seconds[self._category] = self._seconds.get(self._category, 0.0) + elapsed
 
 
 class Progress:
