@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -214,15 +214,32 @@ def track_data(**changes: Any) -> ConfigDict:
     return config
 
 
+class NoPreset(ValueError):
+    """A name that is no preset of a config file; `presets` are those that are."""
+
+    def __init__(self, name: str, presets: Iterable[str]):
+        self.presets = tuple(presets)
+        super().__init__(f"no preset {name!r}; there are {', '.join(self.presets)}")
+
+
 def choose(presets: dict[str, Callable[[], ConfigDict]], name: str | None) -> ConfigDict:
     """The config of a preset; the first one is the default.
 
-    Raises ValueError listing what there is.
+    Raises NoPreset, a ValueError, listing what there is.
     """
     name = name or next(iter(presets))
     if name not in presets:
-        raise ValueError(f"no preset {name!r}; there are {', '.join(presets)}")
+        raise NoPreset(name, presets)
     return presets[name]()
+
+
+def presets_of(get_config: Callable[[str | None], ConfigDict]) -> tuple[str, ...]:
+    """The names of a config file's presets, the default first."""
+    try:
+        get_config("?")
+    except NoPreset as error:
+        return error.presets
+    raise ValueError("'?' is the name of a preset: presets_of cannot ask for what there is")
 
 
 def few_steps(config: ConfigDict) -> None:
