@@ -209,7 +209,7 @@ def save_result(folder: Place, params: dict[str, Any], provenance: dict[str, Any
     if trees.flatten(params):
         items["params"] = ocp.args.PyTreeSave(params)
     try:
-        with _quiet_orbax(), _alone(ocp.CompositeCheckpointHandler()) as checkpointer:
+        with _quiet_orbax(), _alone(ocp.CompositeCheckpointHandler) as checkpointer:
             checkpointer.save(places.absolute(folder), args=ocp.args.Composite(**items), force=True)
     except Exception as error:
         raise CheckpointError(
@@ -243,11 +243,11 @@ def load_result(folder: Place) -> dict[str, Any]:
 
 def _read_result(folder: Place) -> tuple[dict[str, Any], dict[str, Any]]:
     folder = places.absolute(folder)
-    with _alone(ocp.JsonCheckpointHandler()) as checkpointer:
+    with _alone(ocp.JsonCheckpointHandler) as checkpointer:
         meta = checkpointer.restore(folder / "meta")
     if not (folder / "params").exists():
         return {}, meta
-    with _alone(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    with _alone(ocp.PyTreeCheckpointHandler) as checkpointer:
         tree = checkpointer.metadata(folder / "params").item_metadata.tree
         as_numpy = jax.tree.map(
             lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray),
@@ -258,10 +258,14 @@ def _read_result(folder: Place) -> tuple[dict[str, Any], dict[str, Any]]:
         return checkpointer.restore(folder / "params", args=args), meta
 
 
-def _alone(handler: Any) -> ocp.Checkpointer:
-    """Reads and writes without a word to other processes."""
+def _alone(kind: type) -> ocp.Checkpointer:
+    """Reads and writes without a word to other processes; `kind` of handler."""
     me = jax.process_index()
     options = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
+    if kind is ocp.CompositeCheckpointHandler:
+        handler = kind(composite_options=ocp.CompositeOptions(multiprocessing_options=options))
+    else:
+        handler = kind(multiprocessing_options=options)
     return ocp.Checkpointer(handler, multiprocessing_options=options)
 
 

@@ -51,6 +51,7 @@ with processes.shared_fate():
         assert isinstance(value, np.ndarray)
         np.testing.assert_array_equal(value, {**tree, "x": whole, "total": np.asarray(total)}[name])
     print("done", flush=True)
+    processes.barrier("both have said so")
     if index == 1:
         raise ValueError("the clip bear.mp4 is broken")
     processes.barrier("which the other one never reaches")
