@@ -14,6 +14,7 @@ import functools
 import itertools
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -38,6 +39,8 @@ _FOREVER_MS = 10**9  # eleven days; who dies meanwhile is noticed by jax's heart
 _GRACE = 30  # seconds that jax may wait longer than we do, whose message is the better one
 _LAST_WORDS = 10.0  # seconds that a failed process has to say why
 _PIECE_BYTES = 2**30  # of an array, gathered at once
+# What collective operations say, on CPUs, GPUs and TPUs, when another side is gone.
+_LOST = re.compile(r"Gloo|NCCL|Connection (closed|reset)|coordination service|DATA_LOSS", re.I)
 _ROOT = "tavid"
 _FAILURE = f"{_ROOT}/failure"
 
@@ -228,6 +231,13 @@ def shared_fate() -> Iterator[None]:
     except SystemExit:  # they have agreed upon it
         raise
     except BaseException as error:
+        if _joined() and isinstance(error, Exception) and _LOST.search(str(error)):
+            lost = ProcessError(
+                "another process has died, or the network between them: its own log says more "
+                f"({str(error).strip().splitlines()[0][:200]})"
+            )
+            _fail(lost)
+            raise lost from error
         _fail(error)
         raise
 
