@@ -22,6 +22,9 @@ VOLATILE = (
     "data_dir",
     "data.threads",
     "data.workers",
+    "data.timeout_s",
+    "data.on_bad",  # until it is needed, both values train the same
+    "data.max_bad",
     "stages.*.log_every",
     "stages.*.checkpoint_every",
     "stages.*.keep",
@@ -144,6 +147,17 @@ def base(system: str, preset: str) -> ConfigDict:
             compile_cache="~/.cache/tavid_jax/xla",  # "" = off
             data_dir="~/.cache/tavid_jax/data",  # generated data sets and track caches
         )
+    )
+
+
+def feed() -> dict[str, Any]:
+    """How examples are read; part of `config.data`."""
+    return dict(
+        threads=2,
+        workers=0,  # processes that prepare batches; 0 = threads of this one
+        timeout_s=600.0,  # a batch that takes longer stops the run: something hangs
+        on_bad="stop",  # at a clip that cannot be read; skip: another one takes its place
+        max_bad=100,  # so many different clips each process may skip
     )
 
 

@@ -12,7 +12,15 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from configs.common import base, choose, compute_stage, few_steps, optimizer, train_stage
+from configs.common import (
+    base,
+    choose,
+    compute_stage,
+    feed,
+    few_steps,
+    optimizer,
+    train_stage,
+)
 
 
 def get_config(preset: str | None = None) -> ConfigDict:
@@ -127,8 +135,7 @@ def common(preset: str) -> ConfigDict:
             tracks="",  # folder of official track files; "" = beside the videos
         ),
         augment=dict(flip=0.5, reverse=0.0, crop=0.5),  # of real training clips
-        threads=2,
-        workers=0,
+        **feed(),
     )
     config.model = dict(
         dtype="float32",

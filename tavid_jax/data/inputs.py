@@ -41,6 +41,8 @@ FOLDER_OPTIONS = (
     "fps", "hop", "captions", "tracks", "tracks_size_hw", "masks", "selected", "pairs", "points",
     "regrid", "spare_captions",
 )  # fmt: skip
+# Of `data`, what `pipeline.batches` is told beside threads and workers, where it is set.
+FEED_OPTIONS = ("timeout_s", "on_bad", "max_bad")
 # What says how videos become clips; folders of grounded clips have all of it in them already.
 _OF_VIDEOS = ("captions", "tracks", "tracks_size_hw", "selected", "pairs")
 
@@ -165,6 +167,7 @@ class ConfiguredInputs:
             process_count=jax.process_count(),
             threads=data.threads,
             workers=data.workers,
+            **{name: data[name] for name in FEED_OPTIONS if name in data},
             **options,
         )
 

@@ -1,0 +1,123 @@
+"""Where faults are done: the list of them, the runs that nothing disturbs, and what is found."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import shutil
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.faults.program import Failed, Program
+from tests.faults.weights import check_same
+
+BIT_EQUAL, REFUSED, FAILED = "bit-equal", "refused", "FAILED"
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """One line of the table.
+
+    Attributes:
+      fault: its name.
+      done: what was done to the program.
+      said: what the program said of it, "" = nothing was to be said.
+      outcome: "bit-equal": the run ended (be it after starts again) with the bits of the undisturbed
+        one. "refused": it stopped with the named cause, and when that was mended the same command
+        went on to those bits. "FAILED": neither.
+      seconds: that it took.
+    """
+
+    fault: str
+    done: str
+    said: str
+    outcome: str
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """What can be done to a run: `do(lab)` gives (what was done, what was said, outcome)."""
+
+    name: str
+    do: Callable[[Lab], tuple[str, str, str]]
+
+    @property
+    def about(self) -> str:
+        """One sentence."""
+        return (self.do.__doc__ or "").strip().splitlines()[0]
+
+
+#: all of them, in the order in which they are done
+FAULTS: list[Fault] = []
+
+
+def fault(do: Callable[[Lab], tuple[str, str, str]]) -> Callable[[Lab], tuple[str, str, str]]:
+    """Enters a function into the list; its name and first line are those of the fault."""
+    FAULTS.append(Fault(do.__name__.replace("_", "-"), do))
+    return do
+
+
+class Lab:
+    """A folder for all runs of one command, with compiled programs that they share.
+
+    Args:
+      folder: kept afterwards.
+      seed: of the random moments.
+    """
+
+    def __init__(self, folder: Path, seed: int = 0):
+        self.folder, self.seed = Path(folder).absolute(), seed
+        self._straight: dict[str, Program] = {}
+        self._current = ""
+
+    def run(self, fault: Fault) -> Found:
+        """Does one fault."""
+        self._current, began = fault.name, time.monotonic()
+        shutil.rmtree(self.folder / fault.name, ignore_errors=True)
+        (self.folder / fault.name).mkdir(parents=True)
+        try:
+            done, said, outcome = fault.do(self)
+        except Failed as error:
+            done, said, outcome = fault.about, str(error), FAILED
+        return Found(fault.name, done, said, outcome, time.monotonic() - began)
+
+    @property
+    def rng(self) -> random.Random:
+        """Of the present fault; the same for the same seed, whatever else is done."""
+        return random.Random(zlib.crc32(f"{self.seed} {self._current}".encode()))
+
+    @property
+    def place(self) -> Path:
+        """An own folder of the present fault."""
+        return self.folder / self._current
+
+    def program(self, name: str = "run", *settings: str, **options: Any) -> Program:
+        """The program on a fresh workdir of the present fault."""
+        options = {"shared": self.folder / "shared"} | options
+        return Program(self.place / name, settings, **options)
+
+    def straight(self, preset: str = "scenes", *settings: str, **options: Any) -> Path:
+        """The workdir of a run that nothing disturbs; each is done once."""
+        name = "-".join([preset, *settings]).replace("/", "_")
+        if name not in self._straight:
+            options = {"shared": self.folder / "shared"} | options
+            folder = self.folder / "straight" / name
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            program = Program(folder, settings, preset=preset, **options)
+            program.finish()
+            self._straight[name] = program
+        return self._straight[name].workdir
+
+    def goes_on(self, program: Program, straight: Path | None = None, **options: Any) -> str:
+        """The same command again: it must end well, with the bits of the undisturbed run.
+
+        Returns what it said. Raises Failed.
+        """
+        said = program.finish()
+        check_same(program.workdir, straight or self.straight(), **options)
+        return said
