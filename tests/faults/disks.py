@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.faults.kills import new_file
-from tests.faults.lab import BIT_EQUAL, REFUSED, Lab, fault
-from tests.faults.program import Failed, Program
+from tests.faults.lab import BIT_EQUAL, REFUSED, Lab, Refused, fault
+from tests.faults.program import Failed
 
 # Enough for all that the run leaves, several times.
 _SIZE_MB = 256
@@ -34,7 +34,7 @@ def disk_full(lab: Lab) -> tuple[str, str, str]:
             if not running.until(new_file(program.workdir, glob)):
                 raise Failed(f"{glob} did not appear: see {running.log}")
             disk.fill()
-            said.append(_whole(running.refuses(*words), program))
+            said.append(running.refuses(*words))
             disk.free()
         lab.goes_on(program, straight)
     return f"{disk.kind} full at {len(moments)} moments", said[0], REFUSED
@@ -108,19 +108,14 @@ class Disk:
 def small_disk(folder: Path, size_mb: int = _SIZE_MB) -> Iterator[Disk]:
     """A file system of its own at `folder`, in memory; needs the right to mount.
 
-    Raises Failed without that right.
+    Raises Refused without that right.
     """
     folder.mkdir(parents=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "tmpfs", str(folder)]
     made = subprocess.run(mount, capture_output=True, text=True)
     if made.returncode:
-        raise Failed(f"no small disk can be mounted, run as root: {made.stderr.strip()}")
+        raise Refused(f"no small disk can be mounted, run as root: {made.stderr.strip()}")
     try:
         yield Disk(folder, f"a tmpfs of {size_mb} MB")
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=False)
-
-
-def _whole(message: str, program: Program) -> str:
-    """The message, if no half-written thing passes for whole: checked by what goes on from it."""
-    return message.replace(str(program.workdir), "<workdir>")

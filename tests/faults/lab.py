@@ -12,9 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.program import Failed, Program
+from tests.faults.videos import make_videos
 from tests.faults.weights import check_same
 
-BIT_EQUAL, REFUSED, FAILED = "bit-equal", "refused", "FAILED"
+BIT_EQUAL, REFUSED, NOT_DONE, FAILED = "bit-equal", "refused", "not done", "FAILED"
+
+
+class Refused(Exception):
+    """The machine does not let a fault be done."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +30,9 @@ class Found:
       fault: its name.
       done: what was done to the program.
       said: what the program said of it, "" = nothing was to be said.
-      outcome: "bit-equal": the run ended (be it after starts again) with the bits of the undisturbed
+      outcome: "bit-equal": the run ended, be it after other starts, with the bits of the undisturbed
         one. "refused": it stopped with the named cause, and when that was mended the same command
-        went on to those bits. "FAILED": neither.
+        went on to those bits. "not done": the machine does not let us. "FAILED": none of these.
       seconds: that it took.
     """
 
@@ -81,6 +86,8 @@ class Lab:
         (self.folder / fault.name).mkdir(parents=True)
         try:
             done, said, outcome = fault.do(self)
+        except Refused as error:
+            done, said, outcome = fault.about, str(error), NOT_DONE
         except Failed as error:
             done, said, outcome = fault.about, str(error), FAILED
         return Found(fault.name, done, said, outcome, time.monotonic() - began)
@@ -97,21 +104,51 @@ class Lab:
 
     def program(self, name: str = "run", *settings: str, **options: Any) -> Program:
         """The program on a fresh workdir of the present fault."""
-        options = {"shared": self.folder / "shared"} | options
+        options = {"shared": self.folder / "shared", "logs": self.place} | options
         return Program(self.place / name, settings, **options)
 
     def straight(self, preset: str = "scenes", *settings: str, **options: Any) -> Path:
         """The workdir of a run that nothing disturbs; each is done once."""
         name = "-".join([preset, *settings]).replace("/", "_")
         if name not in self._straight:
-            options = {"shared": self.folder / "shared"} | options
             folder = self.folder / "straight" / name
             shutil.rmtree(folder, ignore_errors=True)
             folder.parent.mkdir(parents=True, exist_ok=True)
+            options = {"shared": self.folder / "shared", "logs": folder.parent} | options
             program = Program(folder, settings, preset=preset, **options)
             program.finish()
             self._straight[name] = program
         return self._straight[name].workdir
+
+    def videos(self) -> Path:
+        """A folder of small good videos."""
+        folder = self.folder / "videos"
+        if not folder.exists():
+            make_videos(folder)
+        return folder
+
+    def straight_clips(self) -> Path:
+        """The same as `straight`, trained on these videos."""
+        return self.straight("clips", f"train_clips={self.videos()}")
+
+    def stopped(self, after: str, *settings: str, **options: Any) -> Program:
+        """A program on a workdir of a run that was killed as soon as a file of it was there.
+
+        Args:
+          after: the file, a glob below the workdir ("stages/flow/checkpoints/4").
+        """
+        program = self.program("stopped", *settings, **options)
+        running = program.start()
+        if not running.until(lambda: any(program.workdir.glob(after))):
+            raise Failed(f"{after} never came: see {running.log}")
+        running.kill()
+        return program
+
+    def again(self, program: Program, name: str) -> Program:
+        """The same program on a copy of its workdir."""
+        copy = dataclasses.replace(program, workdir=self.place / name)
+        shutil.copytree(program.workdir, copy.workdir, symlinks=True)
+        return copy
 
     def goes_on(self, program: Program, straight: Path | None = None, **options: Any) -> str:
         """The same command again: it must end well, with the bits of the undisturbed run.

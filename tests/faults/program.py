@@ -32,16 +32,16 @@ class Program:
       settings: overrides of the config, ("data.workers=1", ...).
       preset: of tests/faults/config.py.
       shared: folder of compiled programs and drawn scenes.
+      logs: folder for what it says.
       before: words before the command (launch/until_done.sh).
-      config: another config file.
     """
 
     workdir: Path
     settings: Sequence[str] = ()
     preset: str = "scenes"
     shared: Path = Path()
+    logs: Path = Path()
     before: Sequence[str] = ()
-    config: Path = CONFIG
 
     @property
     def command(self) -> list[str]:
@@ -50,7 +50,7 @@ class Program:
         return [
             *self.before,
             *(sys.executable, "-m", "tavid_jax.main"),
-            f"--config={self.config}:{self.preset}",
+            f"--config={CONFIG}:{self.preset}",
             f"--workdir={self.workdir}",
             *(f"--config.{setting}" for setting in (*given, *self.settings)),
         ]
@@ -66,8 +66,8 @@ class Program:
             if file_bytes is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
 
-        number = 1 + sum(1 for _ in self.workdir.parent.glob(f"{self.workdir.name}.*.log"))
-        log = self.workdir.with_name(f"{self.workdir.name}.{number}.log")
+        number = 1 + sum(1 for _ in self.logs.glob(f"{self.workdir.name}.*.log"))
+        log = self.logs / f"{self.workdir.name}.{number}.log"
         with log.open("wb") as stream:
             process = subprocess.Popen(
                 self.command,

@@ -1,0 +1,166 @@
+"""Files of a run that are missing, cut off, emptied, or have a byte flipped, between two starts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from tests.faults.lab import BIT_EQUAL, REFUSED, Lab, fault
+from tests.faults.program import Failed
+from tests.faults.signals import line_with
+
+_LAST = "stages/visibility/checkpoints/4"
+_CACHE = "stages/latents/cache/examples.array_record"
+
+
+@fault
+def checkpoint_file_missing(lab: Lab) -> tuple[str, str, str]:
+    """The largest file of the newest checkpoint is deleted."""
+    return _fallen_back(lab, "its largest file deleted", lambda step: largest(step).unlink())
+
+
+@fault
+def checkpoint_cut_off(lab: Lab) -> tuple[str, str, str]:
+    """The largest file of the newest checkpoint is cut to its half."""
+    return _fallen_back(lab, "its largest file halved", lambda step: halve(largest(step)))
+
+
+@fault
+def checkpoint_byte_flipped(lab: Lab) -> tuple[str, str, str]:
+    """One byte of an array in the newest checkpoint is another one."""
+    return _fallen_back(lab, "one byte of its arrays flipped", lambda step: flip(largest(step)))
+
+
+@fault
+def checkpoint_emptied(lab: Lab) -> tuple[str, str, str]:
+    """All that lies in the newest checkpoint is deleted."""
+    return _fallen_back(lab, "emptied", empty)
+
+
+@fault
+def checkpoints_gone(lab: Lab) -> tuple[str, str, str]:
+    """The folder of checkpoints is emptied: the stage begins again."""
+    program = lab.stopped(_LAST)
+    empty((program.workdir / _LAST).parent)
+    lab.goes_on(program)
+    return "all checkpoints of a stage deleted", "", BIT_EQUAL
+
+
+@fault
+def checkpoints_all_damaged(lab: Lab) -> tuple[str, str, str]:
+    """No checkpoint of a stage can be used: the run stops and says which folder to delete."""
+    program = lab.stopped(_LAST)
+    folder = (program.workdir / _LAST).parent
+    for step in folder.glob("[0-9]*"):
+        flip(largest(step))
+    words = (str(folder), "none of the checkpoints", "delete the folder")
+    said = program.start().refuses(*words)
+    shutil.rmtree(folder)
+    lab.goes_on(program)
+    return "a byte of every checkpoint flipped", said, REFUSED
+
+
+@fault
+def results_damaged(lab: Lab) -> tuple[str, str, str]:
+    """Finished stages whose results are cut off, flipped or gone are finished again."""
+    program = lab.stopped(_LAST)
+    stages = program.workdir / "stages"
+    halve(largest(stages / "vae" / "result"))
+    flip(largest(stages / "latents" / "result" / "params"))
+    shutil.rmtree(stages / "flow" / "result")
+    halve(stages / "on_policy" / "done.json")
+    said = lab.goes_on(program)
+    told = [line_with(said, f"stage {name} has to finish again") for name in ("vae", "latents")]
+    return "results of four stages: halved, flipped, deleted, done.json halved", told[0], BIT_EQUAL
+
+
+@fault
+def cache_gone(lab: Lab) -> tuple[str, str, str]:
+    """The cache of a finished stage is cut off, and then deleted: it is made again."""
+    program = lab.stopped("stages/flow/checkpoints/4")
+    copy = lab.again(program, "deleted")
+    halve(program.workdir / _CACHE)
+    said = lab.goes_on(program)
+    shutil.rmtree((copy.workdir / _CACHE).parent)
+    lab.goes_on(copy)
+    done = "a stage's cache halved; deleted"
+    return done, line_with(said, "stage latents has to finish again"), BIT_EQUAL
+
+
+@fault
+def records_flipped(lab: Lab) -> tuple[str, str, str]:
+    """A byte of every record of a cache is flipped: the run stops and names the folder."""
+    program = lab.stopped("stages/flow/checkpoints/4")
+    place = program.workdir / _CACHE
+    content = bytearray(place.read_bytes())
+    for at in range(997, len(content), 997):
+        content[at] ^= 1
+    place.write_bytes(content)
+    said = program.start().refuses(str(place.parent), "delete the folder")
+    shutil.rmtree(place.parent)
+    lab.goes_on(program)
+    return "bytes of a record file flipped", said, REFUSED
+
+
+@fault
+def metrics_cut_off(lab: Lab) -> tuple[str, str, str]:
+    """The curve of a stage is cut off within a line, and ends in what is no text."""
+    program = lab.stopped(_LAST)
+    for name, rest in (("flow", b""), ("visibility", b'\xff\x00{"a": 1}\n')):
+        file = program.workdir / "stages" / name / "metrics.jsonl"
+        content = file.read_bytes()
+        file.write_bytes(content[: len(content) // 2] + rest)
+    lab.goes_on(program, recorded=False)
+    return "metrics.jsonl of two stages cut off, bytes appended", "", BIT_EQUAL
+
+
+@fault
+def config_cut_off(lab: Lab) -> tuple[str, str, str]:
+    """The config of the run is cut to its half: it stops, and goes on when it is put back."""
+    program = lab.stopped(_LAST)
+    file = program.workdir / "config.json"
+    whole = file.read_bytes()
+    halve(file)
+    said = program.start().refuses(str(file), "is damaged")
+    file.write_bytes(whole)
+    lab.goes_on(program)
+    return "config.json halved", said, REFUSED
+
+
+def _fallen_back(lab: Lab, done: str, damage) -> tuple[str, str, str]:
+    """A run whose newest checkpoint is damaged goes on from the one before, and says so."""
+    program = lab.stopped(_LAST)
+    damage(program.workdir / _LAST)
+    said = lab.goes_on(program)
+    line_with(said, "falling back to the checkpoint of step 2")
+    return f"the newest checkpoint {done}", line_with(said, "cannot be used; step 4"), BIT_EQUAL
+
+
+def largest(folder: Path) -> Path:
+    """The largest file below a folder.
+
+    Raises Failed if there is none.
+    """
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    if not found:
+        raise Failed(f"{folder} holds no file")
+    return max(found, key=lambda path: path.stat().st_size)
+
+
+def halve(file: Path) -> None:
+    """Cuts off the second half."""
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def flip(file: Path) -> None:
+    """Changes one bit in the middle."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def empty(folder: Path) -> None:
+    """Deletes all that a folder holds."""
+    shutil.rmtree(folder)
+    folder.mkdir()
