@@ -29,6 +29,7 @@ VOLATILE = (
     "stages.*.checkpoint_every",
     "stages.*.keep",
     "stages.*.profile",
+    "stages.*.offload",
 )
 
 
@@ -84,6 +85,14 @@ def train_stage(method: str, **changes: Any) -> ConfigDict:
             max_bad_steps=10,  # non-finite steps in a row before the run stops
             validate=dict(every=0, data="", batches=4),  # held-out loss; 0 = off
             profile=(),  # (first, last) step to trace with the JAX profiler
+            # What waits in the host's memory while it is not needed, at the price of its way there
+            # and back in every step; nothing is computed differently:
+            #   optimizer: the optimizer's state and the moving average, fetched for the update;
+            #   frozen: stacked blocks that are not trained, fetched one layer at a time.
+            offload=dict(optimizer=False, frozen=False),
+            # How large kernels of blocks that are not trained are kept: "" = as the model is, int8
+            # (with a scale per output; needs qwix) = half of bfloat16's room, a little less exact.
+            frozen_dtype="",
             options=ConfigDict(),  # overrides of config.model and config.learn for this stage
         )
     )
@@ -135,11 +144,21 @@ def encode_stage(method: str = "encode", **changes: Any) -> ConfigDict:
 
 
 def base(system: str, preset: str) -> ConfigDict:
-    """What every run has."""
+    """What every run has; a config adds `data`, `stages` and `order`, and what its system reads.
+
+    `order` names the stages to run; `data` is `track_data`, or what `data.inputs` reads of it.
+
+    Args:
+      system: a name of methods/registry.py, or "module:Class" beside the config file.
+      preset: of this config; a run's folder is runs/<system>_<preset>.
+    """
     return ConfigDict(
         dict(
             system=system,
             preset=preset,
+            title=f"{system}:{preset}",  # of the report
+            clips="",  # folders, globs or files of videos to work on, comma-separated
+            train_clips="",  # the same, to train on instead of synthetic scenes
             seed=0,
             volatile=VOLATILE,
             mesh=dict(replica=1, fsdp=-1, context=1, tensor=1),
@@ -153,12 +172,47 @@ def base(system: str, preset: str) -> ConfigDict:
 def feed() -> dict[str, Any]:
     """How examples are read; part of `config.data`."""
     return dict(
-        threads=2,
-        workers=0,  # processes that prepare batches; 0 = threads of this one
+        threads=2,  # that prepare examples
+        workers=0,  # processes that do; 0 = threads of this one
         timeout_s=600.0,  # a batch that takes longer stops the run: something hangs
         on_bad="stop",  # at a clip that cannot be read; skip: another one takes its place
         max_bad=100,  # so many different clips each process may skip
     )
+
+
+def track_data(**changes: Any) -> ConfigDict:
+    """Clips with their tracks, one per cell of a grid: synthetic scenes, or the user's videos.
+
+    A clip has `windows` x `frames` frames. Its tracks are (N, T, 2) xy pixels of `size_hw`, with
+    N = (H / stride) * (W / stride) points, row by row.
+    """
+    config = ConfigDict(
+        dict(
+            size_hw=(64, 64),
+            stride=8,  # one track per 8x8 cell
+            origin="center",  # ours: top-left queries leave the frame at the smallest pan
+            frames=17,  # of a window
+            windows=2,  # history and future
+            scene=ConfigDict(),  # of synthetic scenes: fields of SceneConfig
+            splits=dict(train=ConfigDict(), test=ConfigDict()),  # the same, of one split
+            scenes=dict(train=8000, test=200),
+            clips=dict(
+                fps=12.0,  # frame rate that real clips are read at; 0 = their own
+                hop=0,  # frames between windows of a clip; 0 = windows do not overlap
+                train_hop=4,
+                holdout=0.2,  # of every training clip's frames, for judging
+                captions="",  # CSV with columns videoid, text
+                selected="",  # list of the videos that count; "" = all
+                regrid=True,  # whether tracks of another grid are read at ours
+                spare_captions=False,  # whether captions may name videos that are not there
+                tracks="",  # folder of official track files; "" = beside the videos
+            ),
+            augment=dict(flip=0.5, reverse=0.0, crop=0.5),  # of real training clips
+            **feed(),
+        )
+    )
+    config.update(changes)
+    return config
 
 
 def choose(presets: dict[str, Callable[[], ConfigDict]], name: str | None) -> ConfigDict:

@@ -5,6 +5,8 @@
     python -m tavid_jax.main --config=configs/trajloom.py --mode=preview    # look at the data first
     python -m tavid_jax.main --config=configs/trajloom.py --config.clips=my_videos
 
+    python -m tavid_jax.main --config=configs/trajloom.py --profile=flow:10:13
+
 Any value of a config can be set by `--config.a.b=value`. A run that was stopped goes on where it
 stood when the same command is given again; finished stages are skipped.
 """
@@ -13,27 +15,39 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from tavid_jax import run
 from tavid_jax.command_line import let_configs_import, parse_flags
+from tavid_jax.engine.goodput import process_began
 from tavid_jax.engine.log import set_up_logging
+from tavid_jax.engine.profiling import set_profile
+from tavid_jax.methods.registry import short_name
+from tavid_jax.places import place
 
 MODES = ("train", "sample", "evaluate", "preview")
 
 config_flags.DEFINE_config_file(
     "config", None, "Config file, and its preset after a colon.", lock_config=True
 )
-flags.DEFINE_string("workdir", "", "Folder of the run; default runs/<system>_<preset>.")
+flags.DEFINE_string(
+    "workdir", "", "Folder of the run, or gs://bucket/name; default runs/<system>_<preset>."
+)
 flags.DEFINE_enum(
     "mode",
     "train",
     MODES,
     "train: run every unfinished stage, then judge and report. evaluate: judge and report. "
     "sample: write forecasts of --config.clips to <workdir>/samples. preview: draw the data.",
+)
+flags.DEFINE_string(
+    "profile",
+    "",
+    "Steps to trace with the JAX profiler, FIRST:LAST of every train stage or STAGE:FIRST:LAST, "
+    "counted from 0; the trace goes to <workdir>/stages/STAGE/profile, for Perfetto or "
+    "TensorBoard.",
 )
 flags.mark_flag_as_required("config")
 
@@ -44,8 +58,10 @@ def main(argv: list[str]) -> None:
     started = time.perf_counter()
     set_up_logging()
     config = flags.FLAGS.config
-    workdir = flags.FLAGS.workdir or f"runs/{config.system}_{config.preset}"
-    output = run.run(config, Path(workdir), flags.FLAGS.mode)
+    if flags.FLAGS.profile:
+        set_profile(config, flags.FLAGS.profile)
+    workdir = flags.FLAGS.workdir or f"runs/{short_name(config.system)}_{config.preset}"
+    output = run.run(config, place(workdir), flags.FLAGS.mode, process_began())
     logging.info("%s after %.0f s: %s", flags.FLAGS.mode, time.perf_counter() - started, output)
 
 

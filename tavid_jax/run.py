@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import functools
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
 from absl import logging
 
+from tavid_jax import places
 from tavid_jax.data.clip import ClipError
 from tavid_jax.data.inputs import ConfiguredInputs
 from tavid_jax.data.video import VideoError
 from tavid_jax.engine.checkpoint import CheckpointError
 from tavid_jax.engine.compile_cache import enable_compile_cache
+from tavid_jax.engine.goodput import Ledger, goodput, read_starts
 from tavid_jax.engine.monitor import NonFiniteError
 from tavid_jax.engine.report import Report, write_metrics
 from tavid_jax.engine.stages import check_stages, open_results, run_stages
 from tavid_jax.engine.telemetry import Progress
+from tavid_jax.engine.took import add_took
 from tavid_jax.engine.workdir import Workdir, WorkdirError
 from tavid_jax.methods.registry import make_system
 from tavid_jax.parallel.mesh import make_mesh, start_processes, use_cpu_cores
 from tavid_jax.pipelines.latent_cache import given_latents
+from tavid_jax.places import Place
 
 #: Errors whose message is meant for the user: no traceback needed
 USER_ERRORS = (
@@ -36,14 +39,17 @@ USER_ERRORS = (
 )
 
 
-def run(config: Any, workdir: Path, mode: str) -> Path:
-    """Run a config in a mode (see main.py) and return the path of what it wrote."""
+def run(config: Any, workdir: Place, mode: str, began: float | None = None) -> Place:
+    """Run a config in a mode (see main.py) and return the path of what it wrote.
+
+    `began`: when the program began, for the account of its time; see `Ledger`.
+    """
     started = time.perf_counter()
     use_cpu_cores(config.cpu_devices)
     start_processes(config.get("distributed"))
     enable_compile_cache(config.compile_cache)
     # Everything that can be wrong with a config is looked at before any work is done.
-    system = make_system(config)
+    system = make_system(config, own=True)
     check_stages(config)
     for name in config.order:
         system.method(name)
@@ -57,28 +63,40 @@ def run(config: Any, workdir: Path, mode: str) -> Path:
         raise WorkdirError(f"{workdir} holds no run; train one first: --mode=train")
     folder = Workdir(workdir, config, tuple(config.volatile))
     logging.info("%s:%s in %s on %s", config.system, config.preset, workdir, _devices())
+    kept = folder.path / "goodput"
     try:
-        return _run_mode(config, mode, system, inputs, folder, mesh, started)
+        with Ledger(kept if mode == "train" else None, began) as ledger:
+            return _run_mode(config, mode, system, inputs, folder, mesh, started, ledger)
     finally:
+        if (took := goodput(read_starts(kept))) and mode == "train":
+            logging.info("%s", took.line())
         folder.close()
 
 
-def _run_mode(config, mode, system, inputs, folder, mesh, started) -> Path:
+def _run_mode(config, mode, system, inputs, folder, mesh, started, ledger) -> Place:
     if mode == "preview":
         report = Report("Preview", f"{config.system}:{config.preset}, before any training")
         system.preview(inputs, report)
         return report.write(folder.path / "preview")
     if mode == "train":
-        results = run_stages(config, system, inputs, folder, mesh)
+        results = run_stages(config, system, inputs, folder, mesh, ledger)
     else:
         results = open_results(config, folder.path, folder.fingerprint)
     if mode == "sample":
         out = folder.path / "samples"
-        system.sample(results, inputs, out)
+        system.sample(results, inputs, places.copy_of(out))
+        places.push(out)
         return out
     report = Report(config.title, f"{config.system}:{config.preset}")
-    metrics = system.evaluate(results, inputs, report)
-    metrics["seconds"] = {**metrics["seconds"], "this_command": time.perf_counter() - started}
+    with ledger.measure("evaluation"):
+        metrics = system.evaluate(results, inputs, report)
+    ledger.finish()
+    ledger.write()
+    add_took(report, results.curves, goodput(read_starts(folder.path / "goodput")))
+    metrics["seconds"] = {
+        **metrics.get("seconds", results.seconds),
+        "this_command": time.perf_counter() - started,
+    }
     write_metrics(folder.path / "report" / "metrics.json", metrics)
     return report.write(folder.path / "report")
 

@@ -35,6 +35,7 @@ from tavid_jax.data.synthetic import (
     scene_clip,
     split_seeds,
 )
+from tavid_jax.places import Place, place
 
 # Of `data.clips`, and of each of `data.folders` where it differs; see `folder.open_clips`.
 FOLDER_OPTIONS = (
@@ -68,11 +69,11 @@ class ConfiguredInputs:
     def __init__(
         self,
         config: Any,
-        workdir: Path,
+        workdir: Place,
         progress: Callable[[int, int], None] | None = None,
         openers: Mapping[str, Callable[[], Any]] | None = None,
     ):
-        self.config, self.workdir, self._progress = config, Path(workdir), progress
+        self.config, self.workdir, self._progress = config, place(workdir), progress
         self._data_dir = Path(config.data_dir).expanduser()
         self._openers, self._opened = dict(openers or {}), {}
         self._folders: dict[str, UserClips] = {}  # opened once, as below
@@ -179,11 +180,11 @@ class ConfiguredInputs:
             return False
         return source.name == "train" or (shuffled and source.name in self._folders)
 
-    def cache(self, folder: Path, meta: dict[str, Any]) -> RecordWriter:
+    def cache(self, folder: Place, meta: dict[str, Any]) -> RecordWriter:
         return RecordWriter(folder, meta)
 
     def encode(
-        self, name: str, folder: Path, method: Any, progress: Callable[[int, int], None]
+        self, name: str, folder: Place, method: Any, progress: Callable[[int, int], None]
     ) -> None:
         """See `engine.inputs.Inputs`; a cache that the config names is only checked."""
         if self.config.get("cache"):

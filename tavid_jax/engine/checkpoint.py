@@ -2,7 +2,8 @@
 
 Two kinds of files live in a stage's folder: `checkpoints/` holds what is needed to go on training,
 `result/` the final parameters that later stages read. Both are written by Orbax, which renames a
-finished folder into place: a half-written one is never taken for whole.
+finished folder into place (in a bucket: marks it as whole): a half-written one is never taken for
+whole. Arrays go straight into a bucket, from every process its own part.
 """
 
 from __future__ import annotations
@@ -10,9 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging as std_logging
 import re
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,8 +19,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
+from tavid_jax import places
 from tavid_jax.engine import trees
 from tavid_jax.parallel.sharding import paths
+from tavid_jax.places import Place
 
 
 class CheckpointError(RuntimeError):
@@ -36,12 +37,12 @@ class Checkpoints:
       keep: how many of the newest are kept.
     """
 
-    def __init__(self, folder: Path, *, keep: int):
-        self.folder = Path(folder)
+    def __init__(self, folder: Place, *, keep: int):
+        self.folder = places.place(folder)
         self._started: int | None = None
         with _quiet_orbax():
             self._manager = ocp.CheckpointManager(
-                self.folder.absolute(),
+                places.absolute(self.folder),
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=ocp.checkpoint_managers.LatestN(keep),
                     cleanup_tmp_directories=True,
@@ -177,14 +178,11 @@ class Checkpoints:
     def _put_aside(self, steps: list[int]) -> None:
         """Out of the way of new checkpoints, but not deleted: a network disk may just hiccup."""
         for step in steps:
-            target = self.folder / "unusable" / str(step)
-            shutil.rmtree(target, ignore_errors=True)
-            target.parent.mkdir(exist_ok=True)
-            shutil.move(self.folder / str(step), target)
+            places.move(self.folder / str(step), self.folder / "unusable" / str(step))
         self._manager.reload()
 
 
-def save_result(folder: Path, params: dict[str, Any], provenance: dict[str, Any]) -> None:
+def save_result(folder: Place, params: dict[str, Any], provenance: dict[str, Any]) -> None:
     """Write a stage's parameters (numpy) and where they come from; complete or not at all.
 
     Raises CheckpointError when the disk does not take it.
@@ -195,7 +193,7 @@ def save_result(folder: Path, params: dict[str, Any], provenance: dict[str, Any]
         items["params"] = ocp.args.PyTreeSave(params)
     try:
         with _quiet_orbax(), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-            checkpointer.save(Path(folder).absolute(), args=ocp.args.Composite(**items), force=True)
+            checkpointer.save(places.absolute(folder), args=ocp.args.Composite(**items), force=True)
     except Exception as error:
         raise CheckpointError(
             f"{folder} cannot be written ({_reason(error)}); free space or make the folder "
@@ -203,12 +201,12 @@ def save_result(folder: Path, params: dict[str, Any], provenance: dict[str, Any]
         ) from error
 
 
-def load_result(folder: Path) -> dict[str, Any]:
+def load_result(folder: Place) -> dict[str, Any]:
     """Read what `save_result` wrote, as numpy arrays of the dtypes that were saved.
 
     Raises CheckpointError when it is missing, damaged, or not what its own record says.
     """
-    folder = Path(folder)
+    folder = places.place(folder)
     if not folder.exists():
         raise CheckpointError(f"{folder} is not there: the stage that writes it has not finished")
     try:
@@ -226,8 +224,8 @@ def load_result(folder: Path) -> dict[str, Any]:
     return params
 
 
-def _read_result(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    folder = folder.absolute()
+def _read_result(folder: Place) -> tuple[dict[str, Any], dict[str, Any]]:
+    folder = places.absolute(folder)
     meta = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(folder / "meta")
     if not (folder / "params").exists():
         return {}, meta

@@ -22,8 +22,9 @@ class Computation(StageJob):
 
         Raises ValueError when there is no example, and SystemExit after a signal.
         """
-        clock = telemetry.Clock()
-        with jax.set_mesh(self.mesh), clock.measure("compute"):
+        clock = telemetry.Clock(ledger=self.ledger)
+        self.ledger.begin_stage(self.name, "compute")
+        with jax.set_mesh(self.mesh), clock.measure("pass"):
             result = self._run()
         self.seconds = clock.total()
         return result

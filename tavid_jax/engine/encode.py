@@ -30,7 +30,8 @@ class Encoding(StageJob):
         if not self._is_read():
             logging.info("%s: no stage reads it, so nothing is encoded", self.name)
             return {}
-        clock, shown = telemetry.Clock(), []
+        clock, shown = telemetry.Clock(ledger=self.ledger), []
+        self.ledger.begin_stage(self.name, "encode")
 
         def progress(done: int, total: int) -> None:
             if not shown:
@@ -38,7 +39,7 @@ class Encoding(StageJob):
             shown[0].show(done, last=done == total)
             self.preemption.exit_if_requested(f"{self.name} keeps the shards that are finished")
 
-        with clock.measure("encode"):
+        with clock.measure("pass"):
             self.inputs.encode(self.name, self.folder.cache, self.method, progress)
             if jax.process_count() > 1:
                 multihost_utils.sync_global_devices(f"encoded {self.name}")

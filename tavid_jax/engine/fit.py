@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from tavid_jax.engine.method import Method, System
-from tavid_jax.engine.placement import abstract_params, placed, split_trainable
+from tavid_jax.engine.placement import placed
 from tavid_jax.engine.program import Program, abstract_batch
 from tavid_jax.parallel.ahead import GIB, Report, compile_for, topology_mesh
 from tavid_jax.parallel.flops import Count, count
@@ -213,8 +213,7 @@ def _ways(program: Program) -> int:
 
 def _train_step(program: Program, batch_per_chip: int) -> _Step:
     batch = program.abstract_batch(batch_per_chip * _ways(program))
-    params = abstract_params(program.method, program.mesh)
-    trainable, frozen = split_trainable(program.method, params)
+    trainable, frozen = program.abstract_params()
     state = program.abstract_state(trainable)
     return _Step(
         pure=program.step(),

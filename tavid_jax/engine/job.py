@@ -7,6 +7,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
+from tavid_jax.engine.goodput import Ledger
 from tavid_jax.engine.inputs import Inputs, StageFolder
 from tavid_jax.engine.method import Params
 from tavid_jax.engine.preemption import Preemption
@@ -29,6 +30,7 @@ class StageJob:
       earlier: results of the stages in `init_from`.
       provenance: config hash and seed, written into everything that is saved.
       config: the whole resolved config, written into every checkpoint.
+      ledger: of the run's time.
       seconds: time spent so far, also before restarts; known when `run` is over.
     """
 
@@ -43,6 +45,7 @@ class StageJob:
     provenance: dict[str, Any]
     config: dict[str, Any]
     preemption: Preemption
+    ledger: Ledger = dataclasses.field(default_factory=Ledger)
     seconds: float = 0.0
 
     def run(self) -> Params:

@@ -69,6 +69,9 @@ class Method:
     frozen_paths: tuple[str, ...] = ()
     #: where parameters (and their optimizer moments) lie on the mesh, by path
     sharding: PathTable = PathTable()
+    #: regexes over whole paths of stacked blocks that the method's models fetch layer by layer:
+    #: matrices of them that are frozen may wait in the host's memory (`offload.frozen` of a stage)
+    host_paths: tuple[str, ...] = ()
     #: whether examples change over the run: `prepare` is then told the step, see there
     scheduled: bool = False
 
@@ -135,6 +138,21 @@ class Method:
         split over devices or micro-batches.
         """
         raise TypeError(f"{type(self).__name__} defines no loss")
+
+    def flops(self, batch_size: int, *, encode: bool = False) -> int | None:
+        """Model FLOPs of one training step on a batch of this many examples, over all chips.
+
+        Optional; None leaves the speed of a run untold. Two per multiply-add of products and
+        convolutions: forward, and for every gradient that is needed, weights that are frozen have
+        none. Nothing that remat computes again. `encode`: the step runs the frozen encoders.
+        """
+        del batch_size, encode
+        return None
+
+    def amounts(self) -> Mapping[str, int]:
+        """What one example holds, to tell the speed of a run: "tokens" that the model attends
+        over and "frames" of video or of tracks. Optional."""
+        return {}
 
     def phases(self) -> dict[str, Phase]:
         """What this method does besides training, by name: "sample", "encode", "decode".

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from tavid_jax.engine import telemetry
 from tavid_jax.engine.inputs import StageFolder
+from tavid_jax.engine.speed import Speed, Work, in_words
 
 #: metrics that count or state something: an interval has their last value, not their mean
 LAST_VALUE = ("skipped", "streak", "streak_start", "learning_rate")
@@ -55,8 +55,17 @@ class Monitor:
     so that the guard stops a hopeless run soon; records are written for every `log_every` steps.
     """
 
-    def __init__(self, name: str, stage: Any, folder: StageFolder, start: int, clock: Any):
+    def __init__(
+        self,
+        name: str,
+        stage: Any,
+        folder: StageFolder,
+        start: int,
+        clock: Any,
+        work: Work = Work(),
+    ):
         self._name, self._stage, self._clock = name, stage, clock
+        self._speed = Speed(work, clock.seconds)
         self._writers = telemetry.open_writers(folder.path, start)
         self._progress = telemetry.Progress(name, stage.steps)
         self._buffer = MetricBuffer()
@@ -77,6 +86,7 @@ class Monitor:
 
         Raises NonFiniteError when the guard has seen enough.
         """
+        self._speed.tick()
         self._clips.append((done - 1, clips))
         self._buffer.push(done, metrics)
         if done % self._look_every == 0:
@@ -89,6 +99,8 @@ class Monitor:
         Raises NonFiniteError when the guard has seen enough.
         """
         self._fetch(everything=True, **extra)
+        for writer in self._writers:
+            writer.flush()
         if last:
             self._progress.show(self._stage.steps, self._text, last=True)
 
@@ -109,10 +121,12 @@ class Monitor:
         values = mean_of([metrics for _, metrics in self._interval])
         self._interval = []
         share = self._clock.seconds.get("data", 0.0) / max(self._clock.total(), 1e-9)
-        self._text = f"| loss {values['loss']:.4g} | data {share:.0%}"
-        if values["skipped"]:
-            self._text += f" | {int(values['skipped'])} steps skipped"
-        times = {"data_share": share, "seconds": self._clock.total()}
+        speed = self._speed.record()
+        told = [f"loss {values['loss']:.4g}", in_words(speed)]
+        told += [f"data {speed.get('speed/data_wait', share):.0%}"]
+        told += [f"{int(values['skipped'])} steps skipped" if values["skipped"] else ""]
+        self._text = "".join(f"| {part} " for part in told if part).rstrip()
+        times = {"data_share": share, "seconds": self._clock.total(), **speed}
         for writer in self._writers:
             writer.scalars(step, {**values, **extra, **times})
 
@@ -139,33 +153,3 @@ def mean_of(entries: list[dict[str, float]]) -> dict[str, float]:
         mean = float(finite.mean()) if finite.size else float("nan")
         result[name] = last if name in LAST_VALUE else mean
     return result
-
-
-@contextlib.contextmanager
-def profile_window(folder: StageFolder, window: tuple[int, ...]):
-    """A function to call with every step number: traces steps `first` to `last` inclusive.
-
-    Args:
-      window: (first, last), counted from 0, or () for no profile. The trace goes to
-        `profile/` in the stage's folder, for TensorBoard or Perfetto.
-
-    Raises ValueError for anything else.
-    """
-    if len(window) not in (0, 2) or (window and not 0 <= window[0] <= window[1]):
-        raise ValueError(f"profile {window} must be () or (first step, last step)")
-    running = False
-
-    def at(step: int) -> None:
-        nonlocal running
-        if window and not running and window[0] <= step <= window[1]:
-            jax.profiler.start_trace(str(folder.path / "profile"))
-            running = True
-        elif running and step > window[1]:
-            jax.profiler.stop_trace()
-            running = False
-
-    try:
-        yield at
-    finally:
-        if running:
-            jax.profiler.stop_trace()

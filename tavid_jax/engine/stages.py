@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,12 +14,14 @@ from tavid_jax.engine import telemetry, trees
 from tavid_jax.engine.checkpoint import CheckpointError, load_result, save_result
 from tavid_jax.engine.compute import Computation
 from tavid_jax.engine.encode import Encoding
+from tavid_jax.engine.goodput import Ledger
 from tavid_jax.engine.inputs import Inputs, StageFolder
 from tavid_jax.engine.job import PRETRAINED, pretrained_key
 from tavid_jax.engine.method import Method, Params, Results, System
 from tavid_jax.engine.preemption import Preemption
 from tavid_jax.engine.train import Training
 from tavid_jax.engine.workdir import Workdir, raise_if_disk, write_json
+from tavid_jax.places import Place
 
 KINDS = {"train": Training, "compute": Computation, "encode": Encoding}
 
@@ -68,9 +69,16 @@ def _check_train(name: str, stage: Any) -> None:
 
 
 def run_stages(
-    config: Any, system: System, inputs: Inputs, workdir: Workdir, mesh: Mesh
+    config: Any,
+    system: System,
+    inputs: Inputs,
+    workdir: Workdir,
+    mesh: Mesh,
+    ledger: Ledger | None = None,
 ) -> Results:
     """Run every stage of `config.order` that is not finished; return what all of them left.
+
+    `ledger` is told where the time goes.
 
     Raises StageError, WorkdirError for a disk that takes no more, SystemExit after a signal, and
     what the stages raise.
@@ -83,7 +91,9 @@ def run_stages(
                 continue
             logging.info("stage %s (%d of %d)", name, index + 1, len(config.order))
             try:
-                _run_stage(config, name, system, inputs, workdir, mesh, preemption)
+                _run_stage(
+                    config, name, system, inputs, workdir, mesh, preemption, ledger or Ledger()
+                )
             except OSError as error:
                 raise_if_disk(error, workdir.path)
                 raise
@@ -112,6 +122,7 @@ def _run_stage(
     workdir: Workdir,
     mesh: Mesh,
     preemption: Preemption,
+    ledger: Ledger,
 ) -> None:
     stage = config.stages[name]
     folder = StageFolder(workdir.stage(name))
@@ -132,9 +143,11 @@ def _run_stage(
         provenance=provenance,
         config=workdir.config,
         preemption=preemption,
+        ledger=ledger,
     )
     result = runner.run()
-    save_result(folder.result, result, provenance)
+    with ledger.measure("checkpoint"):
+        save_result(folder.result, result, provenance)
     write_json(
         folder.done,
         {
@@ -161,7 +174,7 @@ def _earlier(config: Any, stage: Any, method: Method, workdir: Workdir) -> dict[
     return earlier
 
 
-def open_results(config: Any, workdir: Path, fingerprint: str) -> Results:
+def open_results(config: Any, workdir: Place, fingerprint: str) -> Results:
     """The results of a run whose stages have all finished.
 
     Raises StageError naming the first stage that has not.

@@ -13,16 +13,18 @@ from tavid_jax.engine import telemetry, trees
 from tavid_jax.engine.checkpoint import CheckpointError, Checkpoints, save_result
 from tavid_jax.engine.job import StageJob, pretrained_key
 from tavid_jax.engine.method import Params
-from tavid_jax.engine.monitor import Monitor, profile_window
+from tavid_jax.engine.monitor import Monitor
 from tavid_jax.engine.placement import (
-    abstract_params,
     initialise,
     result_of,
     split_trainable,
 )
+from tavid_jax.engine.profiling import profile_window
 from tavid_jax.engine.program import Program
+from tavid_jax.engine.speed import Work
 from tavid_jax.engine.state import TrainState
 from tavid_jax.engine.validation import Validation
+from tavid_jax.parallel.memory import check_host_memory, on_device
 from tavid_jax.parallel.mesh import to_global
 
 
@@ -43,6 +45,7 @@ class Training(StageJob):
         checkpoints = Checkpoints(self.folder.checkpoints, keep=self.stage.keep)
         with jax.set_mesh(self.mesh), checkpoints:
             state, frozen, clock = self._start(checkpoints)
+            self.ledger.begin_stage(self.name, "train", int(state.step))
             if int(state.step) < self.stage.steps:
                 state = self._loop(state, frozen, checkpoints, clock)
         self.seconds = clock.total()
@@ -51,23 +54,32 @@ class Training(StageJob):
     def _start(self, checkpoints: Checkpoints) -> tuple[TrainState, Params, telemetry.Clock]:
         """The state to go on from: the newest checkpoint, or the beginning."""
         base = jax.random.key(self.seed)
-        trained, _ = split_trainable(self.method, abstract_params(self.method, self.mesh))
+        if any(self.stage.get("offload", {}).values()):
+            check_host_memory(self.mesh.local_devices)
+        trained, _ = self.program.abstract_params()
         like = self.program.abstract_state(trained)
         restored = checkpoints.restore_latest(like)
         resumed = restored is not None
         if resumed:
             self._check_sources(restored[1]["provenance"])
         key = jax.random.fold_in(base, 0)
-        params = initialise(self.method, key, self.mesh, self.earlier, frozen_only=resumed)
+        params = initialise(
+            self.method,
+            key,
+            self.mesh,
+            self.earlier,
+            frozen_only=resumed,
+            on_host=self.program.on_host,
+        )
         if resumed:
             state, meta = restored
             logging.info("%s: resumed at step %d", self.name, meta["data_step"])
-            return state, params, telemetry.Clock(meta["seconds"])
+            return state, params, telemetry.Clock(meta["seconds"], self.ledger)
         trainable, frozen = split_trainable(self.method, params)
         places = jax.tree.map(lambda leaf: leaf.sharding, like)
         build = jax.jit(self.program.build, out_shardings=places)
         state = build(trainable, jax.random.fold_in(base, 1))
-        return state, frozen, telemetry.Clock()
+        return state, frozen, telemetry.Clock(ledger=self.ledger)
 
     def _check_sources(self, begun_with: Mapping[str, Any]) -> None:
         """A run goes on from the weights that it began with, or not at all."""
@@ -82,7 +94,7 @@ class Training(StageJob):
 
     def _weights(self, state: TrainState) -> Params:
         """What the stage is judged by and hands on: the moving average where there is one."""
-        return state.trainable if state.ema is None else state.ema
+        return state.trainable if state.ema is None else on_device(state.ema)
 
     def _result(self, state: TrainState, frozen: Params) -> Params:
         everything = trees.merge(frozen, self._weights(state))
@@ -124,6 +136,11 @@ class Training(StageJob):
             encode=not self.program.is_cache(options.data),
         )
 
+    def _work(self) -> Work:
+        """Of one step."""
+        devices = self.mesh.devices.flat
+        return Work.of(self.method, self.stage.batch_size, devices, encode=self.program.encodes)
+
     def _loop(
         self, state: TrainState, frozen: Params, checkpoints: Checkpoints, clock: telemetry.Clock
     ) -> TrainState:
@@ -135,7 +152,7 @@ class Training(StageJob):
             scheduled=self.method.scheduled,
         )
         validation = self._validation()
-        monitor = Monitor(self.name, self.stage, self.folder, start, clock)
+        monitor = Monitor(self.name, self.stage, self.folder, start, clock, self._work())
         profile = profile_window(self.folder, tuple(self.stage.get("profile", ())))
         with monitor, profile as profile_at:
             for step in range(start, self.stage.steps):
@@ -148,6 +165,7 @@ class Training(StageJob):
                     with jax.profiler.StepTraceAnnotation(self.name, step_num=step):
                         state, metrics = step_fn(state, frozen, arrays)
                     monitor.push(step + 1, metrics, batch.ids)
+                self.ledger.reached(step + 1)
                 self._milestones(step + 1, state, frozen, monitor, checkpoints, clock, validation)
         return state
 
@@ -172,14 +190,16 @@ class Training(StageJob):
             scores = {"validation/loss": loss}
         if save or scores:
             # The guard has its say before anything is saved.
-            monitor.flush(last=last, **scores)
+            with clock.measure("step"):
+                monitor.flush(last=last, **scores)
         if done in self.stage.snapshots:
             with clock.measure("checkpoint"):
                 place = self.folder.snapshot(done)
                 save_result(place, self._result(state, frozen), self.provenance)
         if save:
             with clock.measure("checkpoint"):
-                checkpoints.save(done, state, self._meta(done, clock), wait=stop)
+                self.ledger.reached(done, saved=True)
+                checkpoints.save(done, state, self._meta(done, clock), wait=stop or last)
         elif done % self.stage.log_every == 0:
             checkpoints.check()
         if stop:
