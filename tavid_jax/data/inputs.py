@@ -146,6 +146,18 @@ class ConfiguredInputs:
             self._folders[name] = folder
         return self._folders[name]
 
+    def listings(self) -> dict[str, str]:
+        """Which clips of the user the stages read, by the names of the sets: a few words each,
+        which change if a clip comes, goes, or takes another place."""
+        read = {self.config.stages[stage].data for stage in self.config.order}
+        mixtures = self.config.data.get("mixtures", {})
+        read = {part for name in read for part in mixtures.get(name, (name,))}
+        own = {
+            *self.config.data.get("folders", {}),
+            *(["train"] if self.config.train_clips else ()),
+        }
+        return {name: self.open(name).listing for name in sorted((read & own) - {*self._openers})}
+
     def open_scenes(self, changes: Any, count: int) -> Any:
         """The first `count` test scenes of `config.data.scene` with some fields changed.
 

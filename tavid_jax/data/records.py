@@ -179,7 +179,10 @@ class RecordSource:
         try:
             return decode(self._records[index])
         except (RecordError, RuntimeError) as error:
-            raise RecordError(f"{self.folder}: example {index} cannot be read: {error}") from error
+            raise RecordError(
+                f"{self.folder}: example {index} cannot be read ({error}); delete the folder and "
+                "run the same command again, which makes it anew"
+            ) from error
 
     def __getstate__(self) -> dict:
         state = self.__dict__.copy()

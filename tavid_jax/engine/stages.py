@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from tavid_jax.engine import telemetry, trees
 from tavid_jax.engine.checkpoint import CheckpointError, load_result, save_result
 from tavid_jax.engine.compute import Computation
-from tavid_jax.engine.encode import Encoding
+from tavid_jax.engine.encode import Encoding, is_read
 from tavid_jax.engine.goodput import Ledger
 from tavid_jax.engine.inputs import Inputs, StageFolder
 from tavid_jax.engine.job import PRETRAINED, pretrained_key
@@ -86,7 +86,7 @@ def run_stages(
     check_stages(config)
     with Preemption() as preemption:
         for index, name in enumerate(config.order):
-            if _is_finished(name, StageFolder(workdir.stage(name))):
+            if _is_finished(config, name, system, inputs, StageFolder(workdir.stage(name))):
                 logging.info("stage %s is finished: skipped", name)
                 continue
             logging.info("stage %s (%d of %d)", name, index + 1, len(config.order))
@@ -101,17 +101,29 @@ def run_stages(
     return open_results(config, workdir.path, workdir.fingerprint)
 
 
-def _is_finished(name: str, folder: StageFolder) -> bool:
-    """Whether the stage need not run; one whose result is damaged has to finish again."""
+def _is_finished(
+    config: Any, name: str, system: System, inputs: Inputs, folder: StageFolder
+) -> bool:
+    """Whether the stage need not run; one that has left something damaged has to finish again."""
     if not folder.done.exists():
         return False
     try:
+        json.loads(folder.done.read_text())
         load_result(folder.result)
-    except CheckpointError as error:
+        if _leaves_examples(config, name, system.method(name)):
+            inputs.open(name)
+    except (CheckpointError, ValueError) as error:
         logging.warning("stage %s has to finish again: %s", name, error)
         folder.done.unlink()
         return False
     return True
+
+
+def _leaves_examples(config: Any, name: str, method: Method) -> bool:
+    stage = config.stages[name]
+    if stage.kind == "compute":
+        return bool(stage.cache) and not method.given
+    return stage.kind == "encode" and is_read(config, name)
 
 
 def _run_stage(

@@ -31,8 +31,8 @@ class Found:
       done: what was done to the program.
       said: what the program said of it, "" = nothing was to be said.
       outcome: "bit-equal": the run ended, maybe after more starts, with the bits of the
-        undisturbed one. "refused": it stopped with the named cause, and when that was mended the same command
-        went on to those bits. "not done": the machine does not let us. "FAILED": none of these.
+        undisturbed one. "refused": it stopped with the named cause, and when that was mended the
+        same command went on to those bits. "not done": the machine does not let us. "FAILED": none of these.
       seconds: that it took.
     """
 
