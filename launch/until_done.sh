@@ -13,6 +13,7 @@ fi
 while true; do
   "$@"
   code=$?
-  [ "$code" -eq 75 ] || exit "$code"
+  # 143: SIGTERM came before the program could listen, so that there was nothing to save.
+  [ "$code" -eq 75 ] || [ "$code" -eq 143 ] || exit "$code"
   echo "until_done: stopped and saved; starting again" >&2
 done

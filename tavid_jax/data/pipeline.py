@@ -24,7 +24,6 @@ from tavid_jax.data.unreadable import (
     UNREADABLE,
     ExampleError,
     FeedError,
-    OnBad,
     PipelineError,
     Tally,
     check_policy,
@@ -76,7 +75,7 @@ def batches(
     num_epochs: int | None = None,
     scheduled: bool = False,
     timeout_s: float | int = 600.0,
-    on_bad: OnBad = "stop",
+    on_bad: str = "stop",
     max_bad: int = 100,
 ) -> Iterator[Batch]:
     """Iterates over this host's part of the global batches, from `start_step` on.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, get_args
 
 import numpy as np
 from absl import logging
@@ -13,7 +12,7 @@ from tavid_jax.data.files import some
 from tavid_jax.data.records import RecordError
 from tavid_jax.data.video import VideoError
 
-OnBad = Literal["stop", "skip"]
+ON_BAD = ("stop", "skip")
 # A clip's own fault, the same at every try. What the system refuses (OSError) may pass.
 UNREADABLE = (ClipError, VideoError, RecordError)
 
@@ -32,10 +31,10 @@ class FeedError(PipelineError, ValueError):
 
 def check_policy(on_bad: str, max_bad: int) -> None:
     """Raises ValueError for what there is not."""
-    if on_bad not in get_args(OnBad) or max_bad < 1:
+    if on_bad not in ON_BAD or max_bad < 1:
         raise ValueError(
-            f"on_bad is {on_bad!r} with max_bad {max_bad}; it must be one of "
-            f"{', '.join(get_args(OnBad))}, with at least 1"
+            f"on_bad is {on_bad!r} with max_bad {max_bad}; it must be one of {', '.join(ON_BAD)}, "
+            "with at least 1"
         )
 
 

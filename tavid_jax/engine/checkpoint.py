@@ -28,7 +28,6 @@ from tavid_jax.parallel.processes import count
 from tavid_jax.parallel.sharding import paths
 from tavid_jax.places import Place
 
-
 _PINNED = "pinned_host"
 
 
@@ -125,10 +124,13 @@ class Checkpoints:
 
     def check(self) -> None:
         """Raise CheckpointError if the background writer has failed; never blocks."""
-        if self._writing is not None and not self._writing.done():
-            return
-        if self._started is not None and not self._manager.is_saving_in_progress():
+        if self._started is not None and not self.writing():
             self.wait()
+
+    def writing(self) -> bool:
+        """Whether a checkpoint is on its way to the disk."""
+        behind = self._writing is not None and not self._writing.done()
+        return behind or self._manager.is_saving_in_progress()
 
     @contextlib.contextmanager
     def _reported(self) -> Iterator[None]:

@@ -7,7 +7,7 @@ import random
 import shutil
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ class Found:
       said: what the program said of it, "" = nothing was to be said.
       outcome: "bit-equal": the run ended, maybe after more starts, with the bits of the
         undisturbed one. "refused": it stopped with the named cause, and when that was mended the
-        same command went on to those bits. "not done": the machine does not let us. "FAILED": none of these.
+        same command went on to those bits. "not done": the machine does not let us. "FAILED":
+        none of these.
       seconds: that it took.
     """
 
@@ -77,6 +78,7 @@ class Lab:
     def __init__(self, folder: Path, seed: int = 0):
         self.folder, self.seed = Path(folder).absolute(), seed
         self._straight: dict[str, Program] = {}
+        self._stopped: dict[str, Program] = {}
         self._current = ""
 
     def run(self, fault: Fault) -> Found:
@@ -111,11 +113,8 @@ class Lab:
         """The workdir of a run that nothing disturbs; each is done once."""
         name = "-".join([preset, *settings]).replace("/", "_")
         if name not in self._straight:
-            folder = self.folder / "straight" / name
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            options = {"shared": self.folder / "shared", "logs": folder.parent} | options
-            program = Program(folder, settings, preset=preset, **options)
+            options = {"preset": preset} | options
+            program = self._fresh(self.folder / "straight" / name, settings, options)
             program.finish()
             self._straight[name] = program
         return self._straight[name].workdir
@@ -137,16 +136,26 @@ class Lab:
         Args:
           after: the file, a glob below the workdir ("stages/flow/checkpoints/4").
         """
-        program = self.program("stopped", *settings, **options)
-        running = program.start()
-        if not running.until(lambda: any(program.workdir.glob(after))):
-            raise Failed(f"{after} never came: see {running.log}")
-        running.kill()
-        return program
+        name = "-".join([after, *settings]).replace("/", "_")
+        if name not in self._stopped:
+            first = self._fresh(self.folder / "stopped" / name, settings, options)
+            running = first.start()
+            if not running.until(lambda: any(first.workdir.glob(after))):
+                raise Failed(f"{after} never came: see {running.log}")
+            running.kill()
+            self._stopped[name] = first
+        return self.again(self._stopped[name], "stopped")
+
+    def _fresh(self, folder: Path, settings: Sequence[str], options: dict[str, Any]) -> Program:
+        """A program that several faults share, on a new folder."""
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        options = {"shared": self.folder / "shared", "logs": folder.parent} | options
+        return Program(folder, settings, **options)
 
     def again(self, program: Program, name: str) -> Program:
         """The same program on a copy of its workdir."""
-        copy = dataclasses.replace(program, workdir=self.place / name)
+        copy = dataclasses.replace(program, workdir=self.place / name, logs=self.place)
         shutil.copytree(program.workdir, copy.workdir, symlinks=True)
         return copy
 
