@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from tavid_jax.data.records import RecordError, RecordSource
 from tests.faults.lab import BIT_EQUAL, REFUSED, Lab, fault
 from tests.faults.program import Failed
 from tests.faults.signals import line_with
@@ -89,18 +90,36 @@ def cache_gone(lab: Lab) -> tuple[str, str, str]:
 
 
 @fault
-def records_flipped(lab: Lab) -> tuple[str, str, str]:
-    """A byte of every record of a cache is flipped: the run stops and names the folder."""
-    program = lab.stopped("stages/flow/checkpoints/4")
-    place = program.workdir / _CACHE
-    content = bytearray(place.read_bytes())
-    for at in range(997, len(content), 997):
-        content[at] ^= 1
-    place.write_bytes(content)
-    said = program.start().refuses(str(place.parent), "delete the folder")
-    shutil.rmtree(place.parent)
+def record_flipped(lab: Lab) -> tuple[str, str, str]:
+    """One byte of a record in a cache is flipped: the run stops and names the folder."""
+    program = lab.stopped("stages/flow")
+    cache = (program.workdir / _CACHE).parent
+    _spoil_a_record(cache)
+    said = program.start().refuses(str(cache), "cannot be read", "delete the folder")
+    shutil.rmtree(cache)
     lab.goes_on(program)
-    return "bytes of a record file flipped", said, REFUSED
+    return "one byte of a record file flipped", said, REFUSED
+
+
+def _spoil_a_record(cache: Path) -> None:
+    """Flips a byte that nobody misses until the record is read.
+
+    Raises Failed if there is none: bytes may change unnoticed.
+    """
+    place = cache / Path(_CACHE).name
+    whole = place.read_bytes()
+    for at in range(1000, len(whole), 1000):
+        place.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        try:
+            source = RecordSource(cache)
+        except RecordError:
+            continue
+        try:
+            for number in range(len(source)):
+                source[number]
+        except RecordError:
+            return
+    raise Failed(f"no byte of {place} is missed")
 
 
 @fault
