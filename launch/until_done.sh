@@ -8,7 +8,7 @@
 # (143), and started again too. Any other exit code is passed on.
 set -u
 if [ $# -eq 0 ]; then
-  sed -n '2,9p' "$0" | cut -c3- >&2
+  sed -n '2,8p' "$0" | cut -c3- >&2
   exit 2
 fi
 while true; do
