@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -17,6 +17,7 @@ VOLATILE = (
     "sampling",
     "report",
     "mesh",
+    "distributed",
     "cpu_devices",
     "compile_cache",
     "data_dir",
@@ -162,6 +163,17 @@ def base(system: str, preset: str) -> ConfigDict:
             seed=0,
             volatile=VOLATILE,
             mesh=dict(replica=1, fsdp=-1, context=1, tensor=1),
+            distributed=dict(  # the processes of a run; every host is given the same command
+                # of process 0, "host:port"; "auto": what a TPU pod, srun or mpirun says, if this
+                # is one; "": a single process
+                coordinator="auto",
+                num_processes=0,  # for "host:port"
+                process_id=-1,  # the same; -1 = by the environment, TAVID_PROCESS_ID
+                # "a:1234,b,c": of all processes, the first with the port. This one is found by its
+                # name, or by TAVID_PROCESS_ID
+                hosts="",
+                timeout=300,  # seconds that processes wait for each other at the start
+            ),
             cpu_devices=0,  # that a CPU counts as; 0 = one per core, at most 8
             compile_cache="~/.cache/tavid_jax/xla",  # "" = off
             data_dir="~/.cache/tavid_jax/data",  # generated data sets and track caches
@@ -215,15 +227,32 @@ def track_data(**changes: Any) -> ConfigDict:
     return config
 
 
+class NoPreset(ValueError):
+    """A name that is no preset of a config file; `presets` are those that are."""
+
+    def __init__(self, name: str, presets: Iterable[str]):
+        self.presets = tuple(presets)
+        super().__init__(f"no preset {name!r}; there are {', '.join(self.presets)}")
+
+
 def choose(presets: dict[str, Callable[[], ConfigDict]], name: str | None) -> ConfigDict:
     """The config of a preset; the first one is the default.
 
-    Raises ValueError listing what there is.
+    Raises NoPreset, a ValueError, listing what there is.
     """
     name = name or next(iter(presets))
     if name not in presets:
-        raise ValueError(f"no preset {name!r}; there are {', '.join(presets)}")
+        raise NoPreset(name, presets)
     return presets[name]()
+
+
+def presets_of(get_config: Callable[[str | None], ConfigDict]) -> tuple[str, ...]:
+    """The names of a config file's presets, the default first."""
+    try:
+        get_config("?")
+    except NoPreset as error:
+        return error.presets
+    raise ValueError("'?' is the name of a preset: presets_of cannot ask for what there is")
 
 
 def few_steps(config: ConfigDict) -> None:

@@ -84,6 +84,12 @@ def _prepare(scheme: str) -> None:
         fsspec.config.conf.setdefault(name, {}).setdefault("use_listings_cache", False)
 
 
+def make_folder(path: Place) -> None:
+    """A folder and those above it. A bucket has none, and none is made for a mistyped name."""
+    if not is_remote(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
 def absolute(path: Place) -> Place:
     return path if is_remote(path) else Path(path).absolute()
 
@@ -96,9 +102,9 @@ def move(source: Place, target: Place) -> None:
         shutil.move(source, target)
         return
     target.rmtree(missing_ok=True)
-    files = _filesystem(source)
-    for name in _files_in(source):
-        files.mv(_inside(source, name), _inside(target, name))
+    names = list(_files_in(source))
+    old, new = ([_inside(path, name) for name in names] for path in (source, target))
+    _filesystem(source).mv(old, new)
 
 
 def write_text(path: Place, text: str) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import UInt8
 
@@ -35,6 +34,7 @@ from tavid_jax.data.synthetic import (
     scene_clip,
     split_seeds,
 )
+from tavid_jax.parallel import processes
 from tavid_jax.places import Place, place
 
 # Of `data.clips`, and of each of `data.folders` where it differs; see `folder.open_clips`.
@@ -176,8 +176,8 @@ class ConfiguredInputs:
         return batches(
             source,
             prepare,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            process_index=processes.index(),
+            process_count=processes.count(),
             threads=data.threads,
             workers=data.workers,
             **{name: data[name] for name in FEED_OPTIONS if name in data},
@@ -212,7 +212,7 @@ class ConfiguredInputs:
         if isinstance(source, UserClips) and method.needs_captions:
             source.check_captions()
         plan = Plan.of(source, method.facts(), stage.shard_size)
-        hosts = {"index": jax.process_index(), "count": jax.process_count()}
+        hosts = {"index": processes.index(), "count": processes.count()}
         write_shards(folder, plan, source, method, progress=progress, **hosts)
 
     def _made(self, name: str) -> Any:

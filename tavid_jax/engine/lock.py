@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 import time
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from absl import logging
 
@@ -28,6 +28,7 @@ class InUse(RuntimeError):
     """Another process holds the lock; the message says which one."""
 
 
+@runtime_checkable
 class Lock(Protocol):
     def release(self) -> None: ...
 

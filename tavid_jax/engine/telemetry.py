@@ -9,12 +9,12 @@ import time
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
-import jax
 import numpy as np
 from absl import logging
 
 from tavid_jax import places
 from tavid_jax.engine.goodput import Ledger
+from tavid_jax.parallel.processes import is_first
 from tavid_jax.places import Place
 
 
@@ -110,7 +110,7 @@ class TensorBoard:
 
 def open_writers(folder: Place, start_step: int) -> list[Writer]:
     """JSON lines always, TensorBoard if it is there; nothing but on the first process."""
-    if jax.process_index() != 0:
+    if not is_first():
         return []
     writers: list[Writer] = [JsonLines(folder / "metrics.jsonl", start_step)]
     try:
@@ -149,7 +149,7 @@ class Progress:
 
     def __init__(self, name: str, total: int, every_seconds: float = 10.0):
         self._name, self._total = name, total
-        self._terminal = sys.stderr.isatty()
+        self._terminal = sys.stderr.isatty() and is_first()
         self._every = 0.5 if self._terminal else every_seconds
         self._created = time.perf_counter()
         self._begun: float | None = None

@@ -12,6 +12,7 @@ from typing import Any
 
 from tavid_jax import places
 from tavid_jax.engine import lock, trees
+from tavid_jax.parallel.processes import first_does, index
 from tavid_jax.places import Place
 
 #: what a disk that is full, over quota or read-only answers
@@ -34,6 +35,8 @@ class WorkdirError(RuntimeError):
 class Workdir:
     """Opens (and creates) a run's folder and holds its lock until the process ends.
 
+    Of several processes the first one does so; all of them see the same folder.
+
     The folder may lie in a bucket ("gs://bucket/run"); see `places` for what of it is written here
     first, and `lock` for what stands for the lock.
 
@@ -47,8 +50,16 @@ class Workdir:
         self.config = json.loads(json.dumps(to_plain(config), default=str))
         self.fingerprint = config_hash(self.config, volatile)
         self._lock = None
+        first_does(lambda: self._open(volatile))
+        if not (self.path / "config.json").exists():
+            raise WorkdirError(
+                f"workdir {self.path} was made by process 0 and is not there for process {index()}:"
+                " give a --workdir that all hosts share, or gs://bucket/name"
+            )
+
+    def _open(self, volatile: Sequence[str]) -> None:
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            places.make_folder(self.path)
             self._take_lock()
             self._check_config(volatile)
             self._sweep()

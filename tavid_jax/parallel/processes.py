@@ -66,12 +66,17 @@ _here = _Here()
 
 def count() -> int:
     """How many processes work together; 1 inside of `alone()`."""
-    return 1 if _here.alone else jax.process_count()
+    return 1 if _here.alone or not _joined() else jax.process_count()
 
 
 def index() -> int:
     """Which of them this is; 0 inside of `alone()`."""
-    return 0 if _here.alone else jax.process_index()
+    return 0 if _here.alone or not _joined() else jax.process_index()
+
+
+def _joined() -> bool:
+    """Whether there may be others; asked before jax, which would start its devices to answer."""
+    return jax.distributed.is_initialized()
 
 
 def is_first() -> bool:
@@ -123,7 +128,6 @@ def start_processes(config: Any = None) -> bool:
     jax.config.update("jax_enable_preemption_service", False)
     with _patience(timeout, place):
         _join(place, timeout + _GRACE)
-    atexit.register(_leave_at_once_after_failure)  # before jax, which would wait for the others
     _watch_for_failures()
     with shared_fate():
         _check_count(place)
@@ -230,30 +234,42 @@ def shared_fate() -> Iterator[None]:
 
 def _fail(error: BaseException) -> None:
     """Tells the others; from now on this process leaves without waiting for them."""
-    if jax.process_count() == 1:
+    if not _joined():
         return
     interrupted = isinstance(error, KeyboardInterrupt)
     _here.exit_code = 128 + signal.SIGINT if interrupted else FAILED_EXIT_CODE
     words = str(error).strip() or type(error).__name__
-    with contextlib.suppress(jax.errors.JaxRuntimeError):  # another one was first, or all is lost
-        _store().key_value_set(_FAILURE, json.dumps([jax.process_index(), words]))
+    for other in range(jax.process_count()):
+        _set_once(f"{_FAILURE}/{other}", [jax.process_index(), words])
     timer = threading.Timer(_LAST_WORDS, os._exit, (_here.exit_code,))
     timer.daemon = True
     timer.start()
 
 
 def _watch_for_failures() -> None:
-    store = _store()
+    store, mine = _store(), f"{_FAILURE}/{jax.process_index()}"
 
     def watch() -> None:
         try:
-            who, words = json.loads(store.blocking_key_value_get(_FAILURE, _FOREVER_MS))
-        except jax.errors.JaxRuntimeError:  # the run is over
+            told = json.loads(store.blocking_key_value_get(mine, _FOREVER_MS))
+        except jax.errors.JaxRuntimeError:  # the coordinator is gone: jax ends the process
             return
-        if who != jax.process_index() and _here.exit_code is None:
+        if told is not None and _here.exit_code is None:
+            who, words = told
             _end(f"process {who} has failed, so this one ends, too: {words}", FAILED_EXIT_CODE)
 
-    threading.Thread(target=watch, name="failures", daemon=True).start()
+    watching = threading.Thread(target=watch, name="failures", daemon=True)
+    watching.start()
+
+    def leave() -> None:
+        if _here.exit_code is not None:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(_here.exit_code)
+        _set_once(mine, None)
+        watching.join(timeout=_LAST_WORDS)
+
+    atexit.register(leave)  # which comes before jax's own, that waits for the others
 
 
 def _end(message: str, code: int) -> NoReturn:
@@ -261,13 +277,6 @@ def _end(message: str, code: int) -> NoReturn:
     print(f"tavid_jax: {message}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(code)
-
-
-def _leave_at_once_after_failure() -> None:
-    if _here.exit_code is not None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(_here.exit_code)
 
 
 # ---- agreement -----------------------------------------------------------------------------------
@@ -314,15 +323,20 @@ def first_does(action: Callable[[], T]) -> T:
 
 
 def announce(what: str, value: Any) -> None:
-    """Tells the others, who need not wait for it: see `announced`. The first one to do so counts."""
-    with contextlib.suppress(jax.errors.JaxRuntimeError):
-        _store().key_value_set(f"{_ROOT}/announced/{what}/0", json.dumps(value))
+    """Tells the others, who need not wait for it: see `announced`. The first to do so counts."""
+    _set_once(f"{_ROOT}/announced/{what}/0", value)
 
 
 def announced(what: str) -> Any:
     """What some process has announced by now, or None; less than a millisecond."""
     found = _store().key_value_dir_get(f"{_ROOT}/announced/{what}/")
     return json.loads(found[0][1]) if found else None
+
+
+def _set_once(key: str, value: Any) -> None:
+    """Unless it is there already, or there is no coordinator any more."""
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+        _store().key_value_set(key, json.dumps(value))
 
 
 def _turn(kind: str) -> str:

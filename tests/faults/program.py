@@ -94,6 +94,8 @@ ENVIRONMENT: Mapping[str, str] = {
     "MPLBACKEND": "Agg",
     "PYTHONPATH": str(CHECKOUT),
     "PYTHONUNBUFFERED": "1",
+    # Most of the time of so small a run is compiling: optimise less.
+    "XLA_FLAGS": "--xla_backend_optimization_level=0",
 }
 
 

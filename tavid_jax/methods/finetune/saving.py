@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
-from jax.experimental import multihost_utils
 
 from tavid_jax import __version__, places
 from tavid_jax.engine.method import Params, Results
@@ -56,13 +55,10 @@ def save_run(config: Any, stage: str, method: Finetune, results: Results, folder
         `config.sampling.stored` says, or a folder of something else.
     """
     card = card_of(config, stage, method, results)
-    if jax.process_index() == 0:
-        local = places.pull(folder, missing_ok=True)
-        if not _is_there(local, card):
-            _save(config, stage, method, results, local, card)
-            places.push(folder)
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("the trained model is written")
+    local = places.pull(folder, missing_ok=True)
+    if not _is_there(local, card):
+        _save(config, stage, method, results, local, card)
+        places.push(folder)
     return places.pull(folder)
 
 
