@@ -25,9 +25,9 @@ def scenes() -> ConfigDict:
     config = trajloom.tiny()
     config.preset = "faults"
     config.data.scenes = dict(train=48, test=4)
-    config.model.vae.update(hidden=32, encoder_depth=1, decoder_depth=1)
-    config.model.flow.update(hidden=24, heads=2, depth=1)
-    config.model.visibility.update(hidden=16, depth=1)
+    config.model.vae.update(hidden=32, encoder_depth=2, decoder_depth=2)
+    config.model.flow.update(hidden=24, heads=2, depth=2)
+    config.model.visibility.update(hidden=16, depth=2)
     config.learn.flow.rollout.steps = 2
     for stage in config.stages.values():
         if stage.kind == "train":

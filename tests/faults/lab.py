@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.faults.program import Failed, Program
+from tests.faults.program import Failed, Program, kill_all
 from tests.faults.videos import make_videos
 from tests.faults.weights import check_same
 
@@ -92,6 +92,8 @@ class Lab:
             done, said, outcome = fault.about, str(error), NOT_DONE
         except Failed as error:
             done, said, outcome = fault.about, str(error), FAILED
+        finally:
+            kill_all()
         return Found(fault.name, done, said, outcome, time.monotonic() - began)
 
     @property

@@ -15,7 +15,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 CONFIG = CHECKOUT / "tests" / "faults" / "config.py"
 # Longer than any start on a busy machine; a hang must not stop the command.
-PATIENCE = 300.0
+PATIENCE = 900.0
 _LOOK = 0.001  # seconds between two looks at what the program does
 
 
@@ -79,7 +79,9 @@ class Program:
                 start_new_session=True,
                 preexec_fn=limit,  # noqa: PLW1509
             )
-        return Running(process, log)
+        running = Running(process, log)
+        _STARTED.append(running)
+        return running
 
     def finish(self, code: int = 0) -> str:
         """Runs it to its end, which must be this exit code; what it said.
@@ -89,6 +91,13 @@ class Program:
         return self.start().ends(code)
 
 
+def kill_all() -> None:
+    """Ends every program that was started and still runs."""
+    while _STARTED:
+        _STARTED.pop().kill()
+
+
+_STARTED: list[Running] = []
 ENVIRONMENT: Mapping[str, str] = {
     "JAX_PLATFORMS": "cpu",
     "MPLBACKEND": "Agg",
