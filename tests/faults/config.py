@@ -21,14 +21,15 @@ def get_config(preset: str | None = None) -> ConfigDict:
 
 
 def scenes() -> ConfigDict:
-    """Five stages, one of them a pass over the data that leaves a cache; six steps each."""
+    """Two stages of six steps, and between them a pass over the data that leaves a cache."""
     config = trajloom.tiny()
     config.preset = "faults"
     config.data.scenes = dict(train=48, test=4)
+    config.order = ("vae", "latents", "flow")
+    config.stages = {name: config.stages[name] for name in config.order}
+    config.variants = dict(trajloom=config.order)
     config.model.vae.update(hidden=32, encoder_depth=2, decoder_depth=2)
     config.model.flow.update(hidden=24, heads=2, depth=2)
-    config.model.visibility.update(hidden=16, depth=2)
-    config.learn.flow.rollout.steps = 2
     for stage in config.stages.values():
         if stage.kind == "train":
             stage.steps, stage.checkpoint_every, stage.log_every = STEPS, SAVE_EVERY, 1

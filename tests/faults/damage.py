@@ -11,7 +11,7 @@ from tests.faults.lab import BIT_EQUAL, REFUSED, Lab, fault
 from tests.faults.program import Failed
 from tests.faults.signals import line_with
 
-_LAST = "stages/visibility/checkpoints/4"
+_LAST = "stages/flow/checkpoints/4"
 _CACHE = "stages/latents/cache/examples.array_record"
 
 
@@ -66,20 +66,21 @@ def checkpoints_all_damaged(lab: Lab) -> tuple[str, str, str]:
 def results_damaged(lab: Lab) -> tuple[str, str, str]:
     """Finished stages whose results are cut off, flipped or gone are finished again."""
     program = lab.stopped(_LAST)
-    stages = program.workdir / "stages"
-    halve(largest(stages / "vae" / "result"))
-    flip(largest(stages / "latents" / "result" / "params"))
-    shutil.rmtree(stages / "flow" / "result")
-    halve(stages / "on_policy" / "done.json")
+    gone = lab.again(program, "gone")
+    halve(largest(program.workdir / "stages" / "vae" / "result"))
+    flip(largest(program.workdir / "stages" / "latents" / "result" / "params"))
     said = lab.goes_on(program)
     told = [line_with(said, f"stage {name} has to finish again") for name in ("vae", "latents")]
-    return "results of four stages: halved, flipped, deleted, done.json halved", told[0], BIT_EQUAL
+    shutil.rmtree(gone.workdir / "stages" / "vae" / "result")
+    halve(gone.workdir / "stages" / "latents" / "done.json")
+    lab.goes_on(gone)
+    return "results halved, flipped, deleted; a done.json halved", told[0], BIT_EQUAL
 
 
 @fault
 def cache_gone(lab: Lab) -> tuple[str, str, str]:
     """The cache of a finished stage is cut off, and then deleted: it is made again."""
-    program = lab.stopped("stages/flow/checkpoints/4")
+    program = lab.stopped(_LAST)
     copy = lab.again(program, "deleted")
     halve(program.workdir / _CACHE)
     said = lab.goes_on(program)
@@ -126,7 +127,7 @@ def _spoil_a_record(cache: Path) -> None:
 def metrics_cut_off(lab: Lab) -> tuple[str, str, str]:
     """The curve of a stage is cut off within a line, and ends in what is no text."""
     program = lab.stopped(_LAST)
-    for name, rest in (("flow", b""), ("visibility", b'\xff\x00{"a": 1}\n')):
+    for name, rest in (("vae", b""), ("flow", b'\xff\x00{"a": 1}\n')):
         file = program.workdir / "stages" / name / "metrics.jsonl"
         content = file.read_bytes()
         file.write_bytes(content[: len(content) // 2] + rest)

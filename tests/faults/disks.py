@@ -27,7 +27,7 @@ def disk_full(lab: Lab) -> tuple[str, str, str]:
             ("stages/vae/checkpoints/2", ("step 4", "the one of step 2 is intact", "Free space")),
             ("stages/latents", ("free space", "run the same command again")),
             ("stages/flow/checkpoints/6", ("free space", "run the same command again")),
-            ("stages/visibility/done.json", ("free space",)),
+            ("stages/flow/done.json", ("free space",)),
         )
         for glob, words in moments:
             running = program.start()

@@ -31,12 +31,12 @@ MOMENTS = (
     ("the change to another stage", "stages/*/done.json"),
     ("a cache being written", "stages/*/.cache.*.part"),
     ("the save of a result", _RESULT),
+    ("the change to another stage", "stages/*/done.json"),
     ("any time", ""),
     ("a save", _SAVING),
-    ("the change to another stage", "stages/*/done.json"),
     ("metrics being written", "stages/*/metrics.jsonl*"),
     ("a save", _SAVING),
-    ("any time", ""),
+    ("the report being made", "stages/flow/done.json"),
 )
 _TRIES = 3
 

@@ -38,7 +38,7 @@ def sigterm_in_start_up(lab: Lab) -> tuple[str, str, str]:
     running = program.start()
     running.until(after(1.0))
     os.kill(inner(running), signal.SIGTERM)
-    running.until(lambda: (program.workdir / "stages/visibility/done.json").exists())
+    running.until(lambda: (program.workdir / "stages/flow/done.json").exists())
     running.until(after(0.3))
     os.kill(inner(running), signal.SIGTERM)
     said = running.ends(0)

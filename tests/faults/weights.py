@@ -11,7 +11,7 @@ from tavid_jax.engine import trees
 from tavid_jax.engine.checkpoint import load_result
 from tests.faults.program import Failed
 
-STAGES = ("vae", "latents", "flow", "on_policy", "visibility")
+STAGES = ("vae", "latents", "flow")
 # What a record says of the training, not of the machine.
 TRAINING = ("step", "loss", "grad_norm", "learning_rate", "skipped")
 LITTER = ("**/*.orbax-checkpoint-tmp*", "**/*.tmp", "**/.*.part")
