@@ -66,7 +66,7 @@ def _numbers(key: jax.Array, leaf: jax.ShapeDtypeStruct) -> jax.Array:
         return key
     # Bits of any kind: what compresses well would be written sooner.
     bits = jax.random.bits(key, leaf.shape, jnp.uint32)
-    return (bits.astype(jnp.float32) / 2**32).astype(leaf.dtype)
+    return (bits.astype(jnp.float32) / 2.0**32).astype(leaf.dtype)
 
 
 def make_step(state: Any) -> Any:
