@@ -16,14 +16,25 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from tavid_jax.engine.telemetry import duration
-from tests.faults import damage, disks, feeds, kills, numbers, sharing, signals  # noqa: F401
-from tests.faults.lab import FAILED, FAULTS, Fault, Found, Lab
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # of this process, which reads weights
+
+from tavid_jax.engine.telemetry import duration  # noqa: E402
+from tests.faults import (  # noqa: E402, F401
+    damage,
+    disks,
+    feeds,
+    kills,
+    numbers,
+    sharing,
+    signals,
+)
+from tests.faults.lab import FAILED, FAULTS, Fault, Found, Lab  # noqa: E402
 
 
 def main(argv: list[str] | None = None) -> int:

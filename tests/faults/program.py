@@ -62,10 +62,6 @@ class Program:
           file_bytes: largest file that it may write, as on a full disk; None = any.
         """
 
-        def limit() -> None:
-            if file_bytes is not None:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
-
         number = 1 + sum(1 for _ in self.logs.glob(f"{self.workdir.name}.*.log"))
         log = self.logs / f"{self.workdir.name}.{number}.log"
         with log.open("wb") as stream:
@@ -77,8 +73,9 @@ class Program:
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=limit,  # noqa: PLW1509
             )
+        if file_bytes is not None:  # long before it writes the first one
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
         running = Running(process, log)
         _STARTED.append(running)
         return running
