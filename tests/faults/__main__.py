@@ -5,10 +5,10 @@
     python -m tests.faults --list
 
 A small TrajLoom (three stages, one of which leaves a cache) is trained by `python -m
-tavid_jax.main` in processes of its own. Signals, files and mounts do the faults, from outside. After each the same
-command is given again, and the final parameters of all stages are compared, to the bit, with those
-of a run that nothing disturbed. Prints a Markdown table, and writes it as JSON beside the runs.
-Exit code 1 if any fault had another outcome.
+tavid_jax.main` in processes of its own. Signals, files and mounts do the faults, from outside.
+After each the same command is given again, and the final parameters of all stages are compared, to
+the bit, with those of a run that nothing disturbed. Prints a Markdown table, and writes it as JSON
+beside the runs. Exit code 1 if any fault had another outcome.
 """
 
 from __future__ import annotations

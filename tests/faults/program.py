@@ -197,7 +197,7 @@ class Running:
 
 def complaint(said: str) -> str:
     """The message for the user that a program ended with, "" if there is none."""
-    _, found, rest = said.rpartition("\ntavid_jax: ")
+    _, found, rest = ("\n" + said).rpartition("\ntavid_jax: ")
     return rest.partition("\n(--verbosity")[0].strip() if found else ""
 
 
