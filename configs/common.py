@@ -23,6 +23,9 @@ VOLATILE = (
     "data_dir",
     "data.threads",
     "data.workers",
+    "data.timeout_s",
+    "data.on_bad",  # until it is needed, both values train the same
+    "data.max_bad",
     "stages.*.log_every",
     "stages.*.checkpoint_every",
     "stages.*.keep",
@@ -178,6 +181,17 @@ def base(system: str, preset: str) -> ConfigDict:
     )
 
 
+def feed() -> dict[str, Any]:
+    """How examples are read; part of `config.data`."""
+    return dict(
+        threads=2,  # that prepare examples
+        workers=0,  # processes that do; 0 = threads of this one
+        timeout_s=600.0,  # a batch that takes longer stops the run: something hangs
+        on_bad="stop",  # at a clip that cannot be read; skip: another one takes its place
+        max_bad=100,  # so many different clips each process may skip
+    )
+
+
 def track_data(**changes: Any) -> ConfigDict:
     """Clips with their tracks, one per cell of a grid: synthetic scenes, or the user's videos.
 
@@ -206,8 +220,7 @@ def track_data(**changes: Any) -> ConfigDict:
                 tracks="",  # folder of official track files; "" = beside the videos
             ),
             augment=dict(flip=0.5, reverse=0.0, crop=0.5),  # of real training clips
-            threads=2,  # that prepare examples
-            workers=0,  # processes that do; 0 = threads of this one
+            **feed(),
         )
     )
     config.update(changes)

@@ -14,7 +14,7 @@ import functools
 
 from ml_collections import ConfigDict
 
-from configs.common import base, choose, encode_stage, optimizer, train_stage
+from configs.common import base, choose, encode_stage, feed, optimizer, train_stage
 from configs.finetune_presets import LARGE
 from tavid_jax.data.synthetic import toy
 from tavid_jax.data.synthetic.config import SceneConfig
@@ -235,8 +235,7 @@ def common(preset: str, backbone: str) -> ConfigDict:
         folders=ConfigDict(),  # name -> paths, and what differs from `clips`: sets of their own
         mixtures=ConfigDict(),  # name -> weights of several sets, which are one then
         augment=dict(flip=0.0, reverse=0.0, crop=0.0),  # captions may name directions
-        threads=2,
-        workers=0,
+        **feed(),
     )
     config.model = dict(
         backbone=backbone,

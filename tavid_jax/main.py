@@ -13,6 +13,7 @@ stood when the same command is given again; finished stages are skipped.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -21,8 +22,10 @@ from ml_collections import config_flags
 
 from tavid_jax import run
 from tavid_jax.command_line import let_configs_import, parse_flags
+from tavid_jax.data.unreadable import FeedError
 from tavid_jax.engine.goodput import process_began
 from tavid_jax.engine.log import set_up_logging
+from tavid_jax.engine.preemption import restarted_when_terminated
 from tavid_jax.engine.profiling import set_profile
 from tavid_jax.methods.registry import short_name
 from tavid_jax.places import place
@@ -67,6 +70,7 @@ def main(argv: list[str]) -> None:
 
 def cli() -> None:
     """Entry point: user errors become one message and exit code 1, without a traceback."""
+    restarted_when_terminated()
     let_configs_import(sys.argv[1:])
     try:
         app.run(main, flags_parser=parse_flags)
@@ -78,6 +82,9 @@ def cli() -> None:
     except run.USER_ERRORS as error:
         logging.debug("where it happened", exc_info=True)
         print(f"tavid_jax: {error}\n(--verbosity=1 shows where it happened)", file=sys.stderr)
+        if isinstance(error, FeedError):
+            sys.stderr.flush()
+            os._exit(1)  # the interpreter would wait for the thread that hangs
         sys.exit(1)
 
 

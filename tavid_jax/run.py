@@ -50,6 +50,12 @@ USER_ERRORS = (
 )
 
 
+_OTHER_CLIPS = (
+    "they would be shown in another order. Put back what was there (of a video that cannot be read "
+    "any more the log says why), or choose another --workdir"
+)
+
+
 def run(config: Any, workdir: Place, mode: str, began: float | None = None) -> Place:
     """Run a config in a mode (see main.py) and return the path of what it wrote.
 
@@ -83,6 +89,9 @@ def _run(config: Any, workdir: Place, mode: str, began: float | None, started: f
         raise WorkdirError(f"{workdir} holds no run; train one first: --mode=train")
     folder = Workdir(workdir, config, tuple(config.volatile))
     logging.info("%s:%s in %s on %s", config.system, config.preset, workdir, _devices())
+    if mode == "train":
+        clips = inputs.listings()
+        first_does(lambda: folder.keep("clips", clips, _OTHER_CLIPS))
     kept = folder.path / "goodput"
     try:
         with Ledger(kept if mode == "train" else None, began) as ledger:

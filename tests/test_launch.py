@@ -365,9 +365,10 @@ def launch(command: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_runs_again_after_a_stop_that_was_saved(tmp_path):
+@pytest.mark.parametrize("stop", ["exit 75", "kill -TERM $$"])
+def test_runs_again_after_a_stop_that_was_saved(tmp_path, stop):
     count = tmp_path / "count"
-    done = launch(f"echo x >> {count}; [ $(wc -l < {count}) -ge 3 ] || exit 75")
+    done = launch(f"echo x >> {count}; [ $(wc -l < {count}) -ge 3 ] || {stop}")
     assert done.returncode == 0
     assert count.read_text().count("x") == 3
     assert done.stderr.count("starting again") == 2

@@ -6,8 +6,9 @@ import collections
 import csv
 import dataclasses
 import glob
+import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +190,12 @@ def find_rendered(video: str | os.PathLike) -> Path | None:
     """The video of identities `<video stem>.ids.mp4` (or another suffix) beside the video."""
     paths = (Path(video).parent / f"{stem(video)}{RENDERED}{end}" for end in VIDEO_SUFFIXES)
     return next((path for path in paths if path.is_file()), None)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in their order as their number and a short hash: "12 clips, 1a2b3c4d"."""
+    names = list(names)
+    return f"{len(names)} clips, {hashlib.sha256(chr(10).join(names).encode()).hexdigest()[:8]}"
 
 
 def some(names: Sequence[str], most: int = 3) -> str:

@@ -135,6 +135,11 @@ class ClipFolder:
         points = self.config.points
         return [_entry(self.files[w.file], w.start, points) for w in self.windows]
 
+    @property
+    def listing(self) -> str:
+        """Which windows there are, in order, as their number and a short hash."""
+        return files.listed(window_name(self.files[w.file], w.start) for w in self.windows)
+
     def facts(self) -> dict[str, Any]:
         """How videos become clips, without their tracks."""
         told = {name: getattr(self.config, name) for name in ("fps", "hop", "resize")}

@@ -42,6 +42,8 @@ FOLDER_OPTIONS = (
     "fps", "hop", "captions", "tracks", "tracks_size_hw", "masks", "selected", "pairs", "points",
     "regrid", "spare_captions",
 )  # fmt: skip
+# Of `data`, what `pipeline.batches` is told beside threads and workers, where it is set.
+FEED_OPTIONS = ("timeout_s", "on_bad", "max_bad")
 # What says how videos become clips; folders of grounded clips have all of it in them already.
 _OF_VIDEOS = ("captions", "tracks", "tracks_size_hw", "selected", "pairs")
 
@@ -144,6 +146,18 @@ class ConfiguredInputs:
             self._folders[name] = folder
         return self._folders[name]
 
+    def listings(self) -> dict[str, str]:
+        """Which clips of the user the stages read, by the names of the sets: a few words each,
+        which change if a clip comes, goes, or takes another place."""
+        read = {self.config.stages[stage].data for stage in self.config.order}
+        mixtures = self.config.data.get("mixtures", {})
+        read = {part for name in read for part in mixtures.get(name, (name,))}
+        own = {
+            *self.config.data.get("folders", {}),
+            *(["train"] if self.config.train_clips else ()),
+        }
+        return {name: self.open(name).listing for name in sorted((read & own) - {*self._openers})}
+
     def open_scenes(self, changes: Any, count: int) -> Any:
         """The first `count` test scenes of `config.data.scene` with some fields changed.
 
@@ -166,6 +180,7 @@ class ConfiguredInputs:
             process_count=processes.count(),
             threads=data.threads,
             workers=data.workers,
+            **{name: data[name] for name in FEED_OPTIONS if name in data},
             **options,
         )
 

@@ -8,19 +8,27 @@ decide who computes it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import queue
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import grain
 import numpy as np
 from absl import flags
 
-from tavid_jax.data.clip import ClipError
-from tavid_jax.data.video import VideoError
+from tavid_jax.data.unreadable import (
+    UNREADABLE,
+    ExampleError,
+    FeedError,
+    PipelineError,
+    Tally,
+    check_policy,
+    substitutes,
+)
 
 # (item, rng), and the step where it is scheduled
 Prepare = Callable[..., dict[str, Any]]
@@ -43,19 +51,13 @@ class Batch(NamedTuple):
       arrays: (b, ...) each, b = batch_size / process_count.
       ids: one name per real example. Fewer than b only in the last batch of a finite run, whose
         missing rows (always the last ones) repeat a real example to keep the shapes.
+      unreadable: (name, reason) of every example that another one takes the place of.
     """
 
     step: int
     arrays: dict[str, np.ndarray]
     ids: list[str]
-
-
-class PipelineError(RuntimeError):
-    """An example, a worker process or the whole pipeline failed; the message says which."""
-
-
-class ExampleError(PipelineError, ValueError):
-    """A clip is at fault, not the code that reads it: it cannot become an example."""
+    unreadable: Sequence[tuple[str, str]] = ()
 
 
 def batches(
@@ -73,6 +75,8 @@ def batches(
     num_epochs: int | None = None,
     scheduled: bool = False,
     timeout_s: float | int = 600.0,
+    on_bad: str = "stop",
+    max_bad: int = 100,
 ) -> Iterator[Batch]:
     """Iterates over this host's part of the global batches, from `start_step` on.
 
@@ -94,11 +98,15 @@ def batches(
       scheduled: whether examples change over the run: `prepare` is then called with (item, rng,
         step), where step is that of the batch, `start_step` and more.
       timeout_s: longest wait for one batch before a thread or worker counts as hung.
+      on_bad: what to do at an example that cannot be read (a broken video or record): "stop", or
+        "skip": name it in the log and show another one in its place, chosen by (seed, g).
+      max_bad: so many different examples this process may skip before it stops.
 
     Raises:
       ValueError: nothing in the source, or numbers that do not fit together.
       PipelineError: (while iterating) naming the example, the worker or the step.
     """
+    check_policy(on_bad, max_bad)
     if len(source) == 0:
         raise ValueError(f"source {_name(source)!r} is empty: there is nothing to batch")
     if batch_size < 1 or process_count < 1 or batch_size % process_count:
@@ -126,9 +134,11 @@ def batches(
         process_index,
         batch_size // process_count,
         scheduled,
+        max_bad if on_bad == "skip" else 0,
     )
     steps = sys.maxsize // batch_size if total is None else -(-total // batch_size)
-    return _iterate(make, range(start_step, max(start_step, steps)), threads, workers, timeout_s)
+    steps = range(start_step, max(start_step, steps))
+    return _counted(_iterate(make, steps, threads, workers, timeout_s), _name(source), max_bad)
 
 
 def global_order(
@@ -160,6 +170,7 @@ class _MakeBatch:
     process_index: int
     rows: int
     scheduled: bool
+    skips: int
 
     def positions(self, step: int) -> range:
         """Places in the run of this host's rows."""
@@ -167,22 +178,37 @@ class _MakeBatch:
         return range(start, start + self.rows)
 
     def __call__(self, step: int) -> dict[str, Any]:
-        positions = self.positions(step)
+        positions, unreadable = self.positions(step), []
         if self.total is not None:
             # A host whose rows are all padding still needs one example for their shapes.
             last = self.total - 1
             real = range(positions.start, min(positions.stop, self.total))
             positions = real or range(last, last + 1)
-            examples = [self._example(g, step) for g in positions]
+            examples = [self._example(g, step, unreadable) for g in positions]
             ids = [name for name, _ in examples[: len(real)]]
             examples += [examples[-1]] * (self.rows - len(examples))
         else:
-            examples = [self._example(g, step) for g in positions]
+            examples = [self._example(g, step, unreadable) for g in positions]
             ids = [name for name, _ in examples]
-        return {"step": step, "ids": ids, "arrays": _stack(examples)}
+        return {"step": step, "ids": ids, "arrays": _stack(examples), "unreadable": unreadable}
 
-    def _example(self, position: int, step: int) -> tuple[str, dict[str, np.ndarray]]:
+    def _example(
+        self, position: int, step: int, unreadable: list[tuple[str, str]]
+    ) -> tuple[str, dict[str, np.ndarray]]:
+        """The example of a position, or of another item if that cannot be read; see `skips`."""
         index = int(self.order[position])
+        others = substitutes(self.seed, position, len(self.source))
+        for _ in range(self.skips):
+            try:
+                return self._made(index, position, step)
+            except ExampleError as error:
+                if not isinstance(error.__cause__, UNREADABLE):
+                    raise
+                unreadable.append((f"{_name(self.source)}[{index}]", str(error)))
+                index = next(others)
+        return self._made(index, position, step)
+
+    def _made(self, index: int, position: int, step: int) -> tuple[str, dict[str, np.ndarray]]:
         name = f"{_name(self.source)}[{index}]"
         try:
             item = self.source[index]
@@ -190,13 +216,22 @@ class _MakeBatch:
             now = (step,) if self.scheduled else ()
             example = dict(self.prepare(item, example_rng(self.seed, position), *now))
         except Exception as error:
-            kind = ExampleError if isinstance(error, ClipError | VideoError) else PipelineError
+            kind = ExampleError if isinstance(error, (*UNREADABLE, OSError)) else PipelineError
             raise kind(
                 f"example {name!r} (item {index} of source {_name(self.source)!r}, step {step}) "
                 f"failed: {type(error).__name__}: {error}"
             ) from error
         name = str(example.pop("id", name))
         return name, {key: _array(name, key, value) for key, value in example.items()}
+
+
+def _counted(made: Iterator[Batch], source: str, limit: int) -> Iterator[Batch]:
+    """The batches, while not too many examples have been skipped."""
+    tally = Tally(source, limit)
+    with contextlib.closing(made):
+        for batch in made:
+            tally.add(batch.unreadable)
+            yield batch
 
 
 def _iterate(
@@ -218,14 +253,16 @@ def _iterate(
                 batch = feed.get(timeout_s)
             except queue.Empty:
                 items = [int(make.order[g]) for g in make.positions(step) if _within(g, make)]
-                raise PipelineError(
+                raise FeedError(
                     f"no batch for {timeout_s:g} s at step {step}: a thread or worker hangs, or "
-                    f"these items of source {_name(make.source)!r} take longer: {items}"
+                    f"these items of source {_name(make.source)!r} take longer: {items}. Look at "
+                    "their files and the disk they lie on, or set data.timeout_s higher, then run "
+                    "the same command again"
                 ) from None
             except PipelineError:
                 raise
             except Exception as error:
-                raise PipelineError(
+                raise FeedError(
                     f"the data pipeline failed at step {step}: {type(error).__name__}: {error}"
                 ) from error
             # Arrays of a worker lie in shared memory: copied out, it is given back at once.

@@ -6,11 +6,13 @@ an array, or the plain value), then the raw buffers, each at a multiple of 64 by
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import shutil
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -98,20 +100,38 @@ class RecordWriter:
         return self
 
     def write(self, example: Mapping[str, Any]) -> None:
-        """Appends one example (see `encode`)."""
+        """Appends one example (see `encode`).
+
+        Raises:
+          RecordError: a value that cannot be stored.
+          OSError: the disk does not take it; maybe only when the context ends.
+        """
         if self._writer is None:
             raise RecordError(f"{self.folder}: write inside `with RecordWriter(...) as writer`")
-        self._writer.write(encode(example))
+        packed = encode(example)
+        with self._of_the_disk():
+            self._writer.write(packed)
         self.count += 1
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         writer, self._writer = self._writer, None
         try:
-            writer.close()
+            with self._of_the_disk() if kind is None else contextlib.suppress(RuntimeError):
+                writer.close()
             if kind is None:
                 self._publish()
         finally:
             shutil.rmtree(self._partial, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _of_the_disk(self) -> Iterator[None]:
+        """The C++ writer tells what the system said in words alone."""
+        try:
+            yield
+        except RuntimeError as error:
+            codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+            code = next((c for c in codes if os.strerror(c) in str(error)), errno.EIO)
+            raise OSError(code, os.strerror(code), str(self.folder)) from error
 
     def _publish(self) -> None:
         size = (self._partial / _DATA).stat().st_size
@@ -179,7 +199,10 @@ class RecordSource:
         try:
             return decode(self._records[index])
         except (RecordError, RuntimeError) as error:
-            raise RecordError(f"{self.folder}: example {index} cannot be read: {error}") from error
+            raise RecordError(
+                f"{self.folder}: example {index} cannot be read ({error}); delete the folder and "
+                "run the same command again, which makes it anew"
+            ) from error
 
     def __getstate__(self) -> dict:
         state = self.__dict__.copy()

@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import logging as std_logging
 import re
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -22,9 +24,12 @@ from etils import epath
 
 from tavid_jax import places
 from tavid_jax.engine import trees
+from tavid_jax.engine.seal import check_seal, sealing
 from tavid_jax.parallel.processes import count, exchange, first_does
 from tavid_jax.parallel.sharding import paths
 from tavid_jax.places import Place
+
+_PINNED = "pinned_host"
 
 
 class CheckpointError(RuntimeError):
@@ -42,6 +47,8 @@ class Checkpoints:
     def __init__(self, folder: Place, *, keep: int):
         self.folder = places.place(folder)
         self._started: int | None = None
+        self._writing: Future | None = None
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         with _quiet_orbax():
             self._manager = ocp.CheckpointManager(
                 places.absolute(self.folder),
@@ -51,8 +58,8 @@ class Checkpoints:
                     enable_async_checkpointing=True,
                 ),
                 item_handlers={
-                    "state": ocp.StandardCheckpointHandler(),
-                    "meta": ocp.JsonCheckpointHandler(),
+                    "state": sealing(ocp.StandardCheckpointHandler()),
+                    "meta": sealing(ocp.JsonCheckpointHandler()),
                 },
             )
 
@@ -73,39 +80,63 @@ class Checkpoints:
                 raise
             logging.error("%s", failed)
         finally:
+            self._writer.shutdown()
             with _quiet_orbax():
                 self._manager.close()
 
     def save(self, step: int, state: Any, meta: dict[str, Any], *, wait: bool = False) -> None:
         """Start writing `state` (a pytree of arrays) and `meta` (JSON) under `step`.
 
-        The arrays are copied before this returns, so the state may be donated right after.
+        The arrays are copied where they lie, and this returns before they are: the state may be
+        donated right after. One process brings them to its memory and to the disk behind the loop;
+        of several ones, which talk by their devices about it, each first waits for its own part to
+        be in its memory. Never more than one checkpoint is being written: the one before is waited
+        for.
 
         Raises CheckpointError when this or the checkpoint before it cannot be written.
         """
         with self._reported():
+            self._finish()
             if step not in self._manager.all_steps():
-                self._manager.wait_until_finished()
                 self._started = step
-                self._manager.save(
-                    step,
-                    args=ocp.args.Composite(
-                        state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
-                    ),
-                )
+                if count() == 1:
+                    state = copied(state)
+                    self._writing = self._writer.submit(self._write, step, state, meta)
+                else:
+                    self._write(step, state, meta)
         if wait:
             self.wait()
+
+    def _write(self, step: int, state: Any, meta: dict[str, Any]) -> None:
+        with _quiet_orbax():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
+                ),
+            )
+
+    def _finish(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+        self._manager.wait_until_finished()
 
     def wait(self) -> None:
         """Block until everything started is on disk; raises CheckpointError if it cannot be."""
         with self._reported():
-            self._manager.wait_until_finished()
+            self._finish()
         self._started = None
 
     def check(self) -> None:
         """Raise CheckpointError if the background writer has failed; never blocks."""
-        if self._started is not None and not self._manager.is_saving_in_progress():
+        if self._started is not None and not self.writing():
             self.wait()
+
+    def writing(self) -> bool:
+        """Whether a checkpoint is on its way to the disk."""
+        behind = self._writing is not None and not self._writing.done()
+        return behind or self._manager.is_saving_in_progress()
 
     @contextlib.contextmanager
     def _reported(self) -> Iterator[None]:
@@ -169,6 +200,8 @@ class Checkpoints:
 
         Raises whatever a damaged file leads to; CheckpointError if it holds another structure.
         """
+        for part in ("state", "meta"):
+            check_seal(self.folder / str(step) / part)
         saved = self._manager.item_metadata(step).state
         if saved is None:
             raise CheckpointError("its description is missing")
@@ -195,6 +228,25 @@ class Checkpoints:
 
         first_does(move)
         self._manager.reload()
+
+
+def copied(tree: Any, kind: str | None = None) -> Any:
+    """The same arrays in memory of their own; this does not wait for them.
+
+    Args:
+      kind: of memory; None is the host's own for what lies on an accelerator, which has none to
+        spare, and the same as before on a CPU.
+    """
+
+    def copy(leaf: jax.Array) -> jax.Array:
+        place = leaf.sharding
+        device = next(iter(place.addressable_devices))
+        there = kind or ("" if device.platform == "cpu" else _PINNED)
+        if there and any(memory.kind == there for memory in device.addressable_memories()):
+            place = place.with_memory_kind(there)
+        return jax.device_put(leaf, place, may_alias=False)
+
+    return jax.tree.map(copy, tree)
 
 
 def save_result(folder: Place, params: dict[str, Any], provenance: dict[str, Any]) -> None:
@@ -309,12 +361,20 @@ def _drop_orbax(record: std_logging.LogRecord) -> bool:
     return "orbax" not in record.pathname
 
 
+_quiet, _quiet_lock = [0], threading.Lock()
+
+
 @contextlib.contextmanager
 def _quiet_orbax() -> Iterator[None]:
     """Orbax logs each failure several times with its traceback; we report it once."""
     logger = logging.get_absl_logger()
-    logger.addFilter(_drop_orbax)
+    with _quiet_lock:  # the loop and the writer may both be within
+        logger.addFilter(_drop_orbax)
+        _quiet[0] += 1
     try:
         yield
     finally:
-        logger.removeFilter(_drop_orbax)
+        with _quiet_lock:
+            _quiet[0] -= 1
+            if not _quiet[0]:
+                logger.removeFilter(_drop_orbax)

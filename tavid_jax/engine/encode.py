@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -31,7 +32,7 @@ class Encoding(StageJob):
         Raises ValueError for clips without captions, or a cache made otherwise, and SystemExit
         after a signal.
         """
-        if not self._is_read():
+        if not is_read(self.config, self.name):
             logging.info("%s: no stage reads it, so nothing is encoded", self.name)
             return {}
         clock, shown = telemetry.Clock(ledger=self.ledger), []
@@ -54,9 +55,13 @@ class Encoding(StageJob):
         self.seconds = clock.total()
         return {name: np.asarray(array) for name, array in source.shared.items()}
 
-    def _is_read(self) -> bool:
-        """Whether a stage of the run trains on the examples, or is validated by them."""
-        stages = [self.config["stages"][name] for name in self.config["order"]]
-        read = {stage["data"] for stage in stages}
-        read |= {(stage.get("validate") or {}).get("data") for stage in stages}
-        return self.name in read
+
+def is_read(config: Any, name: str) -> bool:
+    """Whether a stage of the run trains on the examples of stage `name`, or is validated by them.
+
+    `config` is the run's, or a plain copy of it.
+    """
+    stages = [config["stages"][other] for other in config["order"]]
+    read = {stage["data"] for stage in stages}
+    read |= {(stage.get("validate") or {}).get("data") for stage in stages}
+    return name in read

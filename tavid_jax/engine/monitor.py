@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 
 from tavid_jax.engine import telemetry
 from tavid_jax.engine.inputs import StageFolder
@@ -114,8 +115,8 @@ class Monitor:
                 self._record(**extra)
             elif step % self._stage.log_every == 0:
                 self._record()
-        for _, metrics in entries:
-            self._guard(metrics)
+        for step, metrics in entries:
+            self._guard(step, metrics)
 
     def _record(self, **extra: float) -> None:
         step = self._interval[-1][0]
@@ -131,12 +132,20 @@ class Monitor:
         for writer in self._writers:
             writer.scalars(step, {**values, **extra, **times})
 
-    def _guard(self, metrics: dict[str, float]) -> None:
-        if metrics["streak"] < self._stage.max_bad_steps:
-            return
+    def _guard(self, done: int, metrics: dict[str, float]) -> None:
         first, count = int(metrics["streak_start"]), int(metrics["streak"])
-        known = [(step, names) for step, names in self._clips if step >= first][:3]
+        known = [(step, names) for step, names in self._clips if first <= step < done][:3]
         clips = "; ".join(f"step {step}: {', '.join(names)}" for step, names in known)
+        if count == 1:
+            logging.warning(
+                "%s: loss or gradient not finite, so nothing of that step goes into the weights "
+                "(%d steps skipped so far; clips of %s)",
+                self._name,
+                int(metrics["skipped"]),
+                clips,
+            )
+        if count < self._stage.max_bad_steps:
+            return
         raise NonFiniteError(
             f"{self._name}: loss or gradient not finite for {count} steps in a row from step "
             f"{first} (clips of {clips}). Nothing of them went into the weights. Look at these "

@@ -25,6 +25,20 @@ _AHEAD = LAG + 1
 _STOP = "stop"
 
 
+def restarted_when_terminated() -> None:
+    """From now on SIGTERM ends this program with the code on which launchers start it again.
+
+    For where nothing is to be saved: stages have a `Preemption`, which saves before.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        logging.warning("SIGTERM: run the same command to go on (exit code %d)", RESTART_EXIT_CODE)
+        raise SystemExit(RESTART_EXIT_CODE)
+
+    signal.signal(signal.SIGTERM, leave)
+
+
 class Preemption:
     """Notes a SIGTERM or a first Ctrl-C; the loop saves after its current step and leaves.
 

@@ -15,7 +15,7 @@ from tavid_jax import places
 from tavid_jax.engine import telemetry, trees
 from tavid_jax.engine.checkpoint import CheckpointError, load_result, save_result
 from tavid_jax.engine.compute import Computation
-from tavid_jax.engine.encode import Encoding
+from tavid_jax.engine.encode import Encoding, is_read
 from tavid_jax.engine.goodput import Ledger
 from tavid_jax.engine.inputs import Inputs, StageFolder
 from tavid_jax.engine.job import PRETRAINED, pretrained_key
@@ -91,8 +91,8 @@ def run_stages(
     check_stages(config)
     with Preemption() as preemption:
         for index, name in enumerate(config.order):
-            folder = StageFolder(workdir.stage(name))
-            if first_does(functools.partial(_is_finished, name, folder)):
+            done = functools.partial(_is_finished, config, name, system, inputs, workdir)
+            if first_does(done):
                 logging.info("stage %s is finished: skipped", name)
                 continue
             logging.info("stage %s (%d of %d)", name, index + 1, len(config.order))
@@ -108,17 +108,28 @@ def run_stages(
     return open_results(config, workdir.path, workdir.fingerprint)
 
 
-def _is_finished(name: str, folder: StageFolder) -> bool:
-    """Whether the stage need not run; one whose result is damaged has to finish again."""
+def _is_finished(config: Any, name: str, system: System, inputs: Inputs, workdir: Workdir) -> bool:
+    """Whether the stage need not run; one that has left something damaged has to finish again."""
+    folder = StageFolder(workdir.stage(name))
     if not folder.done.exists():
         return False
     try:
+        json.loads(folder.done.read_text())
         load_result(folder.result)
-    except CheckpointError as error:
+        if _leaves_examples(config, name, system.method(name)):
+            inputs.open(name)
+    except (CheckpointError, ValueError) as error:
         logging.warning("stage %s has to finish again: %s", name, error)
         folder.done.unlink()
         return False
     return True
+
+
+def _leaves_examples(config: Any, name: str, method: Method) -> bool:
+    stage = config.stages[name]
+    if stage.kind == "compute":
+        return bool(stage.cache) and not method.given
+    return stage.kind == "encode" and is_read(config, name)
 
 
 def _run_stage(

@@ -73,10 +73,12 @@ def read_json_lines(path: Place) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     records = []
-    for line in path.read_text().splitlines():
+    for line in path.read_bytes().split(b"\n"):
         try:
             record = json.loads(line)
-        except json.JSONDecodeError:
+        except ValueError:
+            break
+        if not isinstance(record, dict) or "step" not in record:
             break
         records.append({k: float("nan") if v is None else v for k, v in record.items()})
     return records

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -16,6 +17,15 @@ from tavid_jax.places import Place
 
 #: what a disk that is full, over quota or read-only answers
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+#: what writers leave beside their files when they are killed
+_HALF_WRITTEN = (
+    ".*.part",
+    "*/.*.part",
+    "stages/*/.*.part",
+    "stages/*/*.orbax-checkpoint-tmp*",
+)
 
 
 class WorkdirError(RuntimeError):
@@ -52,6 +62,7 @@ class Workdir:
             places.make_folder(self.path)
             self._take_lock()
             self._check_config(volatile)
+            self._sweep()
             write_json(self.path / "config.json", self.config)
         except Exception as error:
             self.close()
@@ -102,6 +113,36 @@ class Workdir:
                 f"workdir {self.path} belongs to a run of another config; these keys differ:\n"
                 f"{shown}\nSet them back, or choose another --workdir"
             )
+
+    def _sweep(self) -> None:
+        """Deletes what a killed process has left half-written; nobody else is at work here."""
+        if places.is_remote(self.path):
+            return
+        for glob in _HALF_WRITTEN:
+            for left in self.path.glob(glob):
+                if left.is_dir():
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    left.unlink(missing_ok=True)
+
+    def keep(self, name: str, facts: Mapping[str, Any], mend: str) -> None:
+        """Facts that may not change while the run goes on: written at its beginning, into
+        `<name>.json`, and compared at every other start.
+
+        Raises WorkdirError with those that have changed, and the mend.
+        """
+        known = self.path / f"{name}.json"
+        if not known.exists() or not (self.path / "stages").exists():
+            write_json(known, facts)
+            return
+        try:
+            there = json.loads(known.read_text())
+            changed = {key: there.get(key) for key in facts if there.get(key) != facts[key]}
+        except (ValueError, AttributeError) as error:
+            raise WorkdirError(f"{known} is damaged ({error}); choose another --workdir") from error
+        if changed:
+            told = "; ".join(f"{key}: {old} then, {facts[key]} now" for key, old in changed.items())
+            raise WorkdirError(f"workdir {self.path} was begun with other {name} ({told}): {mend}")
 
     def stage(self, name: str) -> Place:
         return self.path / "stages" / name

@@ -15,7 +15,7 @@ from jaxtyping import Int, UInt8
 
 from tavid_jax.data.augment import crop
 from tavid_jax.data.clip import Clip, ClipError
-from tavid_jax.data.files import some
+from tavid_jax.data.files import listed, some
 from tavid_jax.data.grounding.build import INDEX, is_grounded, read_summary
 from tavid_jax.data.grounding.packing import unpack
 from tavid_jax.data.plan import Plan, read_json, read_plan
@@ -144,6 +144,11 @@ class GroundedClips:
             named = {"id": _name(entry["id"], window.start), "start": window.start}
             told.append({name: entry[name] for name in ("caption", "texts", "points")} | named)
         return told
+
+    @property
+    def listing(self) -> str:
+        """Which windows there are, in order, as their number and a short hash."""
+        return listed(entry["id"] for entry in self.entries())
 
     def facts(self) -> dict[str, Any]:
         """How records become clips."""
