@@ -1,4 +1,4 @@
-"""Files here and in a bucket by the same functions: whole or not there, and copied only when new."""
+"""Files here and in a bucket by the same functions: whole or not there, copied only when new."""
 
 import os
 from pathlib import Path

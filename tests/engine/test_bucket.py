@@ -152,7 +152,7 @@ def test_compiled_programs_are_kept_in_a_bucket(bucket, programs, caplog):
 
 @pytest.mark.slow
 def test_the_command_trains_reports_and_samples_in_a_bucket(bucket, tmp_path: Path):
-    """TrajLoom's smallest preset; the same command goes on, and the report is that of a local run."""
+    """TrajLoom's smallest preset; the same command goes on; the report is that of a local run."""
 
     def command(workdir, *more):
         config = ["--config=configs/trajloom.py:tiny", f"--config.data_dir={tmp_path / 'data'}"]
