@@ -102,8 +102,8 @@ def test_second_process_is_refused_while_the_first_lives(bucket, quick):
 def test_lease_of_a_dead_process_is_taken_over(host: str, bucket, quick, caplog):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    name = lock.socket.gethostname() if host == "this" else "another"
-    left = {"host": name, "pid": ended.pid, "id": "x", "time": lock.time.time()}
+    machine = lock._machine() if host == "this" else "another"
+    left = {"machine": machine, "pid": ended.pid, "id": "x", "time": lock.time.time()}
     bucket.put("runs/toy/.lock", json.dumps(left).encode())
     began = lock.time.monotonic()
     Workdir(RUN, toy.toy_config()).close()
