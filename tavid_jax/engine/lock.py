@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from absl import logging
 
@@ -29,11 +29,7 @@ class InUse(RuntimeError):
     """Another process holds the lock; the message says which one."""
 
 
-class Lock(Protocol):
-    def release(self) -> None: ...
-
-
-def take(folder: Place) -> Lock:
+def take(folder: Place) -> FileLock | Lease:
     """The lock of a folder that exists, held until released or until the process ends.
 
     Raises InUse when another live process holds it.
