@@ -1,5 +1,6 @@
 """Set-up shared by every test: runtime type checks, JAX on CPU, data fixtures, marker hygiene."""
 
+import importlib.util
 import os
 import re
 import signal
@@ -148,7 +149,8 @@ def clips_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def _bucket_server() -> Iterator[buckets.Store]:
-    pytest.importorskip("gcsfs", reason="pip install 'tavid_jax[cloud]'")
+    if importlib.util.find_spec("gcsfs") is None:  # not imported yet
+        pytest.skip("buckets need gcsfs: pip install 'tavid_jax[cloud]'")
     import fsspec
 
     with buckets.serve() as (store, variables), pytest.MonkeyPatch.context() as patch:
