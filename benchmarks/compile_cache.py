@@ -6,11 +6,12 @@ there in both: synthetic scenes are drawn, and stages before the first that trai
 A cold start has an empty cache folder; the warm start behind it has what that one left. They take
 turns, so that a busy machine hits both alike.
 
-    python benchmarks/compile_cache.py [--rounds=3] [--only=trajloom]
+    python benchmarks/compile_cache.py [--rounds=3] [--only=trajloom] [--clock=cpu]
 
 Of each start: `import` until the command line is read; `trace` Python's work to make programs of
-functions; `build` compiling, or loading what was compiled; `rest`. Seconds of the wall clock, the
-median over the rounds.
+functions; `build` compiling, or loading what was compiled; `rest`. The median over the rounds, of
+seconds of the wall clock or, for a busy machine, of the process's own (there the parts, which are
+of the wall clock, do not add up).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from timing import environment
+from timing import CLOCKS, environment
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMOS = ("trajloom", "tavid", "tgt", "flextraj")
@@ -50,7 +51,8 @@ def told(event, seconds, **_):
 
 def first(self, done, state, *rest):
     jax.block_until_ready(state.trainable)
-    print(json.dumps({"all": time.time() - begun, **spent}), flush=True)
+    clocks = {"wall": time.time() - begun, "cpu": time.process_time()}
+    print(json.dumps({**clocks, **spent}), flush=True)
     os._exit(0)
 
 real = run.run
@@ -89,7 +91,7 @@ def start(demo: str, folder: Path, cache: Path | str) -> dict[str, float]:
         raise RuntimeError(f"{demo} has failed:\n{child.stderr[-3000:]}")
     seconds = json.loads(child.stdout.splitlines()[-1])
     known = sum(seconds.get(part, 0.0) for part in PARTS)
-    return seconds | {"rest": seconds["all"] - known}
+    return seconds | {"rest": seconds["wall"] - known}
 
 
 def prepare(demo: str, folder: Path) -> None:
@@ -98,7 +100,7 @@ def prepare(demo: str, folder: Path) -> None:
     (folder / "workdir").rename(folder / "prepared")
 
 
-def measure(demo: str, rounds: int) -> dict[str, dict[str, float]]:
+def measure(demo: str, rounds: int, clock: str) -> dict[str, dict[str, float]]:
     """{"cold": ..., "warm": ...} -> {part of a start: median seconds}."""
     taken: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
     with tempfile.TemporaryDirectory() as name:
@@ -108,11 +110,11 @@ def measure(demo: str, rounds: int) -> dict[str, dict[str, float]]:
             cache = folder / f"cache{number}"
             for kind in taken:
                 taken[kind].append(start(demo, folder, cache))
-                print(f"{demo} {kind} {taken[kind][-1]['all']:.1f} s", file=sys.stderr)
+                print(f"{demo} {kind} {taken[kind][-1][clock]:.1f} s", file=sys.stderr)
     return {
         kind: {
             part: statistics.median(one.get(part, 0.0) for one in starts)
-            for part in ("all", *PARTS)
+            for part in (clock, *PARTS)
         }
         for kind, starts in taken.items()
     }
@@ -123,6 +125,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--only", choices=DEMOS, help="one demo instead of all")
     args = parser.parse_args()
     print(environment())
@@ -130,12 +133,12 @@ def main() -> None:
     print(f"|---|---|{'---|' * (len(PARTS) + 2)}")
     over = []
     for demo in [args.only] if args.only else DEMOS:
-        found = measure(demo, args.rounds)
-        ratio = found["warm"]["all"] / found["cold"]["all"]
+        found = measure(demo, args.rounds, args.clock)
+        ratio = found["warm"][args.clock] / found["cold"][args.clock]
         for kind, parts in found.items():
             cells = " | ".join(f"{parts[part]:.1f}" for part in PARTS)
             last = f"**{ratio:.2f}**" if kind == "warm" else ""
-            print(f"| {demo} | {kind} | {parts['all']:.1f} | {cells} | {last} |", flush=True)
+            print(f"| {demo} | {kind} | {parts[args.clock]:.1f} | {cells} | {last} |", flush=True)
         over += [demo] if ratio > LIMIT else []
     if over:
         sys.exit(f"more than a third of the cold start: {', '.join(over)}")
