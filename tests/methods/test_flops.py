@@ -216,3 +216,35 @@ def test_other_sizes_within_a_hundredth(name: str):
         assert found == pytest.approx(expected, rel=0.01)
     else:
         assert found == expected
+
+
+FULL_SIZE = {
+    "finetune 1.3b": (finetune, "wan2_1_1_3b_lora", "finetune"),
+    "finetune 1.3b, all": (finetune, "wan2_1_1_3b_full", "finetune"),
+    "finetune 14b": (finetune, "wan2_1_14b_lora", "finetune"),
+    "finetune 5b": (finetune, "wan2_2_5b_lora", "finetune"),
+    "finetune cogvideox": (finetune, "cogvideox_5b_i2v_lora", "finetune"),
+    "flextraj": (flextraj, "paper", "sparse"),
+    "flextraj 5b": (flextraj, "wan2_2_5b", "sparse"),
+    "tavid": (tavid, "paper", "tavid"),
+    "tavid 14b": (tavid, "wan2_1_14b", "tavid"),
+    "tgt dense": (tgt, "paper", "dense"),
+    "tgt sparse": (tgt, "paper", "sparse"),
+    "trajloom vae": (trajloom, "paper", "vae"),
+    "trajloom flow": (trajloom, "paper", "flow"),
+    "trajloom on-policy": (trajloom, "paper", "on_policy"),
+    "whn vae": (whn, "paper", "vae"),
+    "whn flow": (whn, "paper", "flow"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FULL_SIZE)
+def test_published_presets_within_a_hundredth(name: str):
+    module, preset, stage = FULL_SIZE[name]
+    config = module.get_config(preset)
+    method = method_of(config, stage)
+    encode = not config.stages[stage].cached_by
+    expected = counted(method, 1, encode=encode)
+    found = method.flops(1, encode=encode) + looked_at_again(method, 1)
+    assert found == pytest.approx(expected, rel=0.01)
