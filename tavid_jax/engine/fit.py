@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 import jax
 import numpy as np
 
+from tavid_jax.engine.estimate import NO_CHIP, estimate, seconds_at_least
 from tavid_jax.engine.method import Method, System
-from tavid_jax.engine.placement import abstract_params, placed, split_trainable
+from tavid_jax.engine.placement import placed
 from tavid_jax.engine.program import Program, abstract_batch
-from tavid_jax.parallel.ahead import GIB, Report, compile_for, topology_mesh
+from tavid_jax.parallel.ahead import GIB, Report, topology_mesh, trace_for
 from tavid_jax.parallel.flops import Count, count
+from tavid_jax.parallel.gpus import gpu_mesh, is_gpu
 from tavid_jax.parallel.mesh import BATCH_AXES
 from tavid_jax.parallel.sharding import batch_sharding, compiling_for, paths
 
 TRAIN = "train"
-# A platform without kernels of its own.
-NO_CHIP = "none"
 WHAT = (TRAIN, "sample", "encode", "decode")
 
 
@@ -55,6 +55,7 @@ class Fit:
         return {
             "chips": report.chips,
             "arguments_bytes": report.arguments_bytes,
+            "host_bytes": report.host_bytes,
             "temporaries_bytes": report.temporaries_bytes,
             "peak_bytes": report.peak_bytes,
             "limit_bytes": report.limit_bytes,
@@ -62,6 +63,7 @@ class Fit:
             "flops_per_step": self.count.flops,
             "collectives": dict(report.collectives),
             "compile_seconds": round(report.compile_seconds, 2),
+            "estimated": report.estimated,
         }
 
     def table(self) -> str:
@@ -78,18 +80,26 @@ class Fit:
             ("chips", f"{chips} ({self.topology})  {axes}"),
             ("batch", f"{self.batch} examples, {self.batch // ways} on each of {ways} data ways"),
             ("parameters", f"{short(self.trained)} trained" + (f", {frozen}" if frozen else "")),
-            ("arguments", f"{size(report.arguments_bytes)} per chip"),
+            ("arguments", f"{size(report.arguments_bytes)} per chip{self._waiting()}"),
             ("temporaries", f"{size(report.temporaries_bytes)} per chip"),
             ("peak", f"{size(report.peak_bytes)} per chip{self._limit()}"),
             ("fits", self._verdict()),
             ("FLOPs", flops + (f" (without {missing})" if missing else "")),
-            (
-                "collectives",
-                f"{counted} (a loop's body counted once)" if report.fits else "not known",
-            ),
-            ("compiled in", f"{report.compile_seconds:.1f} s"),
         ]
+        if report.estimated:
+            rows.append(("ESTIMATE", "of a model, no compiler was asked: see launch/README.md"))
+        else:
+            known = f"{counted} (a loop's body counted once)" if report.fits else "not known"
+            rows.append(("collectives", known))
+            rows.append(("compiled in", f"{report.compile_seconds:.1f} s"))
+        if is_gpu(self.topology):
+            bound = seconds_at_least(self.count.flops, self.topology)
+            rows.append(("a step takes", f"{bound:.3g} s at least, at the peak of bfloat16"))
         return "\n".join(f"{name:<13}{value}" for name, value in rows)
+
+    def _waiting(self) -> str:
+        waiting = self.report.host_bytes
+        return f", and {size(waiting)} in the host's memory" if waiting else ""
 
     def _limit(self) -> str:
         limit = self.report.limit_bytes
@@ -145,17 +155,22 @@ def fit(
     stage: str = "",
     what: str = "train",
     batch_per_chip: int = 0,
+    estimated: bool = False,
+    reports: MutableMapping[str, Report] | None = None,
 ) -> Fit:
-    """Compiles one step of a stage for a topology.
+    """Compiles one step of a stage for a topology, or estimates it where there is no compiler.
 
     Args:
       config: of a run: its `mesh` and its `stages` are read.
       system: made from it.
-      topology: see `ahead.chip_of`.
+      topology: see `ahead.chip_of`; or GPUs, see `gpus.gpus_of`.
       stage: a train stage; "" takes the one whose step is the most work.
       what: "train": the engine's own step. Otherwise the method's phase of this name.
       batch_per_chip: examples per data way (replica x fsdp) of the mesh; 0 is the stage's
         batch_size to train, and 1 for phases.
+      estimated: ask the model of engine/estimate.py instead of a compiler. That is all there is
+        for GPUs, and for training alone.
+      reports: on programs that were compiled before, by `Traced.fingerprint`; this one is added.
 
     Raises:
       ValueError: a stage, mesh or batch that does not exist or fit together; see also
@@ -163,8 +178,12 @@ def fit(
     """
     if what not in WHAT:
         raise ValueError(f"there is no {what!r} to compile: choose of {', '.join(WHAT)}")
+    estimated = estimated or is_gpu(topology)
+    if estimated and what != TRAIN:
+        raise ValueError(f"{topology}: only a training step can be estimated, not {what!r}")
     candidates = _candidates(config, system, stage, what)
-    mesh = topology_mesh(topology, config.mesh.to_dict())
+    make = gpu_mesh if is_gpu(topology) else topology_mesh
+    mesh = make(topology, config.mesh.to_dict())
     programs = {name: Program(m, config.stages[name], mesh) for name, m in candidates.items()}
     steps = {
         name: _train_step(program, batch_per_chip)
@@ -175,7 +194,10 @@ def fit(
     counts = {name: step.count() for name, step in steps.items()}
     chosen = max(counts, key=lambda name: counts[name].flops)
     step = steps[chosen]
-    report = compile_for(topology, step.jitted, *step.arguments, mesh=mesh)
+    if estimated:
+        report = estimate(programs[chosen], topology, step.batch)
+    else:
+        report = _compiled(topology, step, mesh, reports)
     trained, frozen = step.parameters
     return Fit(
         stage=chosen,
@@ -189,6 +211,18 @@ def fit(
         report=report,
         count=counts[chosen],
     )
+
+
+def _compiled(
+    topology: str, step: _Step, mesh: Any, reports: MutableMapping[str, Report] | None
+) -> Report:
+    traced = trace_for(topology, step.jitted, *step.arguments, mesh=mesh)
+    if reports is None:
+        return traced.compile()
+    key = traced.fingerprint()
+    if key not in reports:
+        reports[key] = traced.compile()
+    return reports[key]
 
 
 def _candidates(config: Any, system: System, stage: str, what: str) -> dict[str, Method]:
@@ -213,8 +247,7 @@ def _ways(program: Program) -> int:
 
 def _train_step(program: Program, batch_per_chip: int) -> _Step:
     batch = program.abstract_batch(batch_per_chip * _ways(program))
-    params = abstract_params(program.method, program.mesh)
-    trainable, frozen = split_trainable(program.method, params)
+    trainable, frozen = program.abstract_params()
     state = program.abstract_state(trainable)
     return _Step(
         pure=program.step(),

@@ -69,6 +69,9 @@ class Method:
     frozen_paths: tuple[str, ...] = ()
     #: where parameters (and their optimizer moments) lie on the mesh, by path
     sharding: PathTable = PathTable()
+    #: regexes over whole paths of stacked blocks that the method's models fetch layer by layer:
+    #: matrices of them that are frozen may wait in the host's memory (`offload.frozen` of a stage)
+    host_paths: tuple[str, ...] = ()
     #: whether examples change over the run: `prepare` is then told the step, see there
     scheduled: bool = False
 

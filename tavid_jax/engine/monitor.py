@@ -10,6 +10,7 @@ import numpy as np
 
 from tavid_jax.engine import telemetry
 from tavid_jax.engine.inputs import StageFolder
+from tavid_jax.engine.preemption import LAG
 from tavid_jax.engine.speed import Speed, Work, in_words
 
 #: metrics that count or state something: an interval has their last value, not their mean
@@ -28,7 +29,7 @@ class MetricBuffer:
     the host back to `lag` steps ahead is also what keeps the queue of the device short.
     """
 
-    def __init__(self, lag: int = 2):
+    def __init__(self, lag: int = LAG):
         self._lag = lag
         self._entries: deque[tuple[int, dict[str, jax.Array]]] = deque()
 
@@ -99,6 +100,8 @@ class Monitor:
         Raises NonFiniteError when the guard has seen enough.
         """
         self._fetch(everything=True, **extra)
+        for writer in self._writers:
+            writer.flush()
         if last:
             self._progress.show(self._stage.steps, self._text, last=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -13,7 +14,8 @@ from jax.sharding import Mesh, NamedSharding
 
 from tavid_jax.engine import trees
 from tavid_jax.engine.method import Method, Params, Stored
-from tavid_jax.parallel.sharding import PathTable, shardings_for
+from tavid_jax.parallel.memory import placed_on_host
+from tavid_jax.parallel.sharding import PathTable, is_in_few_bits, shardings_for
 
 
 class InitError(ValueError):
@@ -43,10 +45,39 @@ def placed(shapes: Any, mesh: Mesh, table: PathTable) -> Any:
     )
 
 
-def abstract_params(method: Method, mesh: Mesh) -> Params:
-    """Shapes, dtypes and places of all parameters of a method; nothing is allocated."""
+def abstract_params(method: Method, mesh: Mesh, on_host: Collection[str] = ()) -> Params:
+    """Shapes, dtypes and places of all parameters of a method; nothing is allocated.
+
+    Args:
+      on_host: paths of those that wait in the host's memory, see `frozen_on_host`.
+    """
     shapes = jax.eval_shape(lambda: method.init(jax.random.key(0)))
-    return placed(shapes, mesh, method.sharding)
+    tree = placed(shapes, mesh, method.sharding)
+    if not on_host:
+        return tree
+    flat = trees.flatten(tree)
+    return trees.unflatten(flat | {path: placed_on_host(flat[path]) for path in on_host})
+
+
+def frozen_on_host(method: Method) -> frozenset[str]:
+    """Paths of the frozen parameters that may wait in the host's memory (`Method.host_paths`):
+    stacks of matrices. Biases and norms would only make more journeys.
+
+    Raises ValueError where there is none: nothing would be gained.
+    """
+    shapes = jax.eval_shape(lambda: method.init(jax.random.key(0)))
+    frozen = trees.flatten(split_trainable(method, shapes)[1])
+    found = [
+        path
+        for path, leaf in frozen.items()
+        if len(leaf.shape) > 2 and any(re.fullmatch(rule, path) for rule in method.host_paths)
+    ]
+    if not found:
+        raise ValueError(
+            f"offload.frozen: {type(method).__name__} has no frozen blocks that can wait in the "
+            "host's memory; set it to False"
+        )
+    return frozenset(found)
 
 
 def initialise(
@@ -56,6 +87,7 @@ def initialise(
     earlier: Mapping[str, Params],
     *,
     frozen_only: bool = False,
+    on_host: Collection[str] = (),
 ) -> Params:
     """All parameters of a method, placed by its path table.
 
@@ -66,13 +98,14 @@ def initialise(
     Args:
       earlier: results of the stages to start from, by stage name, later ones overriding.
       frozen_only: leave out what is trained, because a checkpoint holds it.
+      on_host: paths of what waits in the host's memory.
 
     Raises:
       InitError: an earlier result or an outside parameter of another shape, an outside one that
         the method does not have, or a frozen part that nobody provides.
       ValueError: a pattern of `trainable_paths` that matches nothing.
     """
-    tree = abstract_params(method, mesh)
+    tree = abstract_params(method, mesh, on_host)
     shapes = trees.flatten(tree)
     loaded = _collect(shapes, earlier)
     outside = _outside(method, shapes)
@@ -89,7 +122,7 @@ def initialise(
     flat = {path: array for path, array in flat.items() if path in kept}
     for path, value in loaded.items():
         if path in kept:
-            flat[path] = jax.device_put(value, shapes[path].sharding)
+            flat[path] = _put(value, shapes[path])
     read = {p: leaf for p, leaf in outside.items() if p in kept and p not in loaded}
     return trees.unflatten(flat | _read_all(read, shapes))
 
@@ -101,7 +134,7 @@ def _initialised(
     wanted = [path for path in shapes if path not in provided]
     if not wanted:
         return {}
-    places = {path: shapes[path].sharding for path in wanted}
+    places = jax.tree.map(lambda leaf: leaf.sharding, {path: shapes[path] for path in wanted})
     with jax.set_mesh(mesh):
         return jax.jit(fresh(method, wanted), out_shardings=places)(rng)
 
@@ -143,8 +176,9 @@ def _read_all(leaves: Mapping[str, Stored], shapes: Mapping[str, Any]) -> dict[s
         return {}
     started, read = time.perf_counter(), {}
     for path, leaf in leaves.items():
-        read[path] = jax.block_until_ready(_put(leaf.read(), shapes[path]))
-    size = sum(array.nbytes for array in read.values())
+        # One in few bits is two arrays, values and scales.
+        read[path] = jax.block_until_ready(jax.tree.map(_put, leaf.read(), shapes[path]))
+    size = sum(array.nbytes for array in jax.tree.leaves(read))
     seconds = time.perf_counter() - started
     logging.info(
         "%d pretrained parameters, %.2f GB, read in %.1f s", len(read), size / 1e9, seconds
@@ -174,6 +208,11 @@ def _collect(shapes: dict[str, Any], earlier: Mapping[str, Params]) -> dict[str,
                 raise InitError(
                     f"{path} from stage {stage!r} has shape {list(value.shape)}, this stage expects"
                     f" {list(shapes[path].shape)}; give both stages the same model options"
+                )
+            if is_in_few_bits(shapes[path]):
+                raise InitError(
+                    f"{path} from stage {stage!r} was trained, this stage keeps it in 8 bits: set "
+                    "its frozen_dtype to '', or begin with a checkpoint"
                 )
             loaded[path] = value.astype(shapes[path].dtype)
             taken += 1

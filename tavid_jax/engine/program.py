@@ -6,6 +6,7 @@ The training loop fills these shapes with arrays; `engine/fit.py` compiles them 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -14,17 +15,28 @@ import jax
 import optax
 from jax.sharding import Mesh
 
+from tavid_jax.engine import trees
 from tavid_jax.engine.method import Arrays, Method, Params, Spec
 from tavid_jax.engine.optimizer import make_optimizer, make_schedule
-from tavid_jax.engine.placement import placed
+from tavid_jax.engine.placement import (
+    abstract_params,
+    frozen_on_host,
+    placed,
+    split_trainable,
+)
 from tavid_jax.engine.state import TrainState, init_state, make_train_step
+from tavid_jax.parallel.memory import placed_on_host
 from tavid_jax.parallel.mesh import BATCH_AXES
-from tavid_jax.parallel.sharding import batch_sharding
+from tavid_jax.parallel.sharding import batch_sharding, is_in_few_bits
 
 #: A batch that is only shapes, dtypes and places.
 Shapes = dict[str, jax.ShapeDtypeStruct]
 #: (state, frozen parameters, batch) -> (state, metrics)
 Step = Callable[[TrainState, Params, Arrays], tuple[TrainState, dict[str, jax.Array]]]
+
+#: Fields of a stage's `offload`, and values of its `frozen_dtype`; see configs/common.py.
+OFFLOAD = ("optimizer", "frozen")
+FROZEN_DTYPES = ("", "int8")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +68,42 @@ class Program:
         """Whether the step itself runs the frozen encoders."""
         return not self.is_cache(self.stage.data)
 
+    @functools.cached_property
+    def on_host(self) -> frozenset[str]:
+        """Paths of the frozen parameters that wait in the host's memory, see `offload.frozen`.
+
+        Raises ValueError for a field of `offload` that there is not, or one that gains nothing.
+        """
+        return frozen_on_host(self.method) if self._offloads("frozen") else frozenset()
+
+    def _offloads(self, what: str) -> bool:
+        asked = self.stage.get("offload", {})
+        unknown = sorted(set(asked) - set(OFFLOAD))
+        if unknown:
+            known = ", ".join(OFFLOAD)
+            raise ValueError(f"offload.{unknown[0]} is no field of a stage; there are {known}")
+        return bool(asked.get(what, False))
+
+    def abstract_params(self) -> tuple[Params, Params]:
+        """Shapes, dtypes and places of what is trained and of what is frozen.
+
+        Raises ValueError, see `on_host`, and for a `frozen_dtype` that nothing is kept in.
+        """
+        params = abstract_params(self.method, self.mesh, self.on_host)
+        trainable, frozen = split_trainable(self.method, params)
+        self._check_frozen_dtype(frozen)
+        return trainable, frozen
+
+    def _check_frozen_dtype(self, frozen: Params) -> None:
+        name = self.stage.get("frozen_dtype", "")
+        if name not in FROZEN_DTYPES:
+            raise ValueError(f"frozen_dtype {name!r} of a stage is none of {FROZEN_DTYPES}")
+        if name and not any(map(is_in_few_bits, trees.flatten(frozen).values())):
+            raise ValueError(
+                f"frozen_dtype {name!r}: {type(self.method).__name__} has no frozen kernels of "
+                "blocks that could be kept so; set it to ''"
+            )
+
     def build(self, trainable: Params, rng: jax.Array) -> TrainState:
         """The state at step 0; `rng` is the stage's base key."""
         return init_state(trainable, self.optimizer, rng, self.stage.ema > 0)
@@ -63,7 +111,12 @@ class Program:
     def abstract_state(self, trainable: Params) -> TrainState:
         """Shapes, dtypes and places of the state; `trainable` are arrays or shapes."""
         shapes = jax.eval_shape(lambda t: self.build(t, jax.random.key(0)), trainable)
-        return placed(shapes, self.mesh, self.method.sharding)
+        state = placed(shapes, self.mesh, self.method.sharding)
+        if not self._offloads("optimizer"):
+            return state
+        return state.replace(
+            opt_state=placed_on_host(state.opt_state), ema=placed_on_host(state.ema)
+        )
 
     def abstract_batch(self, size: int = 0) -> Shapes:
         """Shapes, dtypes and places of a batch of the stage's size, or of `size` examples.

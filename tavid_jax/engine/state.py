@@ -12,6 +12,7 @@ import optax
 
 from tavid_jax.engine import trees
 from tavid_jax.engine.method import Arrays, Method, Params
+from tavid_jax.parallel.memory import on_device
 
 # Arrays, or what stands for them while a tree is mapped: shapes, shardings, placeholders of jax.
 Leaf = Any
@@ -172,9 +173,11 @@ def make_train_step(
         metrics = {name: total / jnp.maximum(w, 1e-8) for name, (total, w) in ratios.items()}
         finite = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"])
         with jax.named_scope("update"):
-            updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
+            # Only now, if it waited in the host's memory: `jitted_step` sends it back there.
+            before, average = on_device(state.opt_state), on_device(state.ema)
+            updates, opt_state = optimizer.update(grads, before, state.trainable)
             trainable = optax.apply_updates(state.trainable, updates)
-            ema = update_ema(state.ema, trainable, state.step, ema_decay, ema_window)
+            ema = update_ema(average, trainable, state.step, ema_decay, ema_window)
 
         def keep(new, old):
             return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
@@ -184,8 +187,8 @@ def make_train_step(
         new_state = state.replace(
             step=state.step + 1,
             trainable=keep(trainable, state.trainable),
-            opt_state=keep(opt_state, state.opt_state),
-            ema=keep(ema, state.ema),
+            opt_state=keep(opt_state, before),
+            ema=keep(ema, average),
             skipped=state.skipped + (1 - finite.astype(jnp.int32)),
             streak=streak,
             streak_start=jnp.where(finite, -1, started),

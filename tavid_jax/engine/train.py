@@ -15,7 +15,6 @@ from tavid_jax.engine.job import StageJob, pretrained_key
 from tavid_jax.engine.method import Params
 from tavid_jax.engine.monitor import Monitor
 from tavid_jax.engine.placement import (
-    abstract_params,
     initialise,
     result_of,
     split_trainable,
@@ -25,7 +24,9 @@ from tavid_jax.engine.program import Program
 from tavid_jax.engine.speed import Work
 from tavid_jax.engine.state import TrainState
 from tavid_jax.engine.validation import Validation
+from tavid_jax.parallel.memory import check_host_memory, on_device
 from tavid_jax.parallel.mesh import to_global
+from tavid_jax.parallel.processes import barrier, gather_to_host, is_first
 
 
 class Training(StageJob):
@@ -54,14 +55,23 @@ class Training(StageJob):
     def _start(self, checkpoints: Checkpoints) -> tuple[TrainState, Params, telemetry.Clock]:
         """The state to go on from: the newest checkpoint, or the beginning."""
         base = jax.random.key(self.seed)
-        trained, _ = split_trainable(self.method, abstract_params(self.method, self.mesh))
+        if any(self.stage.get("offload", {}).values()):
+            check_host_memory(self.mesh.local_devices)
+        trained, _ = self.program.abstract_params()
         like = self.program.abstract_state(trained)
         restored = checkpoints.restore_latest(like)
         resumed = restored is not None
         if resumed:
             self._check_sources(restored[1]["provenance"])
         key = jax.random.fold_in(base, 0)
-        params = initialise(self.method, key, self.mesh, self.earlier, frozen_only=resumed)
+        params = initialise(
+            self.method,
+            key,
+            self.mesh,
+            self.earlier,
+            frozen_only=resumed,
+            on_host=self.program.on_host,
+        )
         if resumed:
             state, meta = restored
             logging.info("%s: resumed at step %d", self.name, meta["data_step"])
@@ -85,11 +95,11 @@ class Training(StageJob):
 
     def _weights(self, state: TrainState) -> Params:
         """What the stage is judged by and hands on: the moving average where there is one."""
-        return state.trainable if state.ema is None else state.ema
+        return state.trainable if state.ema is None else on_device(state.ema)
 
     def _result(self, state: TrainState, frozen: Params) -> Params:
         everything = trees.merge(frozen, self._weights(state))
-        return trees.to_host(result_of(self.method, everything))
+        return gather_to_host(result_of(self.method, everything))
 
     def _batches(self, data: str, prepare: Callable[..., Any], **options: Any) -> Iterator[Any]:
         method = self.method  # alone: worker processes get a copy
@@ -150,6 +160,8 @@ class Training(StageJob):
                 profile_at(step)
                 with clock.measure("data"):
                     batch = self._next(batches, step)
+                    if step == start:  # connections between processes do not wait for slow data
+                        barrier(f"{self.name} begins")
                     arrays = to_global(batch.arrays, self.mesh)
                 # The first call compiles; the host is held back two steps behind the device.
                 with clock.measure("step" if step > start else "compile"):
@@ -172,7 +184,7 @@ class Training(StageJob):
     ) -> None:
         """What happens now and then after a step: validation, snapshots, saving, leaving."""
         last = done == self.stage.steps
-        stop = self.preemption.requested
+        stop = self.preemption.due()
         save = stop or last or done % self.stage.checkpoint_every == 0
         scores = {}
         if validation is not None and (last or done % validation.every == 0):
@@ -185,8 +197,9 @@ class Training(StageJob):
                 monitor.flush(last=last, **scores)
         if done in self.stage.snapshots:
             with clock.measure("checkpoint"):
-                place = self.folder.snapshot(done)
-                save_result(place, self._result(state, frozen), self.provenance)
+                result = self._result(state, frozen)
+                if is_first():
+                    save_result(self.folder.snapshot(done), result, self.provenance)
         if save:
             with clock.measure("checkpoint"):
                 self.ledger.reached(done, saved=True)

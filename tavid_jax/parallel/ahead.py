@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import hashlib
+import importlib.metadata
 import importlib.util
 import math
 import os
@@ -21,6 +23,7 @@ import jax
 from jax.experimental import topologies
 from jax.sharding import Mesh
 
+from tavid_jax.parallel.memory import waits_on_host
 from tavid_jax.parallel.mesh import make_mesh
 from tavid_jax.parallel.sharding import compiling_for, replicated
 
@@ -60,6 +63,8 @@ class Report:
     Attributes:
       chips: devices of the program.
       arguments_bytes: what the caller holds: weights, optimizer state, batch.
+      host_bytes: what of the program lies in the host's memory, arguments and temporaries; it is
+        not part of the others.
       temporaries_bytes: the heap: activations, gradients, buffers.
       peak_bytes: both, and results that replace no donated argument: what the program reserves.
         (The compiler's own peak counts buffers in on-chip memory, too.) For a program that does
@@ -69,16 +74,19 @@ class Report:
       collectives: operation -> how often it stands in the program; a loop's body is counted once.
         Empty if the program does not fit: the compiler stops before it says.
       compile_seconds: of tracing, lowering and compiling.
+      estimated: by a model, see engine/estimate.py; no compiler was asked.
     """
 
     chips: int
     arguments_bytes: int
+    host_bytes: int
     temporaries_bytes: int
     peak_bytes: int
     limit_bytes: int | None
     fits: bool
     collectives: Mapping[str, int]
     compile_seconds: float
+    estimated: bool = False
 
     @property
     def lacking_bytes(self) -> int:
@@ -89,17 +97,23 @@ class Report:
 def chip_of(topology: str) -> str:
     """The kind of chip of a topology, "cpu" or a key of `HBM_GIB`.
 
-    Raises TopologyError for anything but "v5e:2x4", "v5p:4x4x4", ..., or "cpu:8".
+    Raises TopologyError for anything but "v5e:2x4", "v5p:4x4x4", ..., "2*v5e:2x4" or "cpu:8".
     """
-    chip, _, sizes = topology.partition(":")
+    chip, _, sizes = _slice(topology)[1].partition(":")
     if chip in HBM_GIB and re.fullmatch(r"\d+x\d+(x\d+)?", sizes):
         return chip
     if chip == "cpu" and re.fullmatch(r"[1-9]\d*", sizes):
         return chip
     raise TopologyError(
         f"no topology {topology!r}: write chip:AxB or chip:AxBxC with a chip of "
-        f"{', '.join(HBM_GIB)}, as in v5e:2x4 or v5p:4x4x4, or cpu:N"
+        f"{', '.join(HBM_GIB)}, as in v5e:2x4 or v5p:4x4x4, N*chip:AxB for N slices, or cpu:N"
     )
+
+
+def _slice(topology: str) -> tuple[int, str]:
+    """How many slices, and of which topology: "2*v5e:2x4" are two, joined by a slower network."""
+    found = re.fullmatch(r"([1-9]\d*)\*(?!cpu)(.+)", topology)
+    return (int(found[1]), found[2]) if found else (1, topology)
 
 
 def limit_of(topology: str) -> int | None:
@@ -126,9 +140,12 @@ def topology_devices(topology: str) -> tuple[Any, ...]:
     for name, value in _NO_TPU_HERE.items():
         os.environ.setdefault(name, value)
     # The two cores of a v4 chip work as one device, as they do in training.
-    options = {"chip_config_name": "megacore"} if topology.startswith("v4:") else {}
+    slices, one = _slice(topology)
+    options: dict[str, Any] = {"chip_config_name": "megacore"} if one.startswith("v4:") else {}
+    if slices > 1:
+        options["num_slices"] = slices
     try:
-        described = topologies.get_topology_desc(topology, platform="tpu", **options)
+        described = topologies.get_topology_desc(one, platform="tpu", **options)
     except (jax.errors.JaxRuntimeError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise TopologyError(f"the compiler knows no topology {topology!r}: {reason}") from error
@@ -164,7 +181,19 @@ def topology_mesh(topology: str, axes: Any = None) -> Mesh:
 def compile_for(
     topology: str, fn: Callable[..., Any], *args: Any, mesh: Mesh | None = None, **options: Any
 ) -> Report:
-    """Compiles `fn(*args)` for a topology and reports what the compiler says.
+    """Compiles `fn(*args)` for a topology and reports what the compiler says; see `trace_for`.
+
+    Raises:
+      TopologyError: see `topology_devices`.
+      jax.errors.JaxRuntimeError: what the compiler has to say beside a lack of memory.
+    """
+    return trace_for(topology, fn, *args, mesh=mesh, **options).compile()
+
+
+def trace_for(
+    topology: str, fn: Callable[..., Any], *args: Any, mesh: Mesh | None = None, **options: Any
+) -> Traced:
+    """`fn(*args)` as a program for a topology, not compiled yet.
 
     Args:
       topology: "v5e:2x4" or the like, see `chip_of`.
@@ -176,49 +205,103 @@ def compile_for(
 
     Raises:
       TopologyError: see `topology_devices`.
-      jax.errors.JaxRuntimeError: what the compiler has to say beside a lack of memory.
     """
+    started = time.perf_counter()
     mesh = topology_mesh(topology) if mesh is None else mesh
     args = jax.tree.map(lambda leaf: _placed(leaf, mesh), args)
     jitted = fn if hasattr(fn, "lower") else jax.jit(fn, **options)
     platform = "cpu" if chip_of(topology) == "cpu" else "tpu"
-    limit, chips, started = limit_of(topology), mesh.size, time.perf_counter()
-    try:
-        with jax.set_mesh(mesh), compiling_for(platform):
-            compiled = jitted.lower(*args).compile(OPTIONS[platform])
-    except jax.errors.JaxRuntimeError as error:
-        needed = _needed(str(error))
-        if needed is None:
-            raise
-        arguments = sum(_bytes_per_chip(leaf) for leaf in jax.tree.leaves(args))
+    with jax.set_mesh(mesh), compiling_for(platform):
+        traced = jitted.trace(*args)
+    return Traced(topology, mesh, platform, traced, args, time.perf_counter() - started)
+
+
+@dataclasses.dataclass(frozen=True)
+class Traced:
+    """A program that is ready for the compiler of a topology; see `trace_for`."""
+
+    topology: str
+    mesh: Mesh
+    platform: str
+    traced: Any
+    args: tuple[Any, ...]
+    seconds: float
+
+    def fingerprint(self) -> str:
+        """Equal for programs that need the same memory: the same operations on arrays of the same
+        shapes in the same places, by the same compiler. Constants, such as a learning rate, do not
+        count."""
+        text = re.sub(r"0x[0-9a-f]+|-?[\d.]+(e[-+]?\d+)?:\w+\[\]", "#", str(self.traced.jaxpr))
+        places = [f"{leaf.dtype}{leaf.shape}{leaf.sharding}" for leaf in jax.tree.leaves(self.args)]
+        known = "\n".join([self.topology, *compiler_versions(), *places, text])
+        return hashlib.sha256(known.encode()).hexdigest()[:16]
+
+    def compile(self) -> Report:
+        """What the compiler says.
+
+        Raises:
+          jax.errors.JaxRuntimeError: what it has to say beside a lack of memory.
+        """
+        limit, started = limit_of(self.topology), time.perf_counter() - self.seconds
+        try:
+            with jax.set_mesh(self.mesh), compiling_for(self.platform):
+                compiled = self.traced.lower().compile(OPTIONS[self.platform])
+        except jax.errors.JaxRuntimeError as error:
+            needed = _needed(str(error))
+            if needed is None:
+                raise
+            arguments, waiting = held_bytes(self.args)
+            return Report(
+                chips=self.mesh.size,
+                arguments_bytes=arguments,
+                host_bytes=waiting,
+                temporaries_bytes=max(0, needed - arguments),
+                peak_bytes=needed,
+                limit_bytes=limit,
+                fits=False,
+                collectives={},
+                compile_seconds=time.perf_counter() - started,
+            )
+        seconds, memory = time.perf_counter() - started, compiled.memory_analysis()
+        arguments, temporaries = memory.argument_size_in_bytes, memory.temp_size_in_bytes
+        results = memory.output_size_in_bytes - memory.alias_size_in_bytes
         return Report(
-            chips=chips,
+            chips=self.mesh.size,
             arguments_bytes=arguments,
-            temporaries_bytes=max(0, needed - arguments),
-            peak_bytes=needed,
+            host_bytes=memory.host_argument_size_in_bytes + memory.host_temp_size_in_bytes,
+            temporaries_bytes=temporaries,
+            peak_bytes=arguments + temporaries + results,
             limit_bytes=limit,
-            fits=False,
-            collectives={},
-            compile_seconds=time.perf_counter() - started,
+            fits=True,
+            collectives=count_collectives(compiled.as_text()),
+            compile_seconds=seconds,
         )
-    seconds, memory = time.perf_counter() - started, compiled.memory_analysis()
-    arguments, temporaries = memory.argument_size_in_bytes, memory.temp_size_in_bytes
-    results = memory.output_size_in_bytes - memory.alias_size_in_bytes
-    return Report(
-        chips=chips,
-        arguments_bytes=arguments,
-        temporaries_bytes=temporaries,
-        peak_bytes=arguments + temporaries + results,
-        limit_bytes=limit,
-        fits=True,
-        collectives=count_collectives(compiled.as_text()),
-        compile_seconds=seconds,
-    )
+
+
+def compiler_versions() -> tuple[str, str]:
+    """Of jax and of libtpu, "none" where it is not installed."""
+    try:
+        libtpu = importlib.metadata.version("libtpu")
+    except importlib.metadata.PackageNotFoundError:
+        libtpu = "none"
+    return f"jax {jax.__version__}", f"libtpu {libtpu}"
 
 
 def _placed(leaf: Any, mesh: Mesh) -> jax.ShapeDtypeStruct:
     sharding = getattr(leaf, "sharding", None) or replicated(mesh)
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def held_bytes(tree: Any) -> tuple[int, int]:
+    """(bytes per chip, of these arrays those per chip in the host's memory instead).
+
+    Args:
+      tree: of `jax.ShapeDtypeStruct`s with shardings.
+    """
+    sums = [0, 0]
+    for leaf in jax.tree.leaves(tree):
+        sums[waits_on_host(leaf)] += _bytes_per_chip(leaf)
+    return sums[0], sums[1]
 
 
 def _bytes_per_chip(leaf: jax.ShapeDtypeStruct) -> int:

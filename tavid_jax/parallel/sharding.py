@@ -221,11 +221,20 @@ def shardings_for(tree: Any, mesh: Mesh, table: PathTable | None = None) -> Any:
       table: None is the fallback alone.
     """
     table = PathTable() if table is None else table
-    specs = [
-        NamedSharding(mesh, table.spec(path, tuple(np.shape(leaf)), mesh))
-        for path, leaf in paths(tree)
-    ]
-    return jax.tree.unflatten(jax.tree.structure(tree), specs)
+
+    def place(path: Any, leaf: Any) -> Any:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        # An array in few bits lies, values and scales, where its own path says.
+        return jax.tree.map(
+            lambda part: NamedSharding(mesh, table.spec(name, tuple(np.shape(part)), mesh)), leaf
+        )
+
+    return jax.tree_util.tree_map_with_path(place, tree, is_leaf=is_in_few_bits)
+
+
+def is_in_few_bits(leaf: Any) -> bool:
+    """Whether an array is kept as values of few bits and their scales: a `qwix.QArray`."""
+    return hasattr(leaf, "qvalue")
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

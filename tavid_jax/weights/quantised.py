@@ -61,6 +61,16 @@ def quantise_leaf(kernel: Any, scale_dtype: DTypeLike = jnp.float32) -> Any:
     return qwix.QArray(values, scales)
 
 
+def quantise_array(kernel: jax.Array) -> Any:
+    """`quantise_leaf` of a matrix, or a stack, that is traced or on a device: a `qwix.QArray`.
+
+    Raises:
+      WeightsError: the library qwix is not installed.
+    """
+    wide = kernel.astype(jnp.float32)
+    return _quantise(wide) if kernel.ndim == 2 else jax.vmap(_quantise)(wide)
+
+
 @jax.jit
 def _quantise(matrix: jax.Array) -> Any:
     return _library().quantize(matrix, jnp.int8, channelwise_axes=(1,))

@@ -15,6 +15,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 FIELDS = {
     "chips",
     "arguments_bytes",
+    "host_bytes",
     "temporaries_bytes",
     "peak_bytes",
     "limit_bytes",
@@ -22,6 +23,7 @@ FIELDS = {
     "flops_per_step",
     "collectives",
     "compile_seconds",
+    "estimated",
 }
 
 

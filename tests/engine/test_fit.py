@@ -14,6 +14,7 @@ from tavid_jax.engine.placement import abstract_params, split_trainable
 from tavid_jax.engine.program import Program
 from tavid_jax.models.layers.conv import conv
 from tavid_jax.parallel.ahead import GIB
+from tavid_jax.parallel.gpus import GPUS
 from tavid_jax.parallel.mesh import make_mesh
 from tests.engine import toy
 
@@ -194,3 +195,24 @@ def test_table_says_what_is_missing():
 def test_numbers_for_people():
     assert [short(n) for n in (0, 999, 1000, 1.5e12)] == ["0", "999", "1.00 k", "1.50 T"]
     assert [size(n) for n in (2**20, GIB)] == ["1.00 MiB", "1.00 GiB"]
+
+
+def test_an_estimate_holds_what_the_compiled_step_holds():
+    compiled, guess = fit_adapter(), fit_adapter(estimated=True)
+    assert guess.report.estimated and guess.report.fits
+    held = compiled.report.arguments_bytes
+    assert held - 64 <= guess.report.arguments_bytes <= held + 64
+    # Of a step this small: gradients, the product and its error, give or take.
+    assert 0 < guess.report.temporaries_bytes < 4 * compiled.report.temporaries_bytes
+    assert "ESTIMATE" in guess.table() and "collectives" not in guess.table()
+
+
+def test_gpus_are_estimated():
+    one, eight = (fit(config(), toy.ToySystem(fit=Adapter()), f"h100:{count}") for count in (1, 8))
+    assert one.report.estimated and one.report.limit_bytes == GPUS["h100"].limit_bytes
+    assert (one.report.chips, eight.report.chips) == (1, 8)
+    # Eight of them share the batch.
+    assert eight.report.temporaries_bytes < one.report.temporaries_bytes
+    assert "at least, at the peak of bfloat16" in one.table()
+    with pytest.raises(ValueError, match="h100:1: only a training step can be estimated"):
+        fit(config(), toy.ToySystem(fit=Adapter()), "h100:1", what="sample")

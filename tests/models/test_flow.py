@@ -1,9 +1,12 @@
 """TrackFlow: cached contexts, execution options, effect of every option, initial values."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.ad_checkpoint import print_saved_residuals
 
 from tavid_jax.models.latte.flow import (
     TrackFlow,
@@ -104,6 +107,7 @@ def test_scan_unroll_and_remat_agree(params):
     for model in (
         TrackFlow(CONFIG, scan=False),
         TrackFlow(CONFIG, remat="full"),
+        TrackFlow(CONFIG, remat="names=query,attention"),
     ):
         other_value, other_grad = loss_and_grad(model, params)
         np.testing.assert_allclose(other_value, value, rtol=1e-5)
@@ -112,6 +116,20 @@ def test_scan_unroll_and_remat_agree(params):
             other_grad,
             grad,
         )
+
+
+def test_named_activations_are_kept(params, capsys):
+    args = inputs(CONFIG)
+
+    def hidden_kept(remat: str) -> int:
+        model = TrackFlow(CONFIG, remat=remat)
+        print_saved_residuals(lambda p: jnp.sum(model.apply({"params": p}, *args)), params)
+        wide = int(CONFIG.hidden * CONFIG.mlp_ratio)
+        kept = capsys.readouterr().out
+        return len(re.findall(rf"^f32\[[\d,]*,{wide}\]", kept, re.MULTILINE))
+
+    # Of both blocks of the scan's pair.
+    assert hidden_kept("names=mlp_hidden") == hidden_kept("full") + 2
 
 
 def test_bfloat16_compute_stays_close(params, relative_error):

@@ -82,6 +82,8 @@ def test_scan_unroll_and_remat_agree(cells, randomised):
     for model in (
         TrackVAE(config, scan=False),
         TrackVAE(config, remat="full"),
+        TrackVAE(config, remat="names=attention,mlp_hidden"),
+        TrackVAE(config, remat="groups=2"),
     ):
         other_value, other_grad = loss_and_grad(model, params, cells)
         np.testing.assert_allclose(other_value, value, rtol=1e-5)
@@ -219,5 +221,7 @@ def test_wrong_input_shapes_are_named(params, cells):
         model.apply({"params": params}, jnp.zeros((1, 3, 6, 5)), method=model.decode)
     with pytest.raises(ValueError, match="must lie in"):
         model.apply({"params": params}, jnp.zeros((1, 2, 6, 5)), (3, 0), method=model.decode)
-    with pytest.raises(ValueError, match='remat is "none" or "full".*got .some.'):
+    with pytest.raises(ValueError, match='remat is "none", "full", .*got .some.'):
         TrackVAE(CONFIG, remat="some").init(jax.random.key(0), cells)
+    with pytest.raises(ValueError, match="no activation is named 'hidden'; there are block_input"):
+        TrackVAE(CONFIG, remat="names=query,hidden").init(jax.random.key(0), cells)

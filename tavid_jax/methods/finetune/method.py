@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,7 @@ from tavid_jax.models.layers.autoencoder import VideoAutoencoder
 from tavid_jax.models.layers.flops import Work
 from tavid_jax.models.layers.ports import Probe
 from tavid_jax.models.layers.tiling import Tiles
+from tavid_jax.pipelines import int8
 from tavid_jax.pipelines.autoencoders import sharding_of
 from tavid_jax.pipelines.backbones import Backbone
 from tavid_jax.pipelines.denoising import neighbours
@@ -83,6 +85,7 @@ class Finetune(Method):
       conditioning: dropouts and the like.
       outside: published weights to start from.
       tower: the image tower, for clips and backbones that read its tokens.
+      frozen_int8: whether large kernels that are not trained are kept in 8 bits.
     """
 
     #: finds the targets of clips, for methods that have any
@@ -101,7 +104,9 @@ class Finetune(Method):
         conditioning: Conditioning = Conditioning(),
         outside: Pretrained | None = None,
         tower: Tower | None = None,
+        frozen_int8: bool = False,
     ):
+        self.frozen_int8 = frozen_int8
         self.backbone, self.objective = backbone, objective
         self.autoencoder, self.tiles = autoencoder, tiles
         self.words, self.trains_text = words, trains_text
@@ -118,6 +123,7 @@ class Finetune(Method):
         self.sharding = backbone.sharding
         adapts = bool(backbone.model.lora)
         trained = [f"{BACKBONE}/lora/.*" if adapts else f"{BACKBONE}/.*"]
+        self.host_paths = tuple(f"{node}/blocks/.*" for node in (BACKBONE, TEXT, TOWER))
         self.trainable_paths = (*trained, *([f"{TEXT}/.*"] if trains_text else []))
         if not adapts:
             self.frozen_paths = tuple(f"{BACKBONE}/{path}" for path in backbone.fixed)
@@ -202,8 +208,17 @@ class Finetune(Method):
     # ---- what it starts from -----------------------------------------------------------------
 
     def pretrained(self) -> Mapping[str, Stored]:
-        """Weights of the checkpoint."""
+        """Weights of the checkpoint, see `published`; those in 8 bits are rounded as they are
+        read."""
+        leaves = self.published()
+        return int8.stored(leaves, self._is_frozen) if self.frozen_int8 else leaves
+
+    def published(self) -> Mapping[str, Stored]:
+        """Weights of the checkpoint as it has them."""
         return self.outside.leaves
+
+    def _is_frozen(self, path: str) -> bool:
+        return not any(re.fullmatch(pattern, path) for pattern in self.trainable_paths)
 
     def sources(self) -> Mapping[str, str]:
         """Fingerprints of the checkpoint's parts."""
@@ -212,6 +227,11 @@ class Finetune(Method):
     # ---- training ----------------------------------------------------------------------------
 
     def init(self, rng: jax.Array) -> Params:
+        """All parameters, see `initial`; those in 8 bits are rounded."""
+        params = self.initial(rng)
+        return int8.rounded(params, self._is_frozen) if self.frozen_int8 else params
+
+    def initial(self, rng: jax.Array) -> Params:
         """The backbone, and the encoders that the step runs."""
         # Any call of the module makes all of its parameters; this one computes next to nothing.
         variables = self.backbone.model.init(rng, jnp.zeros((1,)), method="embed_time")

@@ -59,6 +59,8 @@ class Flextraj(Finetune):
         if self.is_injected:  # instead of all weights
             own = f"{BACKBONE}/{NODE}/.*"
             self.trainable_paths, self.frozen_paths = (own, *self.trainable_paths[1:]), ()
+            # The side network walks beside the backbone's blocks, which are taken one by one there.
+            self.host_paths = ()
         else:
             _check_rules(model.lora)
             self.trainable_paths += (f"{BACKBONE}/fuse/.*",)
@@ -95,10 +97,10 @@ class Flextraj(Finetune):
 
     # ---- training ----------------------------------------------------------------------------
 
-    def init(self, rng: jax.Array) -> Params:
+    def initial(self, rng: jax.Array) -> Params:
         """The backbone, its fusion in float32 or its side network, and the encoders that the step
         runs."""
-        params = super().init(rng)
+        params = super().initial(rng)
         base = dict(params[BACKBONE])
         if self.is_injected:
             base = with_controlnet(base, self.backbone.controlnet.blocks)
@@ -106,9 +108,9 @@ class Flextraj(Finetune):
             base["fuse"] = jax.tree.map(lambda x: x.astype(jnp.float32), base["fuse"])
         return params | {BACKBONE: base}
 
-    def pretrained(self) -> Mapping[str, Stored]:
+    def published(self) -> Mapping[str, Stored]:
         """Weights of the checkpoint; a side network is a copy of its blocks."""
-        leaves = super().pretrained()
+        leaves = super().published()
         if not self.is_injected:
             return leaves
         return {**leaves, **copied(leaves, BACKBONE, self.backbone.controlnet.blocks)}

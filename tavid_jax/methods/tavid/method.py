@@ -114,9 +114,9 @@ class Tavid(Finetune):
 
     # ---- training ----------------------------------------------------------------------------
 
-    def init(self, rng: jax.Array) -> Params:
+    def initial(self, rng: jax.Array) -> Params:
         """The backbone, what of it is trained in float32, and the encoders that the step runs."""
-        params = super().init(rng)
+        params = super().initial(rng)
         base = dict(params[BACKBONE])
         for name in ("patch_embed", "patch_embed_extra"):
             if self.masks.patch and name in base:

@@ -161,9 +161,9 @@ class Tgt(Finetune):
 
     # ---- training ----------------------------------------------------------------------------
 
-    def init(self, rng: jax.Array) -> Params:
+    def initial(self, rng: jax.Array) -> Params:
         """The backbone with a copy of its cross-attention, and the encoders that the step runs."""
-        params = super().init(rng)
+        params = super().initial(rng)
         base = params[BACKBONE]
         key = jax.random.fold_in(rng, LOCAL_DROPOUT)
         own = init_laca(base["blocks"]["cross"], self.backbone.laca, key)
@@ -172,9 +172,9 @@ class Tgt(Finetune):
             params[NULL_TEXT] = jnp.zeros(text.shape, text.dtype)
         return params | {BACKBONE: {**base, NODE: own}}
 
-    def pretrained(self) -> Mapping[str, Stored]:
+    def published(self) -> Mapping[str, Stored]:
         """Weights of the checkpoint, and the copy of its cross-attention."""
-        leaves = super().pretrained()
+        leaves = super().published()
         return {**leaves, **copied(leaves, BACKBONE, self.backbone.laca)}
 
     def conditions(self, params: Params, batch: Arrays, rng: jax.Array) -> Arrays:

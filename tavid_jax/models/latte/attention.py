@@ -10,6 +10,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from einops import rearrange
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -19,6 +20,8 @@ from tavid_jax.models.layers.norms import rms_norm
 from tavid_jax.parallel.sharding import constrain
 
 Axis = Literal["space", "time"]
+# Names that blocks give to what the backward pass may keep or offload, see `layers.depth.Remat`.
+ACTIVATIONS = ("block_input", "query", "key", "value", "attention", "mlp_hidden")
 
 _SPLIT = {
     "space": "b t n (k d) -> b t k n d",
@@ -67,7 +70,13 @@ def self_attention(
     q, k, v = (split_heads(part, heads, axis) for part in jnp.split(qkv, 3, axis=-1))
     if qk_norm:
         q, k = rms_norm(q).astype(dtype), rms_norm(k).astype(dtype)
-    return linear(params["proj"], merge_heads(attend_heads(q, k, v), axis), dtype)
+    q, k, v = _named(q, k, v)
+    out = merge_heads(attend_heads(q, k, v), axis)
+    return linear(params["proj"], checkpoint_name(out, "attention"), dtype)
+
+
+def _named(q: Array, k: Array, v: Array) -> tuple[Array, Array, Array]:
+    return checkpoint_name(q, "query"), checkpoint_name(k, "key"), checkpoint_name(v, "value")
 
 
 def init_cross_attention(key: PRNGKeyArray, dim: int, init_linear: Callable[..., Params]) -> Params:
@@ -116,10 +125,10 @@ def cross_attention(
     q = linear(params["q"], x, dtype)
     if axis == "time":
         q = rms_norm(split_heads(q, heads, "time")).astype(dtype)
-        out = merge_heads(attend_heads(q, k, v), "time")
+        out = merge_heads(attend_heads(*_named(q, k, v)), "time")
     else:
         frames = x.shape[1]
         q = rearrange(q, "b t n (k d) -> b k (t n) d", k=heads)
-        out = attend_heads(rms_norm(q).astype(dtype), k, v)
+        out = attend_heads(*_named(rms_norm(q).astype(dtype), k, v))
         out = rearrange(out, "b k (t n) d -> b t n (k d)", t=frames)
-    return linear(params["proj"], out, dtype)
+    return linear(params["proj"], checkpoint_name(out, "attention"), dtype)

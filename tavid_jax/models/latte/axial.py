@@ -7,11 +7,12 @@ frames of a token.
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from tavid_jax.models.latte import parts
-from tavid_jax.models.latte.attention import Axis, init_self_attention, self_attention
+from tavid_jax.models.latte.attention import ACTIVATIONS, Axis, init_self_attention, self_attention
 from tavid_jax.models.layers.axial import walk_axial
 from tavid_jax.models.layers.depth import Remat
 from tavid_jax.models.layers.linear import Params, scale_inputs, scale_outputs, xavier_linear
@@ -46,7 +47,7 @@ def axial_block(
     Norm weights and gates are the same for all tokens: they are folded into the neighbouring
     kernels, which spares two passes over the tokens forward and two reductions backward.
     """
-    x = constrain(x, "batch", "time", "tokens", "embed")
+    x = checkpoint_name(constrain(x, "batch", "time", "tokens", "embed"), "block_input")
     attn = {
         "qkv": scale_inputs(params["attn"]["qkv"], params["norm1"]["scale"]),
         "proj": scale_outputs(params["attn"]["proj"], params["gate_msa"]),
@@ -91,6 +92,7 @@ def axial_stage(
         dtype=dtype,
         scan=scan,
         remat=remat,
+        names=ACTIVATIONS,
         after_first=after_first,
         span=span,
         by_number=parts.numbers_at_once() is not None,

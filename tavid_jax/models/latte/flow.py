@@ -13,11 +13,13 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from tavid_jax.models.latte import checks, parts
 from tavid_jax.models.latte.attention import (
+    ACTIVATIONS,
     Axis,
     as_keys_values,
     cross_attention,
@@ -82,7 +84,7 @@ def flow_block(
     dtype: DTypeLike,
 ) -> Float[Array, "B L N D"]:
     """Modulated self-attention, cross-attention (if there is a context) and MLP."""
-    x = constrain(x, "batch", "time", "tokens", "embed")
+    x = checkpoint_name(constrain(x, "batch", "time", "tokens", "embed"), "block_input")
     own, cross, wide = modulations(params["adaln"], condition, NUM_BRANCHES, dtype)
     shift, scale, gate = own
     y = modulated_norm(x, shift, scale, dtype)
@@ -109,7 +111,8 @@ class TrackFlow(nn.Module):
         vector and the returned velocity are float32 in any case.
       scan: walk the depth with one compiled (time, space) pair; False unrolls it. Both forms
         read the same parameters.
-      remat: "none", or "full" to keep only block inputs for the backward pass.
+      remat: what the backward pass keeps of every (space, time) pair, see `layers.depth.Remat`;
+        the names are `attention.ACTIVATIONS`.
     """
 
     config: TrackFlowConfig
@@ -234,7 +237,7 @@ class TrackFlow(nn.Module):
             return x
 
         layers = (as_pairs(self.blocks), _stacked(context.temporal), _stacked(context.spatial))
-        x = walk_depth(pair, x, layers, scan=self.scan, remat=self.remat)
+        x = walk_depth(pair, x, layers, scan=self.scan, remat=self.remat, names=ACTIVATIONS)
         return linear(self.out_proj, rms_norm(x), jnp.float32)
 
     def _of_space(self, params: Params, tokens: Any, cached: Any) -> KeysValues | None:

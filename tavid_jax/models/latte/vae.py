@@ -176,7 +176,8 @@ class TrackVAE(nn.Module):
         posterior are float32 in any case.
       scan: walk the depth with one compiled (space, time) pair instead of an unrolled loop.
         Both forms read the same parameters.
-      remat: "none", or "full" to keep only block inputs for the backward pass.
+      remat: what the backward pass keeps of every (space, time) pair, see `layers.depth.Remat`;
+        the names are `attention.ACTIVATIONS`.
     """
 
     config: TrackVAEConfig

@@ -1,6 +1,6 @@
 """Blocks of a (time, token) field that attend over space and over time in turns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ def walk_axial(
     dtype: DTypeLike,
     scan: bool,
     remat: Remat,
+    names: Sequence[str] = (),
     after_first: Float[Array, "T 1 D"] | None = None,
     span: range | None = None,
     by_number: bool = False,
@@ -40,8 +41,9 @@ def walk_axial(
     Args:
       block: one block along one axis.
       stack: its parameters, and whatever else it reads, with a leading depth axis on every leaf.
-      remat: "none" or "full": of every pair only its input is kept. Keeping that of every block
-        takes more memory on a TPU, not less.
+      remat: see `depth.Remat`. "full": of every pair only its input is kept. Keeping that of every
+        block takes more memory on a TPU, not less.
+      names: that the blocks give to activations, see `depth.walk_depth`.
       after_first: added to x between the first two blocks; as published, not where there is one.
       span: numbers of the blocks; None is all of them.
       by_number: pick blocks from the stack one by one instead of cutting the span from it: the
@@ -60,9 +62,12 @@ def walk_axial(
 
     pairs = len(span) // 2
     if pairs:
-        x = walk_depth(pair, x, (layers, jnp.arange(pairs) == 0), scan=scan, remat=remat)
+        x = walk_depth(
+            pair, x, (layers, jnp.arange(pairs) == 0), scan=scan, remat=remat, names=names
+        )
     if len(span) % 2:
-        last = remat_body(lambda x, layer: block(layer, x, "space"), remat, in_scan=False)
+        alone = "full" if remat.startswith("groups=") else remat
+        last = remat_body(lambda x, layer: block(layer, x, "space"), alone, in_scan=False)
         x = last(x, take_block(stack, span[-1]))
     return x
 

@@ -1,11 +1,13 @@
 """Depth: identical blocks stacked on one leading axis, walked by a scan or by a loop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
+
+from tavid_jax.parallel.memory import on_device
 
 # What the backward pass keeps of each layer:
 #   "none"           whatever XLA wants to keep;
@@ -43,15 +45,27 @@ def as_pairs(stack: Any) -> Any:
 
 
 def walk_depth(
-    body: Callable[[Any, Any], Any], x: Any, layers: Any, *, scan: bool, remat: Remat
+    body: Callable[[Any, Any], Any],
+    x: Any,
+    layers: Any,
+    *,
+    scan: bool,
+    remat: Remat,
+    names: Sequence[str] = (),
 ) -> Any:
     """x <- body(x, layer) for every layer (leaves of `layers` have a leading depth axis).
 
-    See `scan_depth` for the options; this one collects nothing on its way, and is for blocks that
-    give their activations no names.
+    See `scan_depth` for the options; this one collects nothing on its way.
+
+    Args:
+      names: that the blocks give to activations; without any, `remat` is "none" or "full".
+
+    Raises:
+      ValueError: another `remat`, or one with a name that no activation has.
     """
-    if remat not in ("none", "full"):
+    if not names and remat not in ("none", "full"):
         raise ValueError(f'remat is "none" or "full" for these blocks, got {remat!r}')
+    check_names(remat, names)
     return scan_depth(lambda carry, layer: (body(carry, layer), None), x, layers, scan, remat)[0]
 
 
@@ -61,9 +75,11 @@ def scan_depth(
     """carry, output <- body(carry, layer) for every layer; the outputs are stacked over depth.
 
     scan: one compiled body for all layers; otherwise unrolled. remat: what the backward pass
-    keeps, see `Remat`.
+    keeps, see `Remat`. Layers that wait in the host's memory (`parallel.memory`) are fetched one
+    at a time, in the backward pass again.
     """
     depth = stack_depth(layers)
+    body = _fetching(body)
     if remat.startswith(_GROUPS):
         return _scan_groups(body, carry, layers, scan, remat)
     scan = scan and depth > 1  # a loop of one would only cost
@@ -99,6 +115,10 @@ def _scan_groups(
     return carry, jax.tree.map(lambda a: a.reshape(depth, *a.shape[2:]), outputs)
 
 
+def _fetching(body: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    return lambda carry, layer: body(carry, on_device(layer))
+
+
 def remat_body(body: Callable, remat: Remat, *, in_scan: bool) -> Callable:
     """`body` under the chosen rematerialisation.
 
@@ -118,6 +138,15 @@ def named_activations(remat: Remat) -> list[str]:
     if remat.startswith(_GROUPS):
         return []
     return [name.strip() for name in remat.partition("=")[2].split(",") if name.strip()]
+
+
+def check_names(remat: Remat, names: Sequence[str]) -> None:
+    """Raises ValueError for a `remat` that lists an activation that is none of `names`."""
+    for name in named_activations(remat):
+        if name not in names:
+            raise ValueError(
+                f"remat={remat!r}: no activation is named {name!r}; there are {', '.join(names)}"
+            )
 
 
 def _policy(remat: Remat) -> Callable | None:

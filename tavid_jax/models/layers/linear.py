@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from tavid_jax.parallel.sharding import is_in_few_bits
+
 # A (nested) dict of parameters; the leaf layout is stated by the function that creates it.
 Params = Mapping[str, object]
 # The stream name of a low-rank term that acts on every stream of tokens.
@@ -85,9 +87,8 @@ def _given_in_few_bits(module: nn.Module, name: str, init: Callable[..., Any]) -
     return given
 
 
-def is_quantised(leaf: Any) -> bool:
-    """Whether a parameter is kept in few bits: a `qwix.QArray` (see weights/quantised.py)."""
-    return hasattr(leaf, "qvalue")
+#: Whether a parameter is kept in few bits: a `qwix.QArray` (see weights/quantised.py).
+is_quantised = is_in_few_bits
 
 
 def dense(kernel: Any, dtype: DTypeLike) -> Float[Array, "..."]:

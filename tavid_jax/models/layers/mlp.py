@@ -34,8 +34,8 @@ def mlp(
     activation: Callable[[Array], Array] = exact_gelu,
 ) -> Float[Array, "*S O"]:
     """fc2(activation(fc1(x)))."""
-    hidden = activation(linear(params["fc1"], x, dtype))
-    return linear(params["fc2"], hidden.astype(dtype), dtype)
+    hidden = activation(linear(params["fc1"], x, dtype)).astype(dtype)
+    return linear(params["fc2"], checkpoint_name(hidden, "mlp_hidden"), dtype)
 
 
 def silu(x: Float[Array, "*S"]) -> Float[Array, "*S"]:

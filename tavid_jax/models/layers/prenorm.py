@@ -14,6 +14,7 @@ from tavid_jax.models.layers.depth import stack_depth, take_block, walk_depth
 from tavid_jax.models.layers.linear import Params, project, xavier_linear
 from tavid_jax.models.layers.mlp import exact_gelu, init_mlp, mlp
 from tavid_jax.models.layers.norms import init_norm, layer_norm
+from tavid_jax.parallel.memory import on_device
 
 
 def quick_gelu(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
@@ -138,7 +139,7 @@ def walk_blocks(
         return walk_depth(lambda y, p: block(p, y, shared, bias), x, stack, scan=scan, remat="none")
     # By index: a slice of the stack would be a second copy of the weights.
     return walk_depth(
-        lambda y, i: block(take_block(stack, i), y, shared, bias),
+        lambda y, i: block(on_device(take_block(stack, i)), y, shared, bias),
         x,
         jnp.arange(count),
         scan=scan,

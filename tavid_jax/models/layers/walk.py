@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from tavid_jax.models.layers import streams
 from tavid_jax.models.layers.attention import Part
-from tavid_jax.models.layers.depth import Remat, named_activations, scan_depth, stack_depth
+from tavid_jax.models.layers.depth import Remat, check_names, scan_depth, stack_depth
 from tavid_jax.models.layers.linear import Params
 from tavid_jax.models.layers.ports import (
     CrossAttention,
@@ -77,12 +77,7 @@ def walk_blocks(
       ValueError: a port that does not fit the stack, or an activation that has no such name.
     """
     _check_outputs(ports, lengths)
-    for name in named_activations(remat):
-        if name not in ACTIVATIONS:
-            raise ValueError(
-                f"remat={remat!r}: no activation is named {name!r}; there are "
-                f"{', '.join(ACTIVATIONS)}"
-            )
+    check_names(remat, ACTIVATIONS)
     depth = stack_depth(stack)
     if ports.residuals is not None:
         ports = ports.replace(residuals=_padded(ports.residuals, tokens, lengths, depth))
