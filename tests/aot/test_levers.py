@@ -20,7 +20,7 @@ def answer(preset: str, topology: str, *levers: str, system: str = "finetune") -
     """GiB per chip of a stage's step: arguments, host, temporaries, peak."""
     command = [sys.executable, "launch/fit.py", f"--config=configs/{system}.py:{preset}"]
     command += [f"--topology={topology}", "--json"]
-    command += [f"--config.{lever}" for lever in levers]
+    command += [lever if lever.startswith("--") else f"--config.{lever}" for lever in levers]
     drop = ("XLA_FLAGS", "JAX_PLATFORMS")  # the suite's quick compilation; it sets its own platform
     variables = {k: v for k, v in os.environ.items() if k not in drop}
     done = subprocess.run(
@@ -90,7 +90,7 @@ def test_named_activations_are_kept_where_the_config_says(preset, tokens, width,
 def test_named_activations_of_track_models():
     where = ("small", "v5e:2x4")
     peaks = [
-        answer(*where, f"model.remat={remat}", "order=('flow',)", system="trajloom")["peak"]
+        answer(*where, f"model.remat={remat}", "--stage=flow", system="trajloom")["peak"]
         for remat in ("full", "names=attention", "names=attention,mlp_hidden", "none")
     ]
     assert peaks == sorted(peaks) and peaks[0] < 0.8 * peaks[2]
