@@ -17,6 +17,7 @@ VOLATILE = (
     "sampling",
     "report",
     "mesh",
+    "distributed",
     "cpu_devices",
     "compile_cache",
     "data_dir",
@@ -141,19 +142,76 @@ def encode_stage(method: str = "encode", **changes: Any) -> ConfigDict:
 
 
 def base(system: str, preset: str) -> ConfigDict:
-    """What every run has."""
+    """What every run has; a config adds `data`, `stages` and `order`, and what its system reads.
+
+    `order` names the stages to run; `data` is `track_data`, or what `data.inputs` reads of it.
+
+    Args:
+      system: a name of methods/registry.py, or "module:Class" beside the config file.
+      preset: of this config; a run's folder is runs/<system>_<preset>.
+    """
     return ConfigDict(
         dict(
             system=system,
             preset=preset,
+            title=f"{system}:{preset}",  # of the report
+            clips="",  # folders, globs or files of videos to work on, comma-separated
+            train_clips="",  # the same, to train on instead of synthetic scenes
             seed=0,
             volatile=VOLATILE,
             mesh=dict(replica=1, fsdp=-1, context=1, tensor=1),
+            distributed=dict(  # the processes of a run; every host is given the same command
+                # of process 0, "host:port"; "auto": what a TPU pod, srun or mpirun says, if this
+                # is one; "": a single process
+                coordinator="auto",
+                num_processes=0,  # for "host:port"
+                process_id=-1,  # the same; -1 = by the environment, TAVID_PROCESS_ID
+                # "a:1234,b,c": of all processes, the first with the port. This one is found by its
+                # name, or by TAVID_PROCESS_ID
+                hosts="",
+                timeout=300,  # seconds that processes wait for each other at the start
+            ),
             cpu_devices=0,  # that a CPU counts as; 0 = one per core, at most 8
             compile_cache="~/.cache/tavid_jax/xla",  # "" = off
             data_dir="~/.cache/tavid_jax/data",  # generated data sets and track caches
         )
     )
+
+
+def track_data(**changes: Any) -> ConfigDict:
+    """Clips with their tracks, one per cell of a grid: synthetic scenes, or the user's videos.
+
+    A clip has `windows` x `frames` frames. Its tracks are (N, T, 2) xy pixels of `size_hw`, with
+    N = (H / stride) * (W / stride) points, row by row.
+    """
+    config = ConfigDict(
+        dict(
+            size_hw=(64, 64),
+            stride=8,  # one track per 8x8 cell
+            origin="center",  # ours: top-left queries leave the frame at the smallest pan
+            frames=17,  # of a window
+            windows=2,  # history and future
+            scene=ConfigDict(),  # of synthetic scenes: fields of SceneConfig
+            splits=dict(train=ConfigDict(), test=ConfigDict()),  # the same, of one split
+            scenes=dict(train=8000, test=200),
+            clips=dict(
+                fps=12.0,  # frame rate that real clips are read at; 0 = their own
+                hop=0,  # frames between windows of a clip; 0 = windows do not overlap
+                train_hop=4,
+                holdout=0.2,  # of every training clip's frames, for judging
+                captions="",  # CSV with columns videoid, text
+                selected="",  # list of the videos that count; "" = all
+                regrid=True,  # whether tracks of another grid are read at ours
+                spare_captions=False,  # whether captions may name videos that are not there
+                tracks="",  # folder of official track files; "" = beside the videos
+            ),
+            augment=dict(flip=0.5, reverse=0.0, crop=0.5),  # of real training clips
+            threads=2,  # that prepare examples
+            workers=0,  # processes that do; 0 = threads of this one
+        )
+    )
+    config.update(changes)
+    return config
 
 
 class NoPreset(ValueError):

@@ -210,8 +210,6 @@ def common(preset: str, backbone: str) -> ConfigDict:
     config = base("finetune", preset)
     config.title = f"Fine-tuning of {backbone}"
     config.checkpoint = ""  # folder of the published model, "hf:owner/name", or a packaged base
-    config.clips = ""
-    config.train_clips = ""  # folders, globs or files of videos to train on, comma-separated
     config.cache = ""  # folder that `python -m tavid_jax.pipelines.encode` made of them
     config.data = dict(
         size_hw=(0, 0),

@@ -15,7 +15,15 @@ import functools
 
 from ml_collections import ConfigDict
 
-from configs.common import base, choose, compute_stage, few_steps, optimizer, train_stage
+from configs.common import (
+    base,
+    choose,
+    compute_stage,
+    few_steps,
+    optimizer,
+    track_data,
+    train_stage,
+)
 from configs.trajloom_presets import LARGE
 from configs.trajloom_released import released
 
@@ -133,38 +141,13 @@ def common(preset: str) -> ConfigDict:
     """Data, models and losses of the toy scale."""
     config = base("trajloom", preset)
     config.title = "TrajLoom: from past tracks to future tracks"
-    config.clips = ""  # folders, globs or files of videos to forecast, comma-separated
-    config.train_clips = ""  # the same, to train on instead of synthetic scenes
     config.features = "cells"  # beside tracks: of pixels, or "encoders": video latents and captions
     config.checkpoint = ""  # Wan 2.1, whose encoders make them
     config.any_size = False  # whether encoders of other sizes than the published ones will do
     config.latents = ""  # folder of latents, as TrajLoom publishes them, in the place of a stage
     config.latent_statistics = ""  # JSON of their statistics; "" = from the folder
     config.cache = ""  # examples of a stage of conditions that were made before the run
-    config.data = dict(
-        size_hw=(64, 64),
-        stride=8,  # one track per 8x8 cell
-        origin="center",  # ours: top-left queries leave the frame at the smallest pan
-        frames=17,  # of a window
-        windows=2,  # history and future
-        scene=ConfigDict(),  # of synthetic scenes: fields of SceneConfig
-        splits=dict(train=ConfigDict(), test=ConfigDict()),  # the same, of one split
-        scenes=dict(train=8000, test=200),
-        clips=dict(
-            fps=12.0,  # frame rate that real clips are read at; 0 = their own
-            hop=0,  # frames between windows of a clip; 0 = windows do not overlap
-            train_hop=4,
-            holdout=0.2,  # of every training clip's frames, for judging
-            captions="",  # CSV with columns videoid, text
-            selected="",  # list of the videos that count; "" = all
-            regrid=True,  # whether tracks of another grid are read at ours
-            spare_captions=False,  # whether captions may name videos that are not there
-            tracks="",  # folder of official track files; "" = beside the videos
-        ),
-        augment=dict(flip=0.5, reverse=0.0, crop=0.5),  # of real training clips
-        threads=2,
-        workers=0,
-    )
+    config.data = track_data()
     config.model = dict(
         dtype="float32",
         scan=False,  # ours: a few blocks compile and run faster unrolled on a CPU

@@ -12,7 +12,15 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from configs.common import base, choose, compute_stage, few_steps, optimizer, train_stage
+from configs.common import (
+    base,
+    choose,
+    compute_stage,
+    few_steps,
+    optimizer,
+    track_data,
+    train_stage,
+)
 
 
 def get_config(preset: str | None = None) -> ConfigDict:
@@ -106,29 +114,12 @@ def common(preset: str) -> ConfigDict:
     """Data, models and losses of the toy scale."""
     config = base("whn", preset)
     config.title = "WHN: from one picture to tracks of what follows"
-    config.clips = ""  # folders, globs or files of videos to forecast, comma-separated
-    config.train_clips = ""  # the same, to train on instead of synthetic scenes
-    config.data = dict(
-        size_hw=(64, 64),
-        stride=8,  # one point per 8x8 cell
-        origin="center",  # ours, as in TrajLoom's demo
+    config.data = track_data(
         frames=18,  # F, with the given picture
         windows=1,
-        scene=ConfigDict(),  # of synthetic scenes: fields of SceneConfig
-        # The same, of one split: the test scenes are those of TrajLoom's demo.
+        # The test scenes are those of TrajLoom's demo.
         splits=dict(train=dict(num_frames=18), test=dict(num_frames=34)),
-        scenes=dict(train=2000, test=200),
-        clips=dict(
-            fps=12.0,  # frame rate that real clips are read at; 0 = their own
-            hop=0,  # frames between windows of a clip; 0 = windows do not overlap
-            train_hop=4,
-            holdout=0.2,  # of every training clip's frames, for judging
-            captions="",
-            tracks="",  # folder of official track files; "" = beside the videos
-        ),
-        augment=dict(flip=0.5, reverse=0.0, crop=0.5),  # of real training clips
-        threads=2,
-        workers=0,
+        scenes=dict(train=2000),
     )
     config.model = dict(
         dtype="float32",

@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
     options = flags.FLAGS
     answer = fit(
         options.config,
-        make_system(options.config),
+        make_system(options.config, own=True),
         options.topology,
         stage=options.stage,
         what=options.what,

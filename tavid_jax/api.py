@@ -31,6 +31,7 @@ from tavid_jax.methods.registry import make_system
 from tavid_jax.pipelines.bases import BASES
 from tavid_jax.pipelines.card import has_card
 from tavid_jax.pipelines.settings import PUBLISHED
+from tavid_jax.places import place
 from tavid_jax.weights.trajloom_release import is_trajloom_release
 
 
@@ -55,7 +56,8 @@ def load(name: str | Path, checkpoint: str | Path | None = None, **options: Any)
     Raises:
       FileNotFoundError: the folder holds no run.
       StageError: a stage of it has not finished.
-      ValueError: an unknown system or model; a checkpoint that does not fit, or is damaged.
+      ValueError: an unknown system or model; a run of a system of one's own whose module has not
+        been imported; a checkpoint that does not fit, or is damaged.
     """
     if checkpoint is None and is_trajloom_release(name):
         from tavid_jax.methods.trajloom.released import open_released  # slow to import
@@ -75,7 +77,7 @@ def load(name: str | Path, checkpoint: str | Path | None = None, **options: Any)
 
 def open_run(workdir: str | Path) -> tuple[Any, Results, ConfiguredInputs]:
     """A finished run's system, the results of its stages, and what it reads; errors as `load`."""
-    known = Path(workdir) / "config.json"
+    known = place(workdir) / "config.json"
     if str(workdir) in PUBLISHED:
         raise ValueError(
             f"{workdir} is a published model: give its checkpoint's folder too, "
@@ -90,11 +92,11 @@ def open_run(workdir: str | Path) -> tuple[Any, Results, ConfiguredInputs]:
     config = ConfigDict(json.loads(known.read_text()))
     system = make_system(config)
     fingerprint = config_hash(to_plain(config), config.volatile)
-    results = open_results(config, Path(workdir), fingerprint)
-    return system, results, ConfiguredInputs(config, Path(workdir))
+    results = open_results(config, place(workdir), fingerprint)
+    return system, results, ConfiguredInputs(config, place(workdir))
 
 
 def train(config: ConfigDict, workdir: str | Path) -> Any:
     """Run every stage of a config that is not finished, judge, report, and `load` the result."""
-    run.run(config, Path(workdir), "train")
+    run.run(config, place(workdir), "train")
     return load(workdir)

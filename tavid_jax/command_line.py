@@ -9,14 +9,19 @@ from pathlib import Path
 
 from absl import flags
 
+CHECKOUT = Path(__file__).resolve().parents[1]
+
 
 def let_configs_import(argv: list[str]) -> None:
-    """Config files import `configs.common`: found beside them, wherever the command was given."""
+    """Config files import `configs.common` and modules beside them, wherever the command was given.
+
+    `configs` is looked for around the file and, for files of the user's, in this checkout.
+    """
     for argument, following in itertools.pairwise([*argv, ""]):
         name, _, value = argument.lstrip("-").partition("=")
         if name == "config":
-            file = Path((value or following).partition(":")[0]).resolve()
-            sys.path.append(str(file.parent.parent))
+            folder = Path((value or following).partition(":")[0]).resolve().parent
+            sys.path += [str(place) for place in (folder.parent, folder, CHECKOUT)]
 
 
 def parse_flags(argv: list[str]) -> list[str]:

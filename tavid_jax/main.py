@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -25,13 +24,17 @@ from tavid_jax.command_line import let_configs_import, parse_flags
 from tavid_jax.engine.goodput import process_began
 from tavid_jax.engine.log import set_up_logging
 from tavid_jax.engine.profiling import set_profile
+from tavid_jax.methods.registry import short_name
+from tavid_jax.places import place
 
 MODES = ("train", "sample", "evaluate", "preview")
 
 config_flags.DEFINE_config_file(
     "config", None, "Config file, and its preset after a colon.", lock_config=True
 )
-flags.DEFINE_string("workdir", "", "Folder of the run; default runs/<system>_<preset>.")
+flags.DEFINE_string(
+    "workdir", "", "Folder of the run, or gs://bucket/name; default runs/<system>_<preset>."
+)
 flags.DEFINE_enum(
     "mode",
     "train",
@@ -57,8 +60,8 @@ def main(argv: list[str]) -> None:
     config = flags.FLAGS.config
     if flags.FLAGS.profile:
         set_profile(config, flags.FLAGS.profile)
-    workdir = flags.FLAGS.workdir or f"runs/{config.system}_{config.preset}"
-    output = run.run(config, Path(workdir), flags.FLAGS.mode, process_began())
+    workdir = flags.FLAGS.workdir or f"runs/{short_name(config.system)}_{config.preset}"
+    output = run.run(config, place(workdir), flags.FLAGS.mode, process_began())
     logging.info("%s after %.0f s: %s", flags.FLAGS.mode, time.perf_counter() - started, output)
 
 

@@ -50,9 +50,9 @@ def pack(workdir: Path, folder: Path, judge: bool = False) -> Card:
         weights, or a folder of something else.
     """
     config = _config(workdir)
+    system = make_system(config)
     if judge:
         runs.run(config, workdir, "evaluate")
-    system = make_system(config)
     if not hasattr(system, "export"):
         raise ValueError(f"{workdir} is a run of {config.system}, which makes no pipelines")
     source = workdir / FOLDER

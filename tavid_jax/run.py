@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import functools
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
 from absl import logging
 
+from tavid_jax import places
 from tavid_jax.data.clip import ClipError
 from tavid_jax.data.inputs import ConfiguredInputs
 from tavid_jax.data.video import VideoError
 from tavid_jax.engine.checkpoint import CheckpointError
 from tavid_jax.engine.compile_cache import enable_compile_cache
 from tavid_jax.engine.goodput import Ledger, goodput, read_starts
+from tavid_jax.engine.log import only_first_speaks
 from tavid_jax.engine.monitor import NonFiniteError
 from tavid_jax.engine.report import Report, write_metrics
 from tavid_jax.engine.stages import check_stages, open_results, run_stages
@@ -23,8 +24,18 @@ from tavid_jax.engine.telemetry import Progress
 from tavid_jax.engine.took import add_took
 from tavid_jax.engine.workdir import Workdir, WorkdirError
 from tavid_jax.methods.registry import make_system
-from tavid_jax.parallel.mesh import make_mesh, start_processes, use_cpu_cores
+from tavid_jax.parallel.mesh import make_mesh, use_cpu_cores
+from tavid_jax.parallel.processes import (
+    ProcessError,
+    alone,
+    count,
+    first_does,
+    is_first,
+    shared_fate,
+    start_processes,
+)
 from tavid_jax.pipelines.latent_cache import given_latents
+from tavid_jax.places import Place
 
 #: Errors whose message is meant for the user: no traceback needed
 USER_ERRORS = (
@@ -34,21 +45,31 @@ USER_ERRORS = (
     VideoError,
     CheckpointError,
     NonFiniteError,
+    ProcessError,
     WorkdirError,
 )
 
 
-def run(config: Any, workdir: Path, mode: str, began: float | None = None) -> Path:
+def run(config: Any, workdir: Place, mode: str, began: float | None = None) -> Place:
     """Run a config in a mode (see main.py) and return the path of what it wrote.
+
+    All processes of a run train. What comes after it, as all of the other modes, process 0 does
+    on its own devices while the others wait.
 
     `began`: when the program began, for the account of its time; see `Ledger`.
     """
     started = time.perf_counter()
     use_cpu_cores(config.cpu_devices)
-    start_processes(config.get("distributed"))
+    if start_processes(config.get("distributed")):
+        only_first_speaks()
+    with shared_fate():
+        return _run(config, workdir, mode, began, started)
+
+
+def _run(config: Any, workdir: Place, mode: str, began: float | None, started: float) -> Place:
     enable_compile_cache(config.compile_cache)
     # Everything that can be wrong with a config is looked at before any work is done.
-    system = make_system(config)
+    system = make_system(config, own=True)
     check_stages(config)
     for name in config.order:
         system.method(name)
@@ -65,25 +86,31 @@ def run(config: Any, workdir: Path, mode: str, began: float | None = None) -> Pa
     kept = folder.path / "goodput"
     try:
         with Ledger(kept if mode == "train" else None, began) as ledger:
-            return _run_mode(config, mode, system, inputs, folder, mesh, started, ledger)
+            if mode == "train":
+                run_stages(config, system, inputs, folder, mesh, ledger)
+
+            def finish() -> str:
+                with alone():
+                    return str(_finish(config, mode, system, inputs, folder, started, ledger))
+
+            return places.place(first_does(finish))
     finally:
-        if (took := goodput(read_starts(kept))) and mode == "train":
+        if mode == "train" and is_first() and (took := goodput(read_starts(kept))):
             logging.info("%s", took.line())
         folder.close()
 
 
-def _run_mode(config, mode, system, inputs, folder, mesh, started, ledger) -> Path:
+def _finish(config, mode, system, inputs, folder, started, ledger) -> Place:
+    """What is done with the trained stages."""
     if mode == "preview":
         report = Report("Preview", f"{config.system}:{config.preset}, before any training")
         system.preview(inputs, report)
         return report.write(folder.path / "preview")
-    if mode == "train":
-        results = run_stages(config, system, inputs, folder, mesh, ledger)
-    else:
-        results = open_results(config, folder.path, folder.fingerprint)
+    results = open_results(config, folder.path, folder.fingerprint)
     if mode == "sample":
         out = folder.path / "samples"
-        system.sample(results, inputs, out)
+        system.sample(results, inputs, places.copy_of(out))
+        places.push(out)
         return out
     report = Report(config.title, f"{config.system}:{config.preset}")
     with ledger.measure("evaluation"):
@@ -91,7 +118,10 @@ def _run_mode(config, mode, system, inputs, folder, mesh, started, ledger) -> Pa
     ledger.finish()
     ledger.write()
     add_took(report, results.curves, goodput(read_starts(folder.path / "goodput")))
-    metrics["seconds"] = {**metrics["seconds"], "this_command": time.perf_counter() - started}
+    metrics["seconds"] = {
+        **metrics.get("seconds", results.seconds),
+        "this_command": time.perf_counter() - started,
+    }
     write_metrics(folder.path / "report" / "metrics.json", metrics)
     return report.write(folder.path / "report")
 
@@ -107,4 +137,5 @@ def _show_scenes(done: int, total: int) -> None:
 
 def _devices() -> str:
     devices = jax.devices()
-    return f"{len(devices)} {devices[0].platform} device{'s' if len(devices) > 1 else ''}"
+    many = f" of {count()} processes" if count() > 1 else ""
+    return f"{len(devices)} {devices[0].platform} device{'s' if len(devices) > 1 else ''}{many}"

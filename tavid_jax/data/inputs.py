@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import UInt8
 
@@ -35,6 +34,8 @@ from tavid_jax.data.synthetic import (
     scene_clip,
     split_seeds,
 )
+from tavid_jax.parallel import processes
+from tavid_jax.places import Place, place
 
 # Of `data.clips`, and of each of `data.folders` where it differs; see `folder.open_clips`.
 FOLDER_OPTIONS = (
@@ -66,11 +67,11 @@ class ConfiguredInputs:
     def __init__(
         self,
         config: Any,
-        workdir: Path,
+        workdir: Place,
         progress: Callable[[int, int], None] | None = None,
         openers: Mapping[str, Callable[[], Any]] | None = None,
     ):
-        self.config, self.workdir, self._progress = config, Path(workdir), progress
+        self.config, self.workdir, self._progress = config, place(workdir), progress
         self._data_dir = Path(config.data_dir).expanduser()
         self._openers, self._opened = dict(openers or {}), {}
         self._folders: dict[str, UserClips] = {}  # opened once, as below
@@ -161,8 +162,8 @@ class ConfiguredInputs:
         return batches(
             source,
             prepare,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            process_index=processes.index(),
+            process_count=processes.count(),
             threads=data.threads,
             workers=data.workers,
             **options,
@@ -176,11 +177,11 @@ class ConfiguredInputs:
             return False
         return source.name == "train" or (shuffled and source.name in self._folders)
 
-    def cache(self, folder: Path, meta: dict[str, Any]) -> RecordWriter:
+    def cache(self, folder: Place, meta: dict[str, Any]) -> RecordWriter:
         return RecordWriter(folder, meta)
 
     def encode(
-        self, name: str, folder: Path, method: Any, progress: Callable[[int, int], None]
+        self, name: str, folder: Place, method: Any, progress: Callable[[int, int], None]
     ) -> None:
         """See `engine.inputs.Inputs`; a cache that the config names is only checked."""
         if self.config.get("cache"):
@@ -196,7 +197,7 @@ class ConfiguredInputs:
         if isinstance(source, UserClips) and method.needs_captions:
             source.check_captions()
         plan = Plan.of(source, method.facts(), stage.shard_size)
-        hosts = {"index": jax.process_index(), "count": jax.process_count()}
+        hosts = {"index": processes.index(), "count": processes.count()}
         write_shards(folder, plan, source, method, progress=progress, **hosts)
 
     def _made(self, name: str) -> Any:

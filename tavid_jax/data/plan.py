@@ -5,13 +5,13 @@ from __future__ import annotations
 import collections
 import dataclasses
 import json
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from tavid_jax import places
 from tavid_jax.data.files import some
-from tavid_jax.data.records import RecordError
+from tavid_jax.data.records import RecordError, is_finished
+from tavid_jax.places import Place
 
 PLAN = "plan.json"
 
@@ -76,13 +76,13 @@ class Plan:
         start = shard * self.shard_size
         return range(start, min(start + self.shard_size, len(self.clips)))
 
-    def path(self, folder: Path, shard: int) -> Path:
+    def path(self, folder: Place, shard: int) -> Place:
         """Where a shard lies."""
         return folder / f"{shard:05d}-of-{self.shards:05d}"
 
-    def missing(self, folder: Path) -> list[int]:
+    def missing(self, folder: Place) -> list[int]:
         """Shards that are not there yet."""
-        return [i for i in range(self.shards) if not self.path(folder, i).is_dir()]
+        return [i for i in range(self.shards) if not is_finished(self.path(folder, i))]
 
 
 def differing(
@@ -116,21 +116,10 @@ def _flat(facts: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def begin(folder: Path, plan: Plan) -> None:
+def begin(folder: Place, plan: Plan) -> None:
     """Writes the plan, or checks that the one that is there is the same."""
     text = json.dumps(dataclasses.asdict(plan), sort_keys=True, indent=1)
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{PLAN}.{os.getpid()}.part"
-    if not (folder / PLAN).exists():
-        partial.write_text(text)
-        try:
-            os.link(partial, folder / PLAN)  # of several hosts, one wins
-        except FileExistsError:
-            pass
-        except OSError:  # no links on this file system
-            partial.replace(folder / PLAN)
-        finally:
-            partial.unlink(missing_ok=True)
+    places.create(folder / PLAN, text.encode())  # of several hosts, one wins
     there = read_plan(folder)
     wrong = differing(there.facts, plan.facts)
     if there.shard_size != plan.shard_size:
@@ -156,13 +145,13 @@ def _other_clips(there: Sequence[Mapping], now: Sequence[Mapping]) -> list[str]:
     return told or ["the clips have another order"]
 
 
-def read_plan(folder: Path) -> Plan | None:
+def read_plan(folder: Place) -> Plan | None:
     """The plan of a folder, None if it has none."""
     fields = read_json(folder / PLAN)
     return None if fields is None else Plan(**fields)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Place) -> Any:
     """What a JSON file holds, None if there is none; RecordError for a broken one."""
     try:
         return json.loads(path.read_text())

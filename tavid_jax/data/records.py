@@ -11,10 +11,11 @@ import os
 import shutil
 import struct
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tavid_jax import places
 
 Example = dict[str, Any]  # str -> np.ndarray | str | int | float | bool
 
@@ -68,7 +69,8 @@ def decode(record: bytes) -> Example:
 class RecordWriter:
     """Writes examples into `folder`, which appears when the context ends without an error.
 
-    Until then everything lies in a hidden folder beside it; an older `folder` is replaced.
+    Until then everything lies in a hidden folder beside it; an older `folder` is replaced. Of a
+    folder in a bucket that happens to its local copy, whose `meta.json` is sent last.
 
       with RecordWriter(folder, {"config": "1a2b"}) as writer:
         writer.write({"id": "scene-0", "history": latents})
@@ -79,10 +81,11 @@ class RecordWriter:
     """
 
     def __init__(self, folder: str | os.PathLike, meta: Mapping[str, Any] | None = None):
-        self.folder = Path(folder)
+        self.folder = places.place(folder)
+        self._local = places.copy_of(self.folder)
         self.meta = dict(meta or {})
         self.count = 0
-        self._partial = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.part")
+        self._partial = self._local.with_name(f".{self.folder.name}.{os.getpid()}.part")
         self._writer = None
 
     def __enter__(self) -> RecordWriter:
@@ -117,13 +120,21 @@ class RecordWriter:
         for name in (_DATA, _META):
             with open(self._partial / name, "rb") as stream:
                 os.fsync(stream.fileno())
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
-        os.replace(self._partial, self.folder)
+        if self._local.exists():
+            shutil.rmtree(self._local)
+        os.replace(self._partial, self._local)
+        places.push(self.folder, last=_META)
+
+
+def is_finished(folder: places.Place) -> bool:
+    """Whether a `RecordWriter` has ended without an error."""
+    return (folder / _META).exists()
 
 
 class RecordSource:
     """Random access to the examples of a folder; picklable and safe under threads.
+
+    ArrayRecord files are read where they lie, but those of a bucket from a local copy.
 
     Attributes:
       name: name of the folder.
@@ -139,16 +150,17 @@ class RecordSource:
     """
 
     def __init__(self, folder: str | os.PathLike, expect: Mapping[str, Any] | None = None):
-        self.folder = Path(folder)
+        self.folder = places.place(folder)
         self.name = self.folder.name
         try:
-            facts = json.loads((self.folder / _META).read_text())
+            local = places.pull(self.folder)
+            facts = json.loads((local / _META).read_text())
             count, size, self.meta = facts["count"], facts["bytes"], facts["meta"]
         except FileNotFoundError as error:
             raise RecordError(f"{folder}: holds no finished examples; write them first") from error
         except (ValueError, KeyError) as error:
             raise RecordError(f"{folder}: {_META} is broken; delete the folder") from error
-        data = self.folder / _DATA
+        data = local / _DATA
         found = data.stat().st_size if data.exists() else 0
         if found != size:
             raise RecordError(
@@ -182,7 +194,9 @@ class RecordSource:
         import grain
 
         try:
-            self._records = grain.sources.ArrayRecordDataSource(str(self.folder / _DATA))
+            self._records = grain.sources.ArrayRecordDataSource(
+                str(places.copy_of(self.folder) / _DATA)
+            )
         except RuntimeError as error:  # of the C++ reader
             raise RecordError(
                 f"{self.folder}: {_DATA} is broken, delete the folder: {error}"

@@ -6,7 +6,8 @@
     folder/index.json         how large every shard is; written when all of them are there
 
 Nothing but the plan decides what lies in a shard, so any number of hosts may make them, in any
-order, at any time.
+order, at any time. In a bucket, too: a host makes a shard in its local copy and sends it; whoever
+reads one fetches it first.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from tavid_jax import places
 from tavid_jax.data.files import some
 from tavid_jax.data.plan import Plan, begin, differing, read_json, read_plan
 from tavid_jax.data.records import Example, RecordError, RecordSource, RecordWriter, dtype_named
+from tavid_jax.places import Place
 
 _INDEX, SHARED = "index.json", "shared"
 NULL_TEXT = "null_text"
@@ -86,7 +88,7 @@ def write_shards(
     """
     if not 0 <= index < count:
         raise ValueError(f"shard {index}/{count}: hosts count from 0 to {count - 1}")
-    folder = Path(folder)
+    folder = places.place(folder)
     begin(folder, plan)
     mine = [shard for shard in plan.missing(folder) if shard % count == index]
     total = sum(len(plan.items(shard)) for shard in mine)
@@ -127,7 +129,7 @@ class ShardedRecords:
     """
 
     def __init__(self, folder: str | os.PathLike, expect: Mapping[str, Any] | None = None):
-        self.folder = Path(folder)
+        self.folder = places.place(folder)
         self.name = self.folder.name
         plan = read_plan(self.folder)
         if plan is None:
@@ -178,9 +180,8 @@ class ShardedRecords:
 
     def _check_sizes(self) -> None:
         """A folder that was copied in part."""
-        lost = [
-            name for name, size in self._index["bytes"].items() if _size(self.folder, name) != size
-        ]
+        there = _sizes(self.folder)
+        lost = [name for name, size in self._index["bytes"].items() if there.get(name, 0) != size]
         if lost:
             raise RecordError(
                 f"{self.folder}: {some(lost)} are not as they were written; delete "
@@ -191,20 +192,18 @@ class ShardedRecords:
         return self.__dict__ | {"_opened": {}}
 
 
-def _finish(folder: Path, plan: Plan) -> bool:
+def _finish(folder: Place, plan: Plan) -> bool:
     if plan.missing(folder) or not (folder / SHARED).is_dir():
         return False
     if not (folder / _INDEX).exists():
-        partial = folder / f".{_INDEX}.{os.getpid()}.part"
-        partial.write_text(json.dumps(_gather(folder, plan), indent=1))
-        partial.replace(folder / _INDEX)
+        places.write_text(folder / _INDEX, json.dumps(_gather(folder, plan), indent=1))
     # What killed hosts left; all is made, so nobody is at work on it.
-    for left in folder.glob(".*-of-*.part"):
+    for left in places.copy_of(folder).glob(".*-of-*.part"):
         shutil.rmtree(left, ignore_errors=True)
     return True
 
 
-def _gather(folder: Path, plan: Plan) -> dict[str, Any]:
+def _gather(folder: Place, plan: Plan) -> dict[str, Any]:
     """The index of a folder whose shards are all there."""
     missing = plan.missing(folder)
     if missing or not (folder / SHARED).is_dir():
@@ -213,13 +212,16 @@ def _gather(folder: Path, plan: Plan) -> dict[str, Any]:
             f"{folder} is not finished: {len(missing)} of {plan.shards} shards are missing "
             f"({some(names)}); run the command that began it again"
         )
-    names = [plan.path(folder, i).name for i in range(plan.shards)]
-    return {"count": len(plan.clips), "bytes": {name: _size(folder, name) for name in names}}
+    names, there = [plan.path(folder, i).name for i in range(plan.shards)], _sizes(folder)
+    return {"count": len(plan.clips), "bytes": {name: there.get(name, 0) for name in names}}
 
 
-def _size(folder: Path, shard: str) -> int:
-    files = (folder / shard).glob("*")
-    return sum(file.stat().st_size for file in files)
+def _sizes(folder: Place) -> dict[str, int]:
+    """Bytes in each folder below."""
+    total: dict[str, int] = collections.defaultdict(int)
+    for name, size in places.sizes(folder).items():
+        total[name.partition("/")[0]] += size
+    return total
 
 
 def _read_ahead(source: Any, items: Sequence[int]) -> Iterator[Any]:

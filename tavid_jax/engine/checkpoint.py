@@ -2,7 +2,8 @@
 
 Two kinds of files live in a stage's folder: `checkpoints/` holds what is needed to go on training,
 `result/` the final parameters that later stages read. Both are written by Orbax, which renames a
-finished folder into place: a half-written one is never taken for whole.
+finished folder into place (in a bucket: marks it as whole): a half-written one is never taken for
+whole. Arrays go straight into a bucket, from every process its own part.
 """
 
 from __future__ import annotations
@@ -10,18 +11,20 @@ from __future__ import annotations
 import contextlib
 import logging as std_logging
 import re
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from etils import epath
 
+from tavid_jax import places
 from tavid_jax.engine import trees
+from tavid_jax.parallel.processes import count, exchange, first_does
 from tavid_jax.parallel.sharding import paths
+from tavid_jax.places import Place
 
 
 class CheckpointError(RuntimeError):
@@ -36,12 +39,12 @@ class Checkpoints:
       keep: how many of the newest are kept.
     """
 
-    def __init__(self, folder: Path, *, keep: int):
-        self.folder = Path(folder)
+    def __init__(self, folder: Place, *, keep: int):
+        self.folder = places.place(folder)
         self._started: int | None = None
         with _quiet_orbax():
             self._manager = ocp.CheckpointManager(
-                self.folder.absolute(),
+                places.absolute(self.folder),
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=ocp.checkpoint_managers.LatestN(keep),
                     cleanup_tmp_directories=True,
@@ -57,7 +60,12 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        """Wait for what is being written; its failure must not hide an earlier error."""
+        """Wait for what is being written; its failure must not hide an earlier error.
+
+        Of several processes one that has failed does not wait for the others, who are not there.
+        """
+        if kind is not None and kind is not SystemExit and count() > 1:
+            return
         try:
             self.wait()
         except CheckpointError as failed:
@@ -132,11 +140,16 @@ class Checkpoints:
         reasons: list[str] = []
         unusable: list[int] = []
         for step in reversed(self.steps()):
+            problem = None
             try:
                 with _quiet_orbax():
                     restored = self.restore(step, like)
             except Exception as error:  # whatever a damaged file makes Orbax raise
-                reasons.append(f"step {step}: {_reason(error)}")
+                problem = _reason(error)
+            # One for which some process lacks its part is unusable for all.
+            problem = next((p for p in exchange(problem) if p), None)
+            if problem:
+                reasons.append(f"step {step}: {problem}")
                 unusable.append(step)
                 logging.warning("checkpoint in %s cannot be used; %s", self.folder, reasons[-1])
                 continue
@@ -163,29 +176,31 @@ class Checkpoints:
         abstract = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like
         )
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore()
-            ),
-        )
-        if not all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(restored.state)):
+        # Not by the manager, in which other processes would wait for one that cannot read its part.
+        folder = epath.Path(places.absolute(self.folder)) / str(step)
+        handler = ocp.StandardCheckpointHandler()
+        state = handler.restore(folder / "state", args=ocp.args.StandardRestore(abstract))
+        meta = ocp.JsonCheckpointHandler().restore(folder / "meta", args=ocp.args.JsonRestore())
+        if not all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state)):
             raise CheckpointError("holds a placeholder where an array was expected")
-        _check_fits(like, restored.state, words=False)
-        return restored.state, restored.meta
+        _check_fits(like, state, words=False)
+        return state, meta
 
     def _put_aside(self, steps: list[int]) -> None:
         """Out of the way of new checkpoints, but not deleted: a network disk may just hiccup."""
-        for step in steps:
-            target = self.folder / "unusable" / str(step)
-            shutil.rmtree(target, ignore_errors=True)
-            target.parent.mkdir(exist_ok=True)
-            shutil.move(self.folder / str(step), target)
+
+        def move() -> None:
+            for step in steps:
+                places.move(self.folder / str(step), self.folder / "unusable" / str(step))
+
+        first_does(move)
         self._manager.reload()
 
 
-def save_result(folder: Path, params: dict[str, Any], provenance: dict[str, Any]) -> None:
+def save_result(folder: Place, params: dict[str, Any], provenance: dict[str, Any]) -> None:
     """Write a stage's parameters (numpy) and where they come from; complete or not at all.
+
+    Of several processes only one calls it.
 
     Raises CheckpointError when the disk does not take it.
     """
@@ -194,8 +209,8 @@ def save_result(folder: Path, params: dict[str, Any], provenance: dict[str, Any]
     if trees.flatten(params):
         items["params"] = ocp.args.PyTreeSave(params)
     try:
-        with _quiet_orbax(), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-            checkpointer.save(Path(folder).absolute(), args=ocp.args.Composite(**items), force=True)
+        with _quiet_orbax(), _alone(ocp.CompositeCheckpointHandler) as checkpointer:
+            checkpointer.save(places.absolute(folder), args=ocp.args.Composite(**items), force=True)
     except Exception as error:
         raise CheckpointError(
             f"{folder} cannot be written ({_reason(error)}); free space or make the folder "
@@ -203,12 +218,12 @@ def save_result(folder: Path, params: dict[str, Any], provenance: dict[str, Any]
         ) from error
 
 
-def load_result(folder: Path) -> dict[str, Any]:
+def load_result(folder: Place) -> dict[str, Any]:
     """Read what `save_result` wrote, as numpy arrays of the dtypes that were saved.
 
     Raises CheckpointError when it is missing, damaged, or not what its own record says.
     """
-    folder = Path(folder)
+    folder = places.place(folder)
     if not folder.exists():
         raise CheckpointError(f"{folder} is not there: the stage that writes it has not finished")
     try:
@@ -226,12 +241,13 @@ def load_result(folder: Path) -> dict[str, Any]:
     return params
 
 
-def _read_result(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    folder = folder.absolute()
-    meta = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(folder / "meta")
+def _read_result(folder: Place) -> tuple[dict[str, Any], dict[str, Any]]:
+    folder = places.absolute(folder)
+    with _alone(ocp.JsonCheckpointHandler) as checkpointer:
+        meta = checkpointer.restore(folder / "meta")
     if not (folder / "params").exists():
         return {}, meta
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    with _alone(ocp.PyTreeCheckpointHandler) as checkpointer:
         tree = checkpointer.metadata(folder / "params").item_metadata.tree
         as_numpy = jax.tree.map(
             lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray),
@@ -240,6 +256,17 @@ def _read_result(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         )
         args = ocp.args.PyTreeRestore(restore_args=as_numpy)
         return checkpointer.restore(folder / "params", args=args), meta
+
+
+def _alone(kind: type) -> ocp.Checkpointer:
+    """Reads and writes without a word to other processes; `kind` of handler."""
+    me = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
+    if kind is ocp.CompositeCheckpointHandler:
+        handler = kind(composite_options=ocp.CompositeOptions(multiprocessing_options=options))
+    else:
+        handler = kind(multiprocessing_options=options)
+    return ocp.Checkpointer(handler, multiprocessing_options=options)
 
 
 def _check_fits(like: Any, found: Any, *, words: bool) -> None:

@@ -7,15 +7,19 @@ import contextlib
 import jax
 import numpy as np
 
-from tavid_jax.engine import telemetry, trees
+from tavid_jax.engine import telemetry
 from tavid_jax.engine.job import StageJob
 from tavid_jax.engine.method import Params
 from tavid_jax.engine.placement import initialise
 from tavid_jax.parallel.mesh import to_global
+from tavid_jax.parallel.processes import exchange, gather_to_host, is_first
 
 
 class Computation(StageJob):
-    """One compute stage. A stage that was interrupted starts again: nothing half is kept."""
+    """One compute stage. A stage that was interrupted starts again: nothing half is kept.
+
+    All processes work on every batch; each of them adds up the sums of all, the first one writes.
+    """
 
     def run(self) -> Params:
         """Make the pass and return the stage's result on the host.
@@ -51,15 +55,18 @@ class Computation(StageJob):
             for batch in batches:
                 keys = jax.random.split(jax.random.fold_in(base, batch.step), self.stage.batch_size)
                 arrays = to_global(batch.arrays, self.mesh)
-                examples, sums = trees.to_host(examine(params, arrays, keys))
-                totals = _add(totals, sums, len(batch.ids))
+                examples, sums = examine(params, arrays, keys)
+                examples, sums = gather_to_host((examples if self._caches else {}, sums))
+                names = [name for part in exchange(batch.ids) for name in part]
+                totals = _add(totals, sums, len(names))
                 if sink is not None:
-                    for i, name in enumerate(batch.ids):
+                    for i, name in enumerate(names):
                         sink.write({"id": name, **{k: v[i] for k, v in examples.items()}})
                 progress.show(batch.step + 1, last=batch.step + 1 == steps)
-                self.preemption.exit_if_requested(
-                    f"{self.name} will start from its beginning again"
-                )
+                if self.preemption.due():
+                    self.preemption.exit_if_requested(
+                        f"{self.name} will start from its beginning again"
+                    )
             if totals is None:
                 raise ValueError(f"{self.name}: the data {self.stage.data!r} have no example")
         return jax.tree.map(np.asarray, self.method.conclude(totals))
@@ -76,8 +83,12 @@ class Computation(StageJob):
         wanted = self.stage.get("min_examples", 0)
         return max(self.stage.epochs, -(-wanted // max(examples, 1)))
 
+    @property
+    def _caches(self) -> bool:
+        return self.stage.cache and not self.method.given
+
     def _open_cache(self) -> contextlib.AbstractContextManager:
-        if not self.stage.cache or self.method.given:
+        if not (self._caches and is_first()):
             return contextlib.nullcontext()
         return self.inputs.cache(self.folder.cache, self.provenance)
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import jax
+import contextlib
+
 import numpy as np
 from absl import logging
-from jax.experimental import multihost_utils
 
 from tavid_jax.engine import telemetry
 from tavid_jax.engine.job import StageJob
 from tavid_jax.engine.method import Params
+
+
+class _ToldToLeave(Exception):
+    """Some process was."""
 
 
 class Encoding(StageJob):
@@ -37,12 +41,15 @@ class Encoding(StageJob):
             if not shown:
                 shown.append(telemetry.Progress(self.name, total))
             shown[0].show(done, last=done == total)
-            self.preemption.exit_if_requested(f"{self.name} keeps the shards that are finished")
+            if self.preemption.heard():
+                raise _ToldToLeave
 
         with clock.measure("pass"):
-            self.inputs.encode(self.name, self.folder.cache, self.method, progress)
-            if jax.process_count() > 1:
-                multihost_utils.sync_global_devices(f"encoded {self.name}")
+            with contextlib.suppress(_ToldToLeave):
+                self.inputs.encode(self.name, self.folder.cache, self.method, progress)
+            # Here those that have made their share wait for the others.
+            self.preemption.settle()
+            self.preemption.exit_if_requested(f"{self.name} keeps the shards that are finished")
             source = self.inputs.open(self.name)
         self.seconds = clock.total()
         return {name: np.asarray(array) for name, array in source.shared.items()}

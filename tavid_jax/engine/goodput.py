@@ -208,8 +208,8 @@ class Goodput:
             for name, s in sorted(self.seconds.items(), key=lambda item: -item[1])
             if s >= 0.005 * self.wall
         )
-        times = "start" if self.starts == 1 else "starts"
-        return f"goodput {100 * self.share:.1f} % of {self.wall:.0f} s in {self.starts} {times}: {parts}"
+        of = f"{self.wall:.0f} s in {self.starts} {'start' if self.starts == 1 else 'starts'}"
+        return f"goodput {100 * self.share:.1f} % of {of}: {parts}"
 
 
 def read_starts(folder: Path) -> list[dict[str, Any]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+
+from tavid_jax.places import Place
 
 
 @runtime_checkable
@@ -49,7 +50,7 @@ class Inputs(Protocol):
         """Batches of examples; `scheduled`: `prepare` is told the step of its batch, too."""
         ...
 
-    def cache(self, folder: Path, meta: dict[str, Any]) -> AbstractContextManager[RecordSink]: ...
+    def cache(self, folder: Place, meta: dict[str, Any]) -> AbstractContextManager[RecordSink]: ...
 
 
 @runtime_checkable
@@ -57,7 +58,7 @@ class EncodingInputs(Inputs, Protocol):
     """Inputs of a run that has encode stages."""
 
     def encode(
-        self, name: str, folder: Path, method: Any, progress: Callable[[int, int], None]
+        self, name: str, folder: Place, method: Any, progress: Callable[[int, int], None]
     ) -> None:
         """This process's share of what an encode stage has to make, into `folder`.
 
@@ -73,27 +74,27 @@ class EncodingInputs(Inputs, Protocol):
 class StageFolder(NamedTuple):
     """The places of one stage inside the workdir."""
 
-    path: Path
+    path: Place
 
     @property
-    def checkpoints(self) -> Path:
+    def checkpoints(self) -> Place:
         return self.path / "checkpoints"
 
     @property
-    def result(self) -> Path:
+    def result(self) -> Place:
         return self.path / "result"
 
     @property
-    def cache(self) -> Path:
+    def cache(self) -> Place:
         return self.path / "cache"
 
     @property
-    def metrics(self) -> Path:
+    def metrics(self) -> Place:
         return self.path / "metrics.jsonl"
 
     @property
-    def done(self) -> Path:
+    def done(self) -> Place:
         return self.path / "done.json"
 
-    def snapshot(self, step: int) -> Path:
+    def snapshot(self, step: int) -> Place:
         return self.path / "snapshots" / str(step)

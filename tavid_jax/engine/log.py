@@ -7,6 +7,8 @@ from pathlib import Path
 
 from absl import logging
 
+from tavid_jax.parallel.processes import index
+
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -18,12 +20,23 @@ class OwnLines(std_logging.Filter):
 
 
 class ShortFormatter(std_logging.Formatter):
-    """`09:21:14 message`; warnings and errors carry their level."""
+    """`09:21:14 message`; warnings and errors carry their level, and `mark` stands before it."""
+
+    def __init__(self, mark: str = ""):
+        super().__init__()
+        self._mark = mark
 
     def format(self, record: std_logging.LogRecord) -> str:
         clock = self.formatTime(record, "%H:%M:%S")
         level = f"{record.levelname.lower()}: " if record.levelno >= std_logging.WARNING else ""
-        return f"{clock} {level}{record.getMessage()}"
+        return f"{clock} {self._mark}{level}{record.getMessage()}"
+
+
+def only_first_speaks() -> None:
+    """Of several processes, all but the first keep to warnings, with their index in front."""
+    if index():
+        logging.set_verbosity(logging.WARNING)
+        logging.get_absl_handler().setFormatter(ShortFormatter(f"[process {index()}] "))
 
 
 def set_up_logging() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from tavid_jax.engine import telemetry
 from tavid_jax.engine.inputs import StageFolder
+from tavid_jax.engine.preemption import LAG
 from tavid_jax.engine.speed import Speed, Work, in_words
 
 #: metrics that count or state something: an interval has their last value, not their mean
@@ -28,7 +29,7 @@ class MetricBuffer:
     the host back to `lag` steps ahead is also what keeps the queue of the device short.
     """
 
-    def __init__(self, lag: int = 2):
+    def __init__(self, lag: int = LAG):
         self._lag = lag
         self._entries: deque[tuple[int, dict[str, jax.Array]]] = deque()
 
@@ -62,10 +63,10 @@ class Monitor:
         folder: StageFolder,
         start: int,
         clock: Any,
-        work: Work = Work(),
+        work: Work | None = None,
     ):
         self._name, self._stage, self._clock = name, stage, clock
-        self._speed = Speed(work, clock.seconds)
+        self._speed = Speed(work or Work(), clock.seconds)
         self._writers = telemetry.open_writers(folder.path, start)
         self._progress = telemetry.Progress(name, stage.steps)
         self._buffer = MetricBuffer()
@@ -99,6 +100,8 @@ class Monitor:
         Raises NonFiniteError when the guard has seen enough.
         """
         self._fetch(everything=True, **extra)
+        for writer in self._writers:
+            writer.flush()
         if last:
             self._progress.show(self._stage.steps, self._text, last=True)
 

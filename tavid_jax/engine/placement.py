@@ -122,7 +122,7 @@ def initialise(
     flat = {path: array for path, array in flat.items() if path in kept}
     for path, value in loaded.items():
         if path in kept:
-            flat[path] = jax.device_put(value, shapes[path].sharding)
+            flat[path] = _put(value, shapes[path])
     read = {p: leaf for p, leaf in outside.items() if p in kept and p not in loaded}
     return trees.unflatten(flat | _read_all(read, shapes))
 

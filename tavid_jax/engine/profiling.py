@@ -10,6 +10,7 @@ from typing import Any
 import jax
 from absl import logging
 
+from tavid_jax import places
 from tavid_jax.engine.inputs import StageFolder
 
 _HOW = (
@@ -62,18 +63,19 @@ def profile_window(folder: StageFolder, window: tuple[int, ...]) -> Iterator[Cal
     """
     if len(window) not in (0, 2) or (window and not 0 <= window[0] <= window[1]):
         raise ValueError(f"profile {window} must be () or (first step, last step)")
-    running, place = False, str(folder.path / "profile")
+    running, place = False, folder.path / "profile"
 
     def stop() -> None:
         nonlocal running
         running = False
         jax.profiler.stop_trace()
+        places.push(place, strict=False)
         logging.info(f"the trace of steps %d to %d lies in %s: {_HOW}", *window, place, place)
 
     def at(step: int) -> None:
         nonlocal running
         if window and not running and window[0] <= step <= window[1]:
-            jax.profiler.start_trace(place)
+            jax.profiler.start_trace(str(places.copy_of(place)))
             running = True
         elif running and step > window[1]:
             stop()

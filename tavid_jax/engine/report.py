@@ -13,13 +13,14 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from tavid_jax import places
 from tavid_jax.engine import report_markup as markup
 from tavid_jax.engine import report_template as template
 from tavid_jax.engine.report_table import Column, table_html
-from tavid_jax.engine.report_values import plain, write_metrics, write_text
+from tavid_jax.engine.report_values import plain, write_metrics
+from tavid_jax.places import Place
 
 __all__ = ["Column", "Report", "sniff", "write_metrics"]
 
@@ -170,12 +171,12 @@ class Report:
             footer="Self-contained page: it can be moved, mailed and opened offline.",
         )
 
-    def write(self, path: str | os.PathLike) -> Path:
+    def write(self, path: str | os.PathLike) -> Place:
         """Write the page, whole or not at all; a path that is not *.html is a folder."""
-        path = Path(path)
+        path = places.place(path)
         if path.suffix.lower() not in (".html", ".htm"):
             path = path / "index.html"
-        write_text(path, self.html())
+        places.write_text(path, self.html())
         return path
 
     def _add(self, part: str) -> Report:

@@ -1,27 +1,27 @@
-"""Trees of numbers to JSON, and text to files, whole or not at all."""
+"""Trees of numbers to JSON."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from tavid_jax import places
+from tavid_jax.places import Place
 
-def write_metrics(path: str | os.PathLike, metrics: Mapping[str, Any]) -> Path:
+
+def write_metrics(path: str | os.PathLike, metrics: Mapping[str, Any]) -> Place:
     """Write a tree of numbers as JSON: keys sorted, NaN and infinities null, whole or not at all.
 
     Raises:
       TypeError: a leaf that is no number, text, None, list or array; names the place.
     """
-    path = Path(path)
+    path = places.place(path)
     text = json.dumps(plain(metrics), indent=2, sort_keys=True, allow_nan=False)
-    write_text(path, text + "\n")
+    places.write_text(path, text + "\n")
     return path
 
 
@@ -46,20 +46,3 @@ def plain(value: Any, place: str = "") -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     raise TypeError(f"{place or 'value'} is a {type(value).__name__}: not something JSON can hold")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write so that readers see the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise

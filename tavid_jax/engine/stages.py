@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
 from absl import logging
 from jax.sharding import Mesh
 
+from tavid_jax import places
 from tavid_jax.engine import telemetry, trees
 from tavid_jax.engine.checkpoint import CheckpointError, load_result, save_result
 from tavid_jax.engine.compute import Computation
@@ -22,6 +23,8 @@ from tavid_jax.engine.method import Method, Params, Results, System
 from tavid_jax.engine.preemption import Preemption
 from tavid_jax.engine.train import Training
 from tavid_jax.engine.workdir import Workdir, raise_if_disk, write_json
+from tavid_jax.parallel.processes import first_does
+from tavid_jax.places import Place
 
 KINDS = {"train": Training, "compute": Computation, "encode": Encoding}
 
@@ -78,6 +81,8 @@ def run_stages(
 ) -> Results:
     """Run every stage of `config.order` that is not finished; return what all of them left.
 
+    All processes of a run do so together; the first one writes what the stages leave.
+
     `ledger` is told where the time goes.
 
     Raises StageError, WorkdirError for a disk that takes no more, SystemExit after a signal, and
@@ -86,7 +91,8 @@ def run_stages(
     check_stages(config)
     with Preemption() as preemption:
         for index, name in enumerate(config.order):
-            if _is_finished(name, StageFolder(workdir.stage(name))):
+            folder = StageFolder(workdir.stage(name))
+            if first_does(functools.partial(_is_finished, name, folder)):
                 logging.info("stage %s is finished: skipped", name)
                 continue
             logging.info("stage %s (%d of %d)", name, index + 1, len(config.order))
@@ -97,6 +103,7 @@ def run_stages(
             except OSError as error:
                 raise_if_disk(error, workdir.path)
                 raise
+            preemption.settle()
             preemption.exit_if_requested(f"{name} is finished")
     return open_results(config, workdir.path, workdir.fingerprint)
 
@@ -126,7 +133,7 @@ def _run_stage(
 ) -> None:
     stage = config.stages[name]
     folder = StageFolder(workdir.stage(name))
-    folder.path.mkdir(parents=True, exist_ok=True)
+    places.make_folder(folder.path)
     method = system.method(name)
     provenance = {"config": workdir.fingerprint, "seed": config.seed, "stage": name}
     provenance |= {pretrained_key(what): mark for what, mark in method.sources().items()}
@@ -146,17 +153,21 @@ def _run_stage(
         ledger=ledger,
     )
     result = runner.run()
-    with ledger.measure("checkpoint"):
+
+    def finish() -> None:
         save_result(folder.result, result, provenance)
-    write_json(
-        folder.done,
-        {
-            **provenance,
-            "weights": trees.fingerprint(result),
-            "seconds": runner.seconds,
-            "wall_seconds_of_last_start": time.perf_counter() - started,
-        },
-    )
+        write_json(
+            folder.done,
+            {
+                **provenance,
+                "weights": trees.fingerprint(result),
+                "seconds": runner.seconds,
+                "wall_seconds_of_last_start": time.perf_counter() - started,
+            },
+        )
+
+    with ledger.measure("checkpoint"):
+        first_does(finish)
 
 
 def _earlier(config: Any, stage: Any, method: Method, workdir: Workdir) -> dict[str, Params]:
@@ -174,7 +185,7 @@ def _earlier(config: Any, stage: Any, method: Method, workdir: Workdir) -> dict[
     return earlier
 
 
-def open_results(config: Any, workdir: Path, fingerprint: str) -> Results:
+def open_results(config: Any, workdir: Place, fingerprint: str) -> Results:
     """The results of a run whose stages have all finished.
 
     Raises StageError naming the first stage that has not.

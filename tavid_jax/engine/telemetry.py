@@ -7,14 +7,15 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import jax
 import numpy as np
 from absl import logging
 
+from tavid_jax import places
 from tavid_jax.engine.goodput import Ledger
+from tavid_jax.parallel.processes import is_first
+from tavid_jax.places import Place
 
 
 @runtime_checkable
@@ -23,23 +24,27 @@ class Writer(Protocol):
 
     def scalars(self, step: int, values: dict[str, float]) -> None: ...
 
+    def flush(self) -> None:
+        """Called before every save: all so far is where it belongs, or on its way there."""
+        ...
+
     def close(self) -> None: ...
 
 
 class JsonLines:
     """One JSON object per logged step. Reopened at a step, it forgets what came after it.
 
-    Numbers that are not finite are written as null: JSON has no NaN.
+    Numbers that are not finite are written as null: JSON has no NaN. Objects in a bucket cannot be
+    appended to: there the file is that of the last `flush`.
     """
 
-    def __init__(self, path: Path, start_step: int = 0):
-        path = Path(path)
+    def __init__(self, path: Place, start_step: int = 0):
+        self._path = path
         kept = [record for record in read_json_lines(path) if record["step"] <= start_step]
         # Replaced in one go: a crash here must not cost the curves.
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text("".join(_json_line(record) for record in kept))
-        temporary.replace(path)
-        self._file = path.open("a")
+        local = places.copy_of(path)
+        places.write_text(local, "".join(_json_line(record) for record in kept))
+        self._file = local.open("a")
 
     def _write(self, record: dict[str, Any]) -> None:
         self._file.write(_json_line(record))
@@ -48,8 +53,12 @@ class JsonLines:
     def scalars(self, step: int, values: dict[str, float]) -> None:
         self._write({"step": step, **values})
 
+    def flush(self) -> None:
+        places.push(self._path, strict=False)
+
     def close(self) -> None:
         self._file.close()
+        self.flush()
 
 
 def _json_line(record: dict[str, Any]) -> str:
@@ -59,12 +68,12 @@ def _json_line(record: dict[str, Any]) -> str:
     return json.dumps(finite) + "\n"
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
+def read_json_lines(path: Place) -> list[dict[str, Any]]:
     """The records of a JSON-lines file, null as NaN; what a crash cut off is dropped."""
-    if not Path(path).exists():
+    if not path.exists():
         return []
     records = []
-    for line in Path(path).read_text().splitlines():
+    for line in path.read_text().splitlines():
         try:
             record = json.loads(line)
         except json.JSONDecodeError:
@@ -76,23 +85,30 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 class TensorBoard:
     """Scalars through tensorboardX, which needs no TensorFlow."""
 
-    def __init__(self, folder: Path, start_step: int = 0):
+    def __init__(self, folder: Place, start_step: int = 0):
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder), purge_step=start_step or None)
+        self._folder = folder
+        local = str(places.copy_of(folder))
+        self._writer = SummaryWriter(local, purge_step=start_step or None)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         for name, value in values.items():
             if np.isfinite(value):
                 self._writer.add_scalar(name, value, step)
 
+    def flush(self) -> None:
+        self._writer.flush()
+        places.push(self._folder, strict=False)
+
     def close(self) -> None:
         self._writer.close()
+        places.push(self._folder, strict=False)
 
 
-def open_writers(folder: Path, start_step: int) -> list[Writer]:
+def open_writers(folder: Place, start_step: int) -> list[Writer]:
     """JSON lines always, TensorBoard if it is there; nothing but on the first process."""
-    if jax.process_index() != 0:
+    if not is_first():
         return []
     writers: list[Writer] = [JsonLines(folder / "metrics.jsonl", start_step)]
     try:
@@ -131,7 +147,7 @@ class Progress:
 
     def __init__(self, name: str, total: int, every_seconds: float = 10.0):
         self._name, self._total = name, total
-        self._terminal = sys.stderr.isatty()
+        self._terminal = sys.stderr.isatty() and is_first()
         self._every = 0.5 if self._terminal else every_seconds
         self._created = time.perf_counter()
         self._begun: float | None = None

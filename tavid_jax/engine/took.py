@@ -63,8 +63,7 @@ def add_took(
         ]
         report.table("Speed of training", head, rows, _NOTE)
     if goodput is not None:
-        columns = [
-            "category",
+        numbers = [
             dict(name="time", unit="s", digits=1),
             dict(name="share", unit="%", digits=1),
         ]

@@ -26,6 +26,7 @@ from tavid_jax.engine.state import TrainState
 from tavid_jax.engine.validation import Validation
 from tavid_jax.parallel.memory import check_host_memory, on_device
 from tavid_jax.parallel.mesh import to_global
+from tavid_jax.parallel.processes import barrier, gather_to_host, is_first
 
 
 class Training(StageJob):
@@ -98,7 +99,7 @@ class Training(StageJob):
 
     def _result(self, state: TrainState, frozen: Params) -> Params:
         everything = trees.merge(frozen, self._weights(state))
-        return trees.to_host(result_of(self.method, everything))
+        return gather_to_host(result_of(self.method, everything))
 
     def _batches(self, data: str, prepare: Callable[..., Any], **options: Any) -> Iterator[Any]:
         method = self.method  # alone: worker processes get a copy
@@ -159,6 +160,8 @@ class Training(StageJob):
                 profile_at(step)
                 with clock.measure("data"):
                     batch = self._next(batches, step)
+                    if step == start:  # connections between processes do not wait for slow data
+                        barrier(f"{self.name} begins")
                     arrays = to_global(batch.arrays, self.mesh)
                 # The first call compiles; the host is held back two steps behind the device.
                 with clock.measure("step" if step > start else "compile"):
@@ -181,7 +184,7 @@ class Training(StageJob):
     ) -> None:
         """What happens now and then after a step: validation, snapshots, saving, leaving."""
         last = done == self.stage.steps
-        stop = self.preemption.requested
+        stop = self.preemption.due()
         save = stop or last or done % self.stage.checkpoint_every == 0
         scores = {}
         if validation is not None and (last or done % validation.every == 0):
@@ -194,8 +197,9 @@ class Training(StageJob):
                 monitor.flush(last=last, **scores)
         if done in self.stage.snapshots:
             with clock.measure("checkpoint"):
-                place = self.folder.snapshot(done)
-                save_result(place, self._result(state, frozen), self.provenance)
+                result = self._result(state, frozen)
+                if is_first():
+                    save_result(self.folder.snapshot(done), result, self.provenance)
         if save:
             with clock.measure("checkpoint"):
                 self.ledger.reached(done, saved=True)

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from tavid_jax.engine import trees
 from tavid_jax.engine.method import Arrays, Method, Params
+from tavid_jax.parallel import processes
 from tavid_jax.parallel.mesh import to_global
 
 
@@ -39,8 +40,10 @@ class Validation:
         encode: bool,
     ):
         self.every = every
-        full = (b for b in batches if len(b.ids) * jax.process_count() == batch_size)
-        self._batches = [batch.arrays for batch in itertools.islice(full, count)]
+        full = (b for b in batches if len(b.ids) * processes.count() == batch_size)
+        arrays = [batch.arrays for batch in itertools.islice(full, count)]
+        # The last batch may be full for some of several processes only.
+        self._batches = arrays[: min(processes.exchange(len(arrays)))]
         if not self._batches:
             raise ValueError(f"the validation data have less than one batch of {batch_size}")
         self._keys = [

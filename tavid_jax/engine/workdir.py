@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
-from absl import logging
-
-from tavid_jax.engine import trees
+from tavid_jax import places
+from tavid_jax.engine import lock, trees
+from tavid_jax.parallel.processes import first_does, index
+from tavid_jax.places import Place
 
 #: what a disk that is full, over quota or read-only answers
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -27,37 +25,61 @@ class WorkdirError(RuntimeError):
 class Workdir:
     """Opens (and creates) a run's folder and holds its lock until the process ends.
 
+    Of several processes the first one does so; all of them see the same folder.
+
+    The folder may lie in a bucket ("gs://bucket/run"); see `places` for what of it is written here
+    first, and `lock` for what stands for the lock.
+
     Raises WorkdirError when the folder cannot be written, when another process uses it, or when
     it was begun with another config.
     """
 
-    def __init__(self, folder: str | Path, config: Any, volatile: Sequence[str] = ()):
-        self.path = Path(folder)
+    def __init__(self, folder: str | Place, config: Any, volatile: Sequence[str] = ()):
+        self.path = places.place(folder)
         # Through JSON, so that it compares equal to what is read back.
         self.config = json.loads(json.dumps(to_plain(config), default=str))
         self.fingerprint = config_hash(self.config, volatile)
+        self._lock = None
+        first_does(lambda: self._open(volatile))
+        if not (self.path / "config.json").exists():
+            raise WorkdirError(
+                f"workdir {self.path} was made by process 0 and is not there for process {index()}:"
+                " give a --workdir that all hosts share, or gs://bucket/name"
+            )
+
+    def _open(self, volatile: Sequence[str]) -> None:
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / ".lock").open("w")
+            places.make_folder(self.path)
             self._take_lock()
             self._check_config(volatile)
             write_json(self.path / "config.json", self.config)
-        except OSError as error:
-            raise WorkdirError(
-                f"workdir {self.path} cannot be written ({error.strerror}); "
-                "make it writable or choose another one by --workdir"
-            ) from error
+        except Exception as error:
+            self.close()
+            if isinstance(error, OSError) or places.is_remote(self.path):
+                raise self._unusable(error) from error
+            raise
 
     def _take_lock(self) -> None:
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
+            self._lock = lock.take(self.path)
+        except lock.InUse as held:
             raise WorkdirError(
-                f"workdir {self.path} is in use by another process; wait for it or choose another"
+                f"workdir {self.path} is in use {held}; wait for it or choose another"
             ) from None
-        except OSError as error:  # some network file systems know no locks
-            logging.warning("workdir %s cannot be locked (%s)", self.path, error.strerror)
+
+    def _unusable(self, error: Exception) -> WorkdirError:
+        if isinstance(error, WorkdirError):
+            return error
+        if places.is_remote(self.path):
+            return WorkdirError(
+                f"workdir {self.path} cannot be used ({type(error).__name__}: {error}); look at "
+                "the bucket's name and whether this machine may write there "
+                "(`gcloud auth application-default login`)"
+            )
+        return WorkdirError(
+            f"workdir {self.path} cannot be written ({getattr(error, 'strerror', error)}); "
+            "make it writable or choose another one by --workdir"
+        )
 
     def _check_config(self, volatile: Sequence[str]) -> None:
         known = self.path / "config.json"
@@ -81,11 +103,12 @@ class Workdir:
                 f"{shown}\nSet them back, or choose another --workdir"
             )
 
-    def stage(self, name: str) -> Path:
+    def stage(self, name: str) -> Place:
         return self.path / "stages" / name
 
     def close(self) -> None:
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.release()
 
 
 def to_plain(config: Any) -> Any:
@@ -120,7 +143,7 @@ def config_hash(config: Any, volatile: Sequence[str] = ()) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def raise_if_disk(error: OSError, folder: Path) -> None:
+def raise_if_disk(error: OSError, folder: Place) -> None:
     """Turn an error of a full or read-only disk into a WorkdirError that says what to do."""
     if error.errno in DISK_ERRORS:
         raise WorkdirError(
@@ -129,10 +152,7 @@ def raise_if_disk(error: OSError, folder: Path) -> None:
         ) from error
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Place, value: Any) -> None:
     """Write JSON so that readers see the old file or the new one, never a part."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
-    temporary.replace(path)
+    text = json.dumps(value, indent=2, sort_keys=True, default=str)
+    places.write_text(path, text + "\n")

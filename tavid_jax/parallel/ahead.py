@@ -97,17 +97,23 @@ class Report:
 def chip_of(topology: str) -> str:
     """The kind of chip of a topology, "cpu" or a key of `HBM_GIB`.
 
-    Raises TopologyError for anything but "v5e:2x4", "v5p:4x4x4", ..., or "cpu:8".
+    Raises TopologyError for anything but "v5e:2x4", "v5p:4x4x4", ..., "2*v5e:2x4" or "cpu:8".
     """
-    chip, _, sizes = topology.partition(":")
+    chip, _, sizes = _slice(topology)[1].partition(":")
     if chip in HBM_GIB and re.fullmatch(r"\d+x\d+(x\d+)?", sizes):
         return chip
     if chip == "cpu" and re.fullmatch(r"[1-9]\d*", sizes):
         return chip
     raise TopologyError(
         f"no topology {topology!r}: write chip:AxB or chip:AxBxC with a chip of "
-        f"{', '.join(HBM_GIB)}, as in v5e:2x4 or v5p:4x4x4, or cpu:N"
+        f"{', '.join(HBM_GIB)}, as in v5e:2x4 or v5p:4x4x4, N*chip:AxB for N slices, or cpu:N"
     )
+
+
+def _slice(topology: str) -> tuple[int, str]:
+    """How many slices, and of which topology: "2*v5e:2x4" are two, joined by a slower network."""
+    found = re.fullmatch(r"([1-9]\d*)\*(?!cpu)(.+)", topology)
+    return (int(found[1]), found[2]) if found else (1, topology)
 
 
 def limit_of(topology: str) -> int | None:
@@ -134,9 +140,12 @@ def topology_devices(topology: str) -> tuple[Any, ...]:
     for name, value in _NO_TPU_HERE.items():
         os.environ.setdefault(name, value)
     # The two cores of a v4 chip work as one device, as they do in training.
-    options = {"chip_config_name": "megacore"} if topology.startswith("v4:") else {}
+    slices, one = _slice(topology)
+    options: dict[str, Any] = {"chip_config_name": "megacore"} if one.startswith("v4:") else {}
+    if slices > 1:
+        options["num_slices"] = slices
     try:
-        described = topologies.get_topology_desc(topology, platform="tpu", **options)
+        described = topologies.get_topology_desc(one, platform="tpu", **options)
     except (jax.errors.JaxRuntimeError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise TopologyError(f"the compiler knows no topology {topology!r}: {reason}") from error

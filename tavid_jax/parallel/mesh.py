@@ -1,4 +1,4 @@
-"""The one device mesh of a run, process start-up, and host batches made global."""
+"""The one device mesh of a run, and host batches made global."""
 
 import math
 import os
@@ -7,9 +7,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
-from jax.experimental.mesh_utils import create_device_mesh
+from jax.experimental.mesh_utils import create_device_mesh, create_hybrid_device_mesh
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from tavid_jax.parallel import processes
 
 # Slowest network first: replicas talk once per step, tensor parallelism inside every layer.
 AXES = ("replica", "fsdp", "context", "tensor")
@@ -80,6 +81,9 @@ def _mend(sizes: dict[str, int], num_devices: int) -> str:
 def make_mesh(axes: Any = None, devices: Sequence[Any] | None = None) -> Mesh:
     """The mesh (replica, fsdp, context, tensor) over the devices.
 
+    Where the devices lie in several slices (pods, or hosts of GPUs), which only a slower network
+    joins, the replicas are divided over the slices and all other axes stay inside of one.
+
     Axis types are Auto: `jax.make_mesh` alone would make them Explicit, under which a sharding
     constraint asserts instead of moving data.
 
@@ -88,17 +92,40 @@ def make_mesh(axes: Any = None, devices: Sequence[Any] | None = None) -> Mesh:
       devices: devices to cover; None is all devices of all processes.
 
     Raises:
-      ValueError: see `resolve_axes`.
+      ValueError: see `resolve_axes`; replicas that do not divide over the slices of TPUs.
     """
-    devices = jax.devices() if devices is None else list(devices)
+    devices = processes.devices() if devices is None else list(devices)
     sizes = resolve_axes(DEFAULT_AXES if axes is None else axes, len(devices))
     shape, types = tuple(sizes[name] for name in AXES), (AxisType.Auto,) * len(AXES)
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices > 1 and _divides_over(slices, sizes, devices):
+        return Mesh(_over_slices(shape, slices, devices), AXES, axis_types=types)
     try:
         return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
     except NotImplementedError:
         # A mesh axis that is no product of the chips' own axes (8 on 4x4x4): one of them is split.
         laid_out = create_device_mesh(shape, devices, allow_split_physical_axes=True)
         return Mesh(laid_out, AXES, axis_types=types)
+
+
+def _divides_over(slices: int, sizes: Mapping[str, int], devices: Sequence[Any]) -> bool:
+    """Whether the replicas do. Hosts of GPUs have a network that carries the other axes, too."""
+    if sizes["replica"] % slices == 0:
+        return True
+    if devices[0].platform != "tpu":
+        return False
+    raise ValueError(
+        f"the devices lie in {slices} slices and only replicas may lie in different ones, but "
+        f"mesh axis replica={sizes['replica']}: set --config.mesh.replica to a multiple of {slices}"
+    )
+
+
+def _over_slices(shape: tuple[int, ...], slices: int, devices: Sequence[Any]) -> np.ndarray:
+    inside, across = (shape[0] // slices, *shape[1:]), (slices, 1, 1, 1)
+    try:
+        return create_hybrid_device_mesh(inside, across, devices)
+    except NotImplementedError:  # as in `make_mesh`
+        return create_hybrid_device_mesh(inside, across, devices, allow_split_physical_axes=True)
 
 
 def use_cpu_cores(devices: int = 0, most: int = 8) -> int:
@@ -123,55 +150,6 @@ def use_cpu_cores(devices: int = 0, most: int = 8) -> int:
     except RuntimeError:  # the devices are in use already: a notebook, a test
         return jax.local_device_count("cpu")
     return devices
-
-
-def start_processes(config: Any = None) -> bool:
-    """Starts `jax.distributed` when the config asks for it; otherwise does nothing.
-
-    Must run before anything asks jax for a device.
-
-    Args:
-      config: None or a mapping (also a ConfigDict) with `coordinator`: "" for a single process,
-        "auto" to let jax read the cluster's environment (TPU pod, Slurm, Open MPI), or
-        "host:port"; and for the last form `num_processes` and `process_id`.
-
-    Returns:
-      Whether processes were joined.
-
-    Raises:
-      ValueError: unknown field, or an address without a usable count and index of processes.
-    """
-    fields = dict(config or {})
-    unknown = sorted(set(fields) - {"coordinator", "num_processes", "process_id"})
-    if unknown:
-        raise ValueError(
-            f"distributed.{unknown[0]} is not a field: "
-            "use coordinator, num_processes and process_id"
-        )
-    coordinator = fields.get("coordinator") or ""
-    if not coordinator:
-        return False
-    if coordinator == "auto":
-        jax.distributed.initialize()
-    else:
-        count, index = fields.get("num_processes"), fields.get("process_id")
-        if count is None or index is None or not 0 <= index < count:
-            raise ValueError(
-                f"distributed.coordinator={coordinator!r} with num_processes={count} and "
-                f"process_id={index}: set --config.distributed.num_processes=N and "
-                "--config.distributed.process_id in [0, N)"
-            )
-        if count == 1:
-            return False
-        jax.distributed.initialize(coordinator, num_processes=count, process_id=index)
-    logging.info(
-        "process %d of %d, %d local devices of %d",
-        jax.process_index(),
-        jax.process_count(),
-        jax.local_device_count(),
-        jax.device_count(),
-    )
-    return True
 
 
 def to_global(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
@@ -200,8 +178,8 @@ def to_global(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
                 f"batch[{key!r}] has type {array.dtype}: only numbers go to a device, "
                 "keep strings in Batch.ids"
             )
-        if array.ndim and (array.shape[0] * jax.process_count()) % ways:
-            total = array.shape[0] * jax.process_count()
+        if array.ndim and (array.shape[0] * processes.count()) % ways:
+            total = array.shape[0] * processes.count()
             raise ValueError(
                 f"batch[{key!r}] with {total} examples does not split over replica x fsdp = "
                 f"{ways} devices: set the batch size to a multiple of {ways}"

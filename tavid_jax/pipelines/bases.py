@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
+from tavid_jax import places
 from tavid_jax.pipelines.card import has_card, read_card
 
 #: name -> folder beside this package; `python -m tavid_jax.pack` writes them
@@ -40,10 +41,14 @@ def resolve_checkpoint(name: str | Path) -> str:
     """What a checkpoint's name stands for.
 
     Args:
-      name: of a packaged base, whose folder is returned; anything else (a folder, a file,
-        `hf:owner/name`, "") is returned as it is.
+      name: of a packaged base, whose folder is returned; a file or folder in a bucket
+        (`gs://bucket/name`), whose local copy is brought up to date and returned; anything else (a
+        folder, a file, `hf:owner/name`, "") is returned as it is.
 
     Raises:
+      FileNotFoundError: nothing of this name in the bucket.
       ValueError: a base that this installation lacks or has damaged.
     """
+    if places.is_remote(name):
+        return str(places.pull(places.place(name)))
     return str(base_folder(str(name))) if str(name) in BASES else str(name)

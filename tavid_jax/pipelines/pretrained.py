@@ -12,6 +12,7 @@ from tavid_jax.pipelines.bases import resolve_checkpoint
 from tavid_jax.pipelines.card import has_card
 from tavid_jax.pipelines.finding import find_model
 from tavid_jax.pipelines.folder import TRANSFORMER, find_parts
+from tavid_jax.places import copy_of, is_remote, place
 from tavid_jax.weights import WeightsError
 from tavid_jax.weights.lazy import LazyArray
 from tavid_jax.weights.opened import Opened, open_parameters
@@ -58,6 +59,8 @@ def locate(source: str | Path, parts: Sequence[str]) -> dict[str, str]:
 
 def is_here(source: str | Path, parts: Sequence[str]) -> bool:
     """Whether these parts of a checkpoint lie on this machine; nothing is downloaded for it."""
+    if is_remote(source):
+        source = copy_of(place(source))
     if resolve_checkpoint(source).startswith(HUB):
         return False
     try:

@@ -2,7 +2,8 @@
 
 Accepted are: a file; a folder with one file, or shards with their index; a diffusers pipeline
 folder (its `transformer/`, and `transformer_2/` if there); an original Wan2.2 A14B folder
-(`high_noise_model/`, `low_noise_model/`); and `hf:owner/name[@revision][/subfolder]`.
+(`high_noise_model/`, `low_noise_model/`); and `hf:owner/name[@revision][/subfolder]`. A file
+or folder in a bucket (`gs://bucket/name`) is read from a local copy.
 """
 
 import json
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tavid_jax import places
 from tavid_jax.weights.files import SUFFIXES, read_file, strip_wrappers
 from tavid_jax.weights.lazy import LazyArray
 from tavid_jax.weights.problems import WeightsError, fold, raise_all
@@ -72,7 +74,7 @@ def open_source(source: str | Path, containers: Sequence[str] = CONTAINERS) -> S
     """
     if str(source).startswith(HUB):
         return _open_folder(download(str(source)), str(source), containers)
-    path = Path(source).expanduser()
+    path = places.pull(places.place(source)).expanduser()
     if path.is_dir():
         return _open_folder(path, str(source), containers)
     if path.name.endswith(_INDEX_ENDING) and path.is_file():

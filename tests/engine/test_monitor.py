@@ -16,8 +16,8 @@ from tavid_jax.engine.monitor import (
     Monitor,
     NonFiniteError,
     mean_of,
-    profile_window,
 )
+from tavid_jax.engine.profiling import profile_window, set_profile
 from tests.engine import toy
 
 
@@ -97,7 +97,7 @@ PROFILED = """
 import sys
 import jax.numpy as jnp
 from tavid_jax.engine.inputs import StageFolder
-from tavid_jax.engine.monitor import profile_window
+from tavid_jax.engine.profiling import profile_window
 from pathlib import Path
 
 with profile_window(StageFolder(Path(sys.argv[1])), (1, 1)) as at:
@@ -111,3 +111,28 @@ def test_profile_is_written(tmp_path: Path):
     """In a process of its own: the profiler does not bear other frameworks beside it."""
     subprocess.run([sys.executable, "-c", PROFILED, str(tmp_path)], check=True)
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+
+
+@pytest.mark.parametrize(
+    ("text", "windows"),
+    [("1:2", {"fit": (1, 2)}), ("fit:0:0", {"fit": (0, 0)}), ("3:900", {"fit": (3, 900)})],
+)
+def test_profile_by_flag(text: str, windows: dict):
+    config = toy.toy_config(profile=())
+    set_profile(config, text)
+    assert {"fit": config.stages.fit.profile} == windows
+    assert "profile" not in config.stages.stats
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("3", "FIRST:LAST or STAGE:FIRST:LAST"),
+        ("5:3", "FIRST:LAST"),
+        ("stats:0:1", "no train stage 'stats'; there are fit"),
+        ("4:5", "there are 4 steps, 0 to 3"),
+    ],
+)
+def test_profile_flag_that_makes_no_sense(text: str, message: str):
+    with pytest.raises(ValueError, match=message):
+        set_profile(toy.toy_config(profile=()), text)

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
+from tavid_jax.engine.goodput import Ledger
 from tavid_jax.engine.method import ComputeMethod, Method, Spec, System
 from tavid_jax.engine.stages import run_stages
 from tavid_jax.engine.workdir import Workdir
@@ -254,10 +256,10 @@ def run(folder: Path, config: ConfigDict | None = None, inputs=None, system=None
     """One start of the run in `folder`, all objects new."""
     config = toy_config() if config is None else config
     workdir = Workdir(folder, config, ())
+    system, inputs, mesh = system or ToySystem(), inputs or ToyInputs(), mesh or make_mesh()
     try:
-        return run_stages(
-            config, system or ToySystem(), inputs or ToyInputs(), workdir, mesh or make_mesh()
-        )
+        with Ledger(folder / "goodput", every=0.05) as ledger:
+            return run_stages(config, system, inputs, workdir, mesh, ledger)
     finally:
         workdir.close()
 
@@ -293,8 +295,9 @@ def assert_same_bits(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None
 def records(folder: Path, stage: str = "fit") -> list[dict[str, float]]:
     """The JSON lines of a stage without the times."""
     lines = (folder / "stages" / stage / "metrics.jsonl").read_text().splitlines()
-    times = ("seconds", "data_share")
-    return [{k: v for k, v in json.loads(line).items() if k not in times} for line in lines]
+    times = ("seconds", "data_share", "speed/", "memory/")
+    records = map(json.loads, lines)
+    return [{k: v for k, v in one.items() if not k.startswith(times)} for one in records]
 
 
 def damage(path: Path, how: str) -> None:
@@ -328,6 +331,7 @@ def main() -> None:
 
     def at(step: int, arrays: dict[str, np.ndarray]) -> None:
         if step in signals:
+            time.sleep(0.2)  # the account of its time is a few beats old at the most
             os.kill(os.getpid(), signals[step])
 
     run(args.workdir, inputs=ToyInputs(at))

@@ -1,16 +1,19 @@
-"""Axis arithmetic and process start-up, with whatever devices there are."""
+"""Axis arithmetic, with whatever devices there are."""
+
+import dataclasses
 
 import jax
 import numpy as np
 import pytest
 
-from tavid_jax.parallel.mesh import AXES, make_mesh, resolve_axes, start_processes, to_global
+from tavid_jax.parallel import mesh
+from tavid_jax.parallel.mesh import AXES, make_mesh, resolve_axes, to_global
 
 
 def test_defaults_use_every_device():
-    mesh = make_mesh()
-    assert mesh.axis_names == AXES
-    assert mesh.shape["fsdp"] == jax.device_count()
+    made = make_mesh()
+    assert made.axis_names == AXES
+    assert made.shape["fsdp"] == jax.device_count()
 
 
 @pytest.mark.parametrize(
@@ -43,18 +46,33 @@ def test_errors_name_the_mend(axes, count, message):
         resolve_axes(axes, count)
 
 
-def test_single_process_starts_nothing():
-    assert start_processes() is False
-    assert start_processes({"coordinator": ""}) is False
-    one = {"coordinator": "localhost:1234", "num_processes": 1, "process_id": 0}
-    assert start_processes(one) is False
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """What `make_mesh` looks at."""
+
+    id: int
+    slice_index: int
+    platform: str = "gpu"
+    device_kind: str = "fake"
 
 
-def test_incomplete_processes_are_named():
-    with pytest.raises(ValueError, match=r"process_id=4.*num_processes=N"):
-        start_processes({"coordinator": "a:1", "num_processes": 4, "process_id": 4})
-    with pytest.raises(ValueError, match=r"distributed\.port"):
-        start_processes({"port": 1})
+def test_replicas_lie_over_slices():
+    """Whatever the order of the devices: all other axes stay inside of a slice."""
+    chips = [Chip(i, i % 2) for i in range(16)]
+    laid_out = mesh._over_slices((4, 2, 2, 1), 2, chips)
+    assert laid_out.shape == (4, 2, 2, 1)
+    for replica, inside in enumerate(laid_out):
+        assert {chip.slice_index for chip in inside.flat} == {replica // 2}
+    assert {chip.id for chip in laid_out.flat} == set(range(16))
+
+
+def test_slices_of_tpus_hold_whole_replicas():
+    sizes = dict(replica=1, fsdp=16, context=1, tensor=1)
+    hosts, pods = ([Chip(i, i // 8, name) for i in range(16)] for name in ("gpu", "tpu"))
+    assert not mesh._divides_over(2, sizes, hosts)  # along fsdp, in the devices' own order
+    with pytest.raises(ValueError, match=r"in 2 slices .*config\.mesh\.replica to a multiple of 2"):
+        mesh._divides_over(2, sizes, pods)
+    assert mesh._divides_over(2, sizes | dict(replica=2, fsdp=8), pods)
 
 
 def test_strings_do_not_reach_a_device():

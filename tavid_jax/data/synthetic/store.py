@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import tempfile
@@ -137,14 +138,35 @@ def open_synthetic(
     arguments = (os.fspath(data_dir), split, config, num_scenes)
     with _explained(data_dir):
         Path(data_dir).mkdir(parents=True, exist_ok=True)
-        builder = _builder(*arguments, workers=workers, progress=progress)
-        if not _is_complete(builder, arguments):
-            if os.path.exists(builder.data_dir):
-                logging.warning("data set %s is damaged: drawing it again", builder.data_dir)
-                shutil.rmtree(builder.data_dir)
-                builder = _builder(*arguments, workers=workers, progress=progress)
-            _build(builder, arguments)
+        if not _is_complete(_builder(*arguments), arguments):
+            with _one_at_a_time(data_dir, config):
+                _make(arguments, workers, progress)
     return TfdsSource(data_dir, split, config, num_scenes, video=video)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(data_dir, config: SceneConfig) -> Iterator[None]:
+    """Of several processes that want the same scenes one draws them, and the others wait for it."""
+    with Path(data_dir, f".{config.digest()}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logging.info("waiting for another process that draws these scenes")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:  # some network file systems know no locks: both draw, one set is kept
+            pass
+        yield
+
+
+def _make(arguments, workers, progress) -> None:
+    builder = _builder(*arguments, workers=workers, progress=progress)
+    if _is_complete(builder, arguments):  # by now
+        return
+    if os.path.exists(builder.data_dir):
+        logging.warning("data set %s is damaged: drawing it again", builder.data_dir)
+        shutil.rmtree(builder.data_dir)
+        builder = _builder(*arguments, workers=workers, progress=progress)
+    _build(builder, arguments)
 
 
 def _builder(data_dir, split, config, num_scenes, *, workers=None, progress=None):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -16,11 +17,13 @@ from tavid_jax.data.clip import Clip, ClipError
 from tavid_jax.diffusion import losses
 from tavid_jax.diffusion.paths import over_time
 from tavid_jax.engine.method import Arrays, Method, Params, Phase, Ratio, Spec, Stored
+from tavid_jax.methods.finetune import flops as counting
 from tavid_jax.methods.finetune.objectives import Objective
 from tavid_jax.methods.finetune.pretrained import Pretrained
 from tavid_jax.methods.finetune.tower import Tower
 from tavid_jax.methods.finetune.words import MASK, TOKENS, Words
 from tavid_jax.models.layers.autoencoder import VideoAutoencoder
+from tavid_jax.models.layers.flops import Work
 from tavid_jax.models.layers.ports import Probe
 from tavid_jax.models.layers.tiling import Tiles
 from tavid_jax.pipelines import int8
@@ -313,6 +316,33 @@ class Finetune(Method):
     def drawn(self, rng: jax.Array, use: int, share: float | int) -> Array:
         """Which examples belong to a random share."""
         return jax.vmap(lambda key: jax.random.bernoulli(key, share))(folded(rng, use))
+
+    # ---- its work ----------------------------------------------------------------------------
+
+    def flops(self, batch_size: int, *, encode: bool = False) -> int:
+        """Model FLOPs of a step: the backbone, the text encoder if it is trained, and what
+        encodes if that is part of the step."""
+        work = Work()
+        if encode:
+            self.encoding(work, batch_size)
+        if self.trains_text:
+            counting.read_text(work, self.words, batch_size, trained=True)
+        self.evaluating(work, batch_size)
+        return work.flops
+
+    def encoding(self, work: Work, batch_size: int) -> None:
+        """What `encode` computes."""
+        counting.read_clips(work, self, batch_size)
+
+    def evaluating(self, work: Work, batch_size: int) -> None:
+        """What `loss` computes behind the text encoder."""
+        shape = counting.shape_of(self.backbone, batch_size, text_live=self.trains_text)
+        counting.evaluate(work, self.backbone, counting.weights_of(self, BACKBONE), shape)
+
+    def amounts(self) -> dict[str, int]:
+        """Video tokens that are denoised, and frames of the clip."""
+        grid = self.backbone.model.config.grid(self.backbone.spec()["video"].shape[:3])
+        return {"tokens": math.prod(grid), "frames": self.backbone.geometry.frames}
 
     # ---- phases ------------------------------------------------------------------------------
 

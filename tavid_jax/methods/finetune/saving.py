@@ -11,9 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
-from jax.experimental import multihost_utils
 
-from tavid_jax import __version__
+from tavid_jax import __version__, places
 from tavid_jax.engine.method import Params, Results
 from tavid_jax.methods.finetune import settings
 from tavid_jax.methods.finetune.method import BACKBONE, EMBEDDING, TEXT, Finetune
@@ -29,6 +28,7 @@ from tavid_jax.pipelines.located import NODE, Locate
 from tavid_jax.pipelines.pretrained import locate
 from tavid_jax.pipelines.saving import Adapters, Control, Located, Model, save_pipeline
 from tavid_jax.pipelines.settings import Sampling
+from tavid_jax.places import Place
 
 # In the folder of a run.
 FOLDER = "model"
@@ -38,8 +38,10 @@ PATCHES = "patch_embed", "patch_embed_extra"
 FUSE = "fuse"
 
 
-def save_run(config: Any, stage: str, method: Finetune, results: Results, folder: Path) -> Path:
+def save_run(config: Any, stage: str, method: Finetune, results: Results, folder: Place) -> Path:
     """Writes what a stage has trained; nothing where the same lies there already.
+
+    Returns the folder, or the local copy of one in a bucket.
 
     Args:
       config: of the run.
@@ -53,11 +55,11 @@ def save_run(config: Any, stage: str, method: Finetune, results: Results, folder
         `config.sampling.stored` says, or a folder of something else.
     """
     card = card_of(config, stage, method, results)
-    if jax.process_index() == 0 and not _is_there(folder, card):
-        _save(config, stage, method, results, folder, card)
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("the trained model is written")
-    return folder
+    local = places.pull(folder, missing_ok=True)
+    if not _is_there(local, card):
+        _save(config, stage, method, results, local, card)
+        places.push(folder)
+    return places.pull(folder)
 
 
 def _save(

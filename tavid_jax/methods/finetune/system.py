@@ -32,6 +32,7 @@ from tavid_jax.pipelines.folder import TOKENIZER
 from tavid_jax.pipelines.opening import open_pipeline
 from tavid_jax.pipelines.pipeline import Pipeline
 from tavid_jax.pipelines.pretrained import locate
+from tavid_jax.places import Place
 
 
 class FinetuneSystem(System):
@@ -124,10 +125,13 @@ class FinetuneSystem(System):
 
     # ---- results ---------------------------------------------------------------------------------
 
-    def export(self, results: Results, folder: Path) -> Path:
-        """What was trained last, as a folder that `tavid_jax.load` and diffusers open."""
+    def export(self, results: Results, folder: Place) -> Path:
+        """What was trained last, as a folder that `tavid_jax.load` and diffusers open.
+
+        Returns the folder, or the local copy of one in a bucket.
+        """
         stage = self.main_stage
-        return save_run(self.config, stage, self.method(stage), results, Path(folder))
+        return save_run(self.config, stage, self.method(stage), results, folder)
 
     @property
     def main_stage(self) -> str:
@@ -141,7 +145,7 @@ class FinetuneSystem(System):
 
     def sampler(self, results: Results, inputs: Any) -> Pipeline:
         """The trained model as it is stored, in the folder of the run."""
-        return open_pipeline(self.export(results, Path(inputs.workdir) / FOLDER))
+        return open_pipeline(self.export(results, inputs.workdir / FOLDER))
 
     def evaluate(self, results: Results, inputs: Any, report: Any) -> dict[str, Any]:
         """Samples and judges what was trained, beside what it began with; fills the report."""

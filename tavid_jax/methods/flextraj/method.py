@@ -12,11 +12,14 @@ import numpy as np
 
 from tavid_jax.data.clip import Clip
 from tavid_jax.engine.method import Arrays, Params, Spec, Stored
+from tavid_jax.methods.finetune import flops as counting
 from tavid_jax.methods.finetune.method import BACKBONE, CODER, Finetune, folded
 from tavid_jax.methods.flextraj.controlnet import NODE, copied, with_controlnet
 from tavid_jax.methods.flextraj.controls import Controls
 from tavid_jax.methods.flextraj.curriculum import Schedule
+from tavid_jax.methods.flextraj.flops import injected_flops
 from tavid_jax.methods.flextraj.injection import Injected
+from tavid_jax.models.layers.flops import Work
 from tavid_jax.models.layers.lora import LoraRule
 from tavid_jax.models.layers.streams import CONDITION
 from tavid_jax.pipelines.control import CONTROLS
@@ -111,6 +114,29 @@ class Flextraj(Finetune):
         if not self.is_injected:
             return leaves
         return {**leaves, **copied(leaves, BACKBONE, self.backbone.controlnet.blocks)}
+
+    def encoding(self, work: Work, batch_size: int) -> None:
+        """The clip, and its two condition videos."""
+        super().encoding(work, batch_size)
+        for _ in range(2):
+            counting.videos(work, self, batch_size)
+
+    def evaluating(self, work: Work, batch_size: int) -> None:
+        """Two streams in lock-step, conditions once for all draws; or a side network."""
+        draws, backbone = self.draws, self.backbone
+        weights = counting.weights_of(self, BACKBONE)
+        if self.is_injected:
+            shape = counting.shape_of(backbone, draws * batch_size)
+            injected_flops(work, backbone, weights, shape)
+            return
+        shape = counting.shape_of(
+            backbone,
+            draws * batch_size,
+            conditions=batch_size,
+            text_batch=batch_size,
+            text_live=self.trains_text,
+        )
+        counting.evaluate(work, backbone, weights, shape)
 
     def drawings(self, batch: Arrays, rng: jax.Array) -> tuple[Arrays, jax.Array]:
         """Every example as often as noise is drawn for it, neighbours; its condition once, but for

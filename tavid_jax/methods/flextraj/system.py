@@ -19,6 +19,7 @@ from tavid_jax.methods.flextraj.preview import granularity_pages, stage_pages
 from tavid_jax.methods.flextraj.variants import Models, check_variants, control_fields
 from tavid_jax.pipelines.backbones import Backbone
 from tavid_jax.pipelines.opening import open_pipeline
+from tavid_jax.places import Place
 
 
 class FlextrajSystem(FinetuneSystem):
@@ -48,7 +49,7 @@ class FlextrajSystem(FinetuneSystem):
             core["backbone"] = inject(core["backbone"], controlnet)
         return core
 
-    def export(self, results: Results, folder: Path) -> Path:
+    def export(self, results: Results, folder: Place) -> Path:
         """See `FinetuneSystem.export`; refuses models that no folder can hold."""
         self._check_kept(self.main_stage)
         return super().export(results, folder)

@@ -13,9 +13,12 @@ from jaxtyping import Array, Float
 from tavid_jax.data.clip import Clip
 from tavid_jax.diffusion import losses
 from tavid_jax.engine.method import Arrays, Params, Ratio, Spec
+from tavid_jax.methods.finetune import flops as counting
 from tavid_jax.methods.finetune.method import BACKBONE, EMBEDDING, Finetune, folded
 from tavid_jax.methods.tavid.attention import AttentionLoss, seen_ratios
-from tavid_jax.pipelines.backbones import MASK
+from tavid_jax.methods.tavid.flops import attention_flops
+from tavid_jax.models.layers.flops import Work
+from tavid_jax.pipelines.backbones import MASK, CogVideoXBackbone
 from tavid_jax.pipelines.targets import AIM, COLUMNS, TargetReader
 
 # What a training step's keys are folded with, besides those of fine-tuning.
@@ -123,6 +126,27 @@ class Tavid(Finetune):
             shape = self.reader.targets.count, self.backbone.model.config.text_dim
             params[EMBEDDING] = jnp.zeros(shape, jnp.float32)
         return params
+
+    def evaluating(self, work: Work, batch_size: int) -> None:
+        """The backbone, the trigger words' vectors, and the loss on attention."""
+        backbone, targets = self.backbone, self.reader.targets
+        c, length = backbone.model.config, backbone.spec()["text"].shape[0]
+        if targets.embedding:
+            work.product(batch_size * length, targets.count, c.text_dim, x=False, w=True)
+        live = self.trains_text or targets.embedding
+        shape = counting.shape_of(backbone, batch_size, text_live=live)
+        counting.evaluate(work, backbone, counting.weights_of(self, BACKBONE), shape)
+        if self.attention.weight:
+            work.flops += attention_flops(
+                self.attention,
+                shape.grid,
+                batch=batch_size,
+                text=length,
+                targets=targets.count,
+                width=c.dim,
+                heads=c.num_heads,
+                joint=isinstance(backbone, CogVideoXBackbone),
+            )
 
     def loss(
         self, params: Params, batch: Arrays, rng: jax.Array, step: jax.Array

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,11 +13,15 @@ import numpy as np
 from tavid_jax.data.clip import Clip
 from tavid_jax.diffusion import guidance
 from tavid_jax.engine.method import Arrays, Params, Spec, Stored
+from tavid_jax.methods.finetune import flops as counting
 from tavid_jax.methods.finetune.method import BACKBONE, NULL_TEXT, TEXT, Finetune, folded
 from tavid_jax.methods.finetune.words import MASK, TOKENS, Words
 from tavid_jax.methods.tgt.draw import Draw
 from tavid_jax.methods.tgt.start import copied
+from tavid_jax.models.layers.flops import Work
 from tavid_jax.models.layers.located import init_laca
+from tavid_jax.models.layers.located.flops import LacaShape, attend
+from tavid_jax.models.wan import flops as wan_flops
 from tavid_jax.pipelines.denoising import neighbours
 from tavid_jax.pipelines.keeping import Keep, recalled
 from tavid_jax.pipelines.located import (
@@ -185,6 +190,42 @@ class Tgt(Finetune):
         keys = folded(rng, DRAWN_STRENGTH)
         draw = jax.vmap(lambda key: jax.random.uniform(key, (), jnp.float32, low, high))
         return batch | {STRENGTH: draw(keys)}
+
+    def encoding(self, work: Work, batch_size: int) -> None:
+        """The clip, and the texts of its trajectories."""
+        super().encoding(work, batch_size)
+        counting.read_text(work, self.phrases, batch_size * self.backbone.points)
+
+    def evaluating(self, work: Work, batch_size: int) -> None:
+        """The frozen backbone, and the attention beside it."""
+        backbone: LocatedWan = self.backbone
+        if self.local_dropout and self.null == EMPTY and self.words is not None:
+            counting.read_text(work, self.phrases, 1)
+        spec, c = backbone.spec(), backbone.model.config
+        points, positions, _ = spec[LOCAL_TEXT].shape
+        shape = LacaShape(
+            batch=batch_size,
+            tokens=backbone.tokens,
+            prompt=spec["text"].shape[0],
+            points=points,
+            positions=positions,
+            pairs=spec[NEAR[0]].shape[0],
+            width=c.dim,
+        )
+        weights = counting.weights_of(self, BACKBONE)
+        rows = batch_size * points * positions
+        wan_flops.embed_text(work, c, weights, rows, x=False)
+        layers = backbone.laca.layers
+
+        def cross(work: Work, layer: int, x: bool, base: Callable[[], bool]) -> bool:
+            live = base()
+            if layers is not None and layer not in layers:
+                return live
+            attend(work, backbone.laca, shape, x=x)
+            return True
+
+        sizes = dataclasses.replace(counting.shape_of(backbone, batch_size), cross=cross)
+        counting.evaluate(work, backbone, weights, sizes)
 
     def _null(self, params: Params, batch: Arrays) -> Arrays:
         """The batch as guidance reads it where there are no local texts."""

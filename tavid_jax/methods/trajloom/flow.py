@@ -19,8 +19,10 @@ from tavid_jax.engine.method import Arrays, Params, Phase, Ratio, Spec
 from tavid_jax.methods.trajloom.examples import Geometry
 from tavid_jax.methods.trajloom.features import features_of
 from tavid_jax.methods.trajloom.latents import SEGMENTS, OnLatents, standardise
+from tavid_jax.models.latte import flops as counting
 from tavid_jax.models.latte.flow import TrackFlow
 from tavid_jax.models.latte.vae import TrackVAE
+from tavid_jax.models.layers.flops import Work
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +118,16 @@ class FlowMethod(OnLatents):
         logs = {name: ratio for name, (_, ratio) in terms.items()}
         return losses.combine(list(terms.values())), logs
 
+    def flops(self, batch_size: int, *, encode: bool = False) -> int:
+        """One evaluation of every clip, and a roll-out of some."""
+        work, learn, config = Work(), self.learn, self.flow.config
+        text = config.use_text_cond and "text" in self.encoded_spec()
+        counting.flow_evaluate(work, config, batch_size, text=text)
+        if learn.on_policy:
+            count, steps = self._rolled_out(batch_size), learn.rollout.steps
+            counting.flow_rollout(work, config, count, steps, text=text)
+        return work.flops + (self.encoding_flops(batch_size) if encode else 0)
+
     def phases(self) -> dict[str, Phase]:
         """One step of the sampler."""
         return {"sample": Phase(self.sample_step, self.init, self.sample_spec(), self.sharding)}
@@ -144,7 +156,7 @@ class FlowMethod(OnLatents):
 
     def _on_policy(self, apply, z0, z1, given, weights) -> dict[str, tuple[float, Ratio]]:
         learn = self.learn
-        count = max(1, round(learn.rollout_share * z0.shape[0]))
+        count = self._rolled_out(z0.shape[0])
         z0, z1, given, weights = sub_batch((z0, z1, given, weights), count)
         # One context for all K states: it depends on neither time nor state.
         context = self.flow.apply(apply, **given, method="context")
@@ -157,6 +169,10 @@ class FlowMethod(OnLatents):
             "rollout": (learn.on_policy, terms.rollout),
             "endpoint": (learn.on_policy * learn.endpoint, terms.endpoint),
         }
+
+    def _rolled_out(self, clips: int) -> int:
+        """How many of a batch."""
+        return max(1, round(self.learn.rollout_share * clips))
 
     def _time_options(self) -> dict[str, float]:
         if self.learn.times != "mixture":

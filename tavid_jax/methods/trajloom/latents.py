@@ -14,7 +14,9 @@ from tavid_jax.data.clip import Clip
 from tavid_jax.data.latent_statistics import differing
 from tavid_jax.engine.method import Arrays, ComputeMethod, Method, Params, Spec
 from tavid_jax.methods.trajloom.examples import Features, Geometry, example_of, example_spec
+from tavid_jax.models.latte import flops as counting
 from tavid_jax.models.latte.vae import TrackVAE
+from tavid_jax.models.layers.flops import Work
 from tavid_jax.tracks.coordinates import normalise
 from tavid_jax.tracks.visibility import pool_cells
 
@@ -59,6 +61,17 @@ class OnLatents(Method):
         """
         del rng
         return recalled(example, self.encoded_spec())
+
+    def encoding_flops(self, batch_size: int) -> int:
+        """Of `encode`: both windows of every clip."""
+        work = Work()
+        counting.vae_encode(work, self.vae.config, 2 * batch_size, trained=False)
+        return work.flops
+
+    def amounts(self) -> dict[str, int]:
+        """Latent tokens of both windows, and frames of tracks."""
+        g = self.geometry
+        return {"tokens": 2 * g.latent_frames * g.num_tokens, "frames": 2 * g.frames}
 
     def init_encoder(self, rng: jax.Array) -> Params:
         """Statistics, and the VAE unless latents are cached; earlier stages provide the values."""

@@ -14,7 +14,9 @@ from tavid_jax.diffusion import losses
 from tavid_jax.engine.method import Arrays, Method, Params, Ratio, Spec
 from tavid_jax.methods.trajloom.dense import dense_terms
 from tavid_jax.methods.trajloom.examples import Geometry, example_of, example_spec
+from tavid_jax.models.latte import flops as counting
 from tavid_jax.models.latte.vae import TrackVAE
+from tavid_jax.models.layers.flops import Work
 from tavid_jax.tracks.coordinates import normalise
 
 
@@ -133,6 +135,19 @@ class VAEMethod(Method):
             velocity=bool(w.velocity),
             hops=w.hops if w.neighbour else (),
         )
+
+    def flops(self, batch_size: int, *, encode: bool = False) -> int:
+        """Both halves of every clip, there and back."""
+        del encode  # there is no encoder in front
+        work, dense = Work(), self.weights.field == "dense"
+        counting.vae_encode(work, self.model.config, 2 * batch_size, trained=True)
+        counting.vae_decode(work, self.model.config, 2 * batch_size, trained=True, dense=dense)
+        return work.flops
+
+    def amounts(self) -> dict[str, int]:
+        """Cells of all frames, and frames of tracks."""
+        g = self.geometry
+        return {"tokens": 2 * g.frames * g.num_tokens, "frames": 2 * g.frames}
 
     def _windows(self, batch: Arrays) -> tuple[Array, Array]:
         """Both halves of every clip as windows of their own: (2B, T, gh, gw, 2) and a mask."""

@@ -12,8 +12,10 @@ from tavid_jax.diffusion import losses
 from tavid_jax.engine.method import Arrays, Params, Ratio
 from tavid_jax.methods.trajloom.examples import Geometry
 from tavid_jax.methods.trajloom.latents import SEGMENTS, OnLatents, standardise
+from tavid_jax.models.latte import flops as counting
 from tavid_jax.models.latte.vae import TrackVAE
 from tavid_jax.models.latte.visibility import VisibilityHead
+from tavid_jax.models.layers.flops import Work
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +91,14 @@ class VisibilityMethod(OnLatents):
         correct = jnp.stack(right)
         accuracy = (jnp.sum(correct), jnp.asarray(correct.size, jnp.float32))
         return losses.combine(terms), {"accuracy": accuracy}
+
+    def flops(self, batch_size: int, *, encode: bool = False) -> int:
+        """The head on every window that it learns from."""
+        work, g = Work(), self.geometry
+        rows = batch_size * g.latent_frames * g.num_tokens
+        for _ in self.learn.segments:
+            counting.visibility(work, self.head.config, rows)
+        return work.flops + (self.encoding_flops(batch_size) if encode else 0)
 
 
 def history_last(

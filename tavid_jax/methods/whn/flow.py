@@ -13,6 +13,8 @@ from tavid_jax.methods.trajloom.vae import paths_under
 from tavid_jax.methods.whn.frames import FrameFeatures
 from tavid_jax.methods.whn.latents import OnStates, scale_of
 from tavid_jax.methods.whn.space import Space, draw
+from tavid_jax.models.layers.flops import Work
+from tavid_jax.models.whn import flops as counting
 from tavid_jax.models.whn.denoiser import WhnDenoiser
 
 
@@ -80,6 +82,17 @@ class FlowMethod(OnStates):
         per_clip = losses.clip_sums(error) / (error.size // len(error))
         ratio = losses.over_clips(per_clip, batch["weight"])
         return ratio, {"flow": ratio}
+
+    def flops(self, batch_size: int, *, encode: bool = False) -> int:
+        """One evaluation of every clip."""
+        work, frames = Work(), self.space.window.frames
+        counting.denoise(work, self.flow.config, batch_size, frames, text=False)
+        return work.flops + (self.encoding_flops(batch_size) if encode else 0)
+
+    def amounts(self) -> dict[str, int]:
+        """Tokens of all frames, and frames of tracks."""
+        frames = self.space.window.frames
+        return {"tokens": frames * self.flow.config.num_tokens, "frames": frames}
 
     def phases(self) -> dict[str, Phase]:
         """One step of the sampler."""

@@ -18,6 +18,8 @@ from PIL import Image
 
 from tavid_jax.engine.method import Params, Spec, Stored
 from tavid_jax.methods.trajloom.cell_features import video_features
+from tavid_jax.models.layers.flops import Work
+from tavid_jax.models.vision import flops as vision
 from tavid_jax.models.vision.config import ViTConfig
 from tavid_jax.models.vision.images import dinov2_preprocess
 from tavid_jax.models.vision.vit import ViT, initialisers
@@ -58,6 +60,11 @@ class FrameFeatures:
         """Device side: features of a batch of what `read` returns."""
         del params
         return given
+
+    def encoding_flops(self, pictures: int) -> int:
+        """Of `encode`."""
+        del pictures
+        return 0
 
     def init(self, rng: jax.Array) -> Params:
         """Parameters that `encode` reads, {} for none."""
@@ -153,6 +160,11 @@ class DinoPictures(FrameFeatures):
 
     def encode(self, params: Params, given: Array) -> Float[Array, "B M E"]:
         return self._model.apply({"params": params[ENCODER]}, given, method="patches")
+
+    def encoding_flops(self, pictures: int) -> int:
+        work, (rows, columns) = Work(), self.tokens_hw
+        vision.tower(work, self.config, pictures, rows * columns)
+        return work.flops
 
     def init(self, rng: jax.Array) -> Params:
         return {ENCODER: {name: init(rng) for name, init in initialisers(self.config).items()}}

@@ -14,6 +14,8 @@ from tavid_jax.engine.method import Arrays, ComputeMethod, Method, Params, Spec
 from tavid_jax.methods.whn.examples import example_of, example_spec
 from tavid_jax.methods.whn.frames import FrameFeatures
 from tavid_jax.methods.whn.space import Space
+from tavid_jax.models.layers.flops import Work
+from tavid_jax.models.whn import flops as counting
 
 
 class OnStates(Method):
@@ -45,6 +47,14 @@ class OnStates(Method):
         frame = self.features.encode(params, batch["frame"])
         encoded = self.space.encode(params, batch["tracks"], frame)
         return encoded | {"frame": frame, "weight": batch["weight"]}
+
+    def encoding_flops(self, batch_size: int) -> int:
+        """Of `encode`: the picture, the tracks, and their start standing still."""
+        work, vae = Work(), self.space.vae
+        if vae is not None:
+            frames = self.space.window.frames
+            counting.vae_encode(work, vae.config, 2 * batch_size, frames, trained=False)
+        return work.flops + self.features.encoding_flops(batch_size)
 
     def pretrained(self) -> Any:
         return {} if self.cached else self.features.pretrained()

@@ -15,6 +15,8 @@ from tavid_jax.engine.method import Arrays, Method, Params, Ratio, Spec
 from tavid_jax.methods.trajloom.vae import paths_under
 from tavid_jax.methods.whn.examples import Window, example_of, example_spec, to_model
 from tavid_jax.methods.whn.frames import FrameFeatures
+from tavid_jax.models.layers.flops import Work
+from tavid_jax.models.whn import flops as counting
 from tavid_jax.models.whn.vae import WhnVAE
 
 
@@ -69,6 +71,18 @@ class VAEMethod(Method):
         tracks = jnp.zeros((1, w.frames, *w.grid_hw, 2))
         frame = jnp.zeros((1, *self.features.encoded_spec().shape))
         return {"vae": self.model.init(rng, tracks, frame)["params"], **self.features.init(rng)}
+
+    def flops(self, batch_size: int, *, encode: bool = False) -> int:
+        """Every clip, there and back."""
+        work, frames = Work(), self.window.frames
+        counting.vae_encode(work, self.model.config, batch_size, frames, trained=True)
+        counting.vae_decode(work, self.model.config, batch_size, frames, trained=True)
+        return work.flops + (self.features.encoding_flops(batch_size) if encode else 0)
+
+    def amounts(self) -> dict[str, int]:
+        """Tokens of all frames, and frames of tracks."""
+        frames = self.window.frames
+        return {"tokens": frames * self.model.config.num_tokens, "frames": frames}
 
     def loss(
         self, params: Params, batch: Arrays, rng: jax.Array, step: jax.Array

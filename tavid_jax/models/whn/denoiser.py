@@ -41,7 +41,7 @@ from tavid_jax.models.whn.tables import (
 from tavid_jax.parallel.sharding import constrain
 
 # Width of the sinusoid of the flow time.
-_TIME_DIM = 256
+TIME_DIM = 256
 # shift, scale, gate of self-attention; gate of cross-attention; shift, scale, gate of the MLP.
 _MODULATIONS = 7
 
@@ -121,7 +121,7 @@ class WhnDenoiser(nn.Module):
             self.x_encoder = self.param("x_encoder", init_track_encoder, c.fourier_dim, 4 * d)
         taps = c.patch**2 * c.embed_channels
         self.x_embedder = self.param("x_embedder", xavier_linear, taps, d)
-        self.time_mlp = self.param("time_mlp", init_mlp, _TIME_DIM, d, d, small_linear)
+        self.time_mlp = self.param("time_mlp", init_mlp, TIME_DIM, d, d, small_linear)
         self.frame_proj = self.param("frame_proj", xavier_linear, c.frame_dim, d)
         if c.text_dim:
             self.text_proj = self.param("text_proj", init_mlp, c.text_dim, 4 * d, d, xavier_linear)
@@ -191,7 +191,7 @@ class WhnDenoiser(nn.Module):
         given = encode_tracks(self.x_encoder, x, silu) if c.raw else x
         tokens = embed_patches(self.x_embedder, given, c.patch, self.dtype)
         tokens = tokens + self.pos_embed.astype(self.dtype)
-        condition = mlp(self.time_mlp, cos_sin_embedding(t, _TIME_DIM), jnp.float32, silu)
+        condition = mlp(self.time_mlp, cos_sin_embedding(t, TIME_DIM), jnp.float32, silu)
         if context.condition is not None:
             condition = condition + context.condition
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from tavid_jax.data.latent_statistics import read_statistics
 from tavid_jax.pipelines.latent_cache.reader import LatentCache
+from tavid_jax.places import Place, place
 
 
-def given_latents(config: Any, workdir: Path) -> dict[str, Callable[[], LatentCache]]:
+def given_latents(config: Any, workdir: Place) -> dict[str, Callable[[], LatentCache]]:
     """What opens `config.latents`, by name of the set; {} if the config names no cache.
 
     The compute stage whose method is "latents" has the training part for its examples, and
@@ -33,7 +33,7 @@ def given_latents(config: Any, workdir: Path) -> dict[str, Callable[[], LatentCa
     return opened
 
 
-def _open(config: Any, workdir: Path, stage: str, split: str) -> LatentCache:
+def _open(config: Any, workdir: Place, stage: str, split: str) -> LatentCache:
     given = config.get("latent_statistics")
     cache = LatentCache(
         config.latents,
@@ -45,10 +45,10 @@ def _open(config: Any, workdir: Path, stage: str, split: str) -> LatentCache:
     return cache
 
 
-def vae_of(config: Any, workdir: Path, stage: str) -> str:
+def vae_of(config: Any, workdir: Place, stage: str) -> str:
     """Fingerprint of the finished VAE that a stage starts from, "" if there is none."""
     for name in config.stages[stage].init_from:
-        done = Path(workdir) / "stages" / name / "done.json"
-        if config.stages[name].method == "vae" and done.is_file():
+        done = place(workdir) / "stages" / name / "done.json"
+        if config.stages[name].method == "vae" and done.exists():
             return json.loads(done.read_text())["weights"]
     return ""

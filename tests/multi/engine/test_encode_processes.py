@@ -1,15 +1,8 @@
 """Two processes of a run encode a share each, and both read the whole."""
 
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
-
 from tavid_jax.data.shards import ShardedRecords
 from tests.data.test_shards import contents, make
-
-CHECKOUT = Path(__file__).resolve().parents[3]
+from tests.multi.together import free_address, run_together
 
 WORKER = """
 import sys
@@ -21,7 +14,8 @@ from tavid_jax.data.inputs import ConfiguredInputs
 from tavid_jax.engine.encode import Encoding
 from tavid_jax.engine.inputs import StageFolder
 from tavid_jax.engine.preemption import Preemption
-from tavid_jax.parallel.mesh import make_mesh, start_processes
+from tavid_jax.parallel.mesh import make_mesh
+from tavid_jax.parallel.processes import start_processes
 from tests.data.test_shards import SIZE, Clips, Doubling
 
 class Inputs(ConfiguredInputs):
@@ -47,31 +41,10 @@ print("made", sum(map(len, encoder.calls)))
 
 
 def test_two_processes_make_a_share_each(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        address = f"localhost:{probe.getsockname()[1]}"
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, address, str(index), str(tmp_path / "run")],
-            cwd=CHECKOUT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(2)
-    ]
-    made = []
-    try:
-        for worker in workers:
-            out, err = worker.communicate(timeout=180)
-            assert worker.returncode == 0, err[-3000:]
-            made.append(out.split()[-1])
-    finally:
-        for worker in workers:
-            worker.kill()
-    assert made == ["4", "3"]  # shards 0 and 2, and shard 1
+    address, workdir = free_address(), str(tmp_path / "run")
+    ended = run_together(*[["-c", WORKER, address, str(i), workdir] for i in range(2)])
+    assert [one.code for one in ended] == [0, 0], [one.err[-3000:] for one in ended]
+    assert [one.out.split()[-1] for one in ended] == ["4", "3"]  # shards 0 and 2, and shard 1
     cache = tmp_path / "run" / "stages" / "encode" / "cache"
     make(tmp_path / "one")
     assert contents(cache) == contents(tmp_path / "one")
