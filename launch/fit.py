@@ -6,8 +6,9 @@
     python launch/fit.py --config=configs/finetune.py --topology=v5e:2x4 --what=decode
     python launch/fit.py --config=configs/trajloom.py:small --topology=h100:1     # an estimate
 
-All presets on all chips: launch/fit_table.py. Needs libtpu (`pip install libtpu`), no accelerator and no data; nothing is allocated. Exit code 0:
-it fits; 3: it does not; 1: the question cannot be answered, and why.
+All presets on all chips: launch/fit_table.py. Needs libtpu (`pip install libtpu`), no accelerator
+and no data; nothing is allocated. Exit code 0: it fits; 3: it does not; 1: the question cannot be
+answered, and why.
 """
 
 from __future__ import annotations
