@@ -24,7 +24,7 @@ from tavid_jax.engine.placement import (
     split_trainable,
 )
 from tavid_jax.engine.state import TrainState, init_state, make_train_step
-from tavid_jax.parallel.memory import placed_on_host
+from tavid_jax.parallel.memory import fetched_behind, placed_on_host, whole_first
 from tavid_jax.parallel.mesh import BATCH_AXES
 from tavid_jax.parallel.sharding import AnyMesh, batch_sharding, is_in_few_bits
 
@@ -129,6 +129,7 @@ class Program:
 
     def step(self) -> Step:
         """The step as a pure function."""
+        fetch = {"fetch": self._fetch()} if self._offloads("optimizer") else {}
         return make_train_step(
             self.method,
             self.optimizer,
@@ -137,7 +138,14 @@ class Program:
             micro_batches=self.stage.micro_batches,
             ema_decay=self.stage.ema,
             ema_window=self.stage.ema_window,
+            **fetch,
         )
+
+    def _fetch(self) -> Callable[[Any, jax.Array], Any]:
+        """How what waits on the host comes to the device for the update."""
+        state = self.abstract_state(self.abstract_params()[0])
+        slices = whole_first((state.opt_state, state.ema))
+        return lambda kept, norm: fetched_behind(kept, norm, slices)
 
     def jitted_step(self, state: TrainState) -> Step:
         """The compiled step: the state is donated and stays where `abstract_state` put it."""
