@@ -50,6 +50,7 @@ flags.DEFINE_multi_enum("chip", list(LADDERS), list(LADDERS), "Kinds of chips.")
 flags.DEFINE_multi_string("only", [], "Presets whose name, such as tgt:paper, contains this.")
 flags.DEFINE_bool("json", False, "The rows as JSON instead of Markdown; bytes are per chip.")
 flags.DEFINE_string("cache", "~/.cache/tavid_jax/fit_table.json", "Answers of the compiler.")
+flags.DEFINE_string("write", "", "A document whose table, between its two marks, is replaced.")
 flags.DEFINE_bool("from_record", False, f"Show {RECORD.name} beside this file; compile nothing.")
 
 
@@ -124,6 +125,18 @@ def all_rows(chips: list[str], only: list[str], kept: Kept) -> Iterator[Row]:
         progress.show(done, f"{name}:{preset} on {chip}", last=done == len(made))
 
 
+def write_between(file: Path, text: str) -> None:
+    """Replaces what a document has between the two marks of a fit table.
+
+    Raises ValueError for a document without them.
+    """
+    before, begin, rest = file.read_text().partition(fit_table.BEGIN)
+    _, end, after = rest.partition(fit_table.END)
+    if not (begin and end):
+        raise ValueError(f"{file} has no {fit_table.BEGIN} with {fit_table.END} behind it")
+    file.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+
+
 def main(argv: list[str]) -> int:
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}; options begin with --")
@@ -137,6 +150,8 @@ def main(argv: list[str]) -> int:
         rows = list(all_rows(options.chip, options.only, kept))
         if set(options.chip) == set(LADDERS) and not options.only:
             RECORD.write_text(fit_table.to_json(rows))
+    if options.write:
+        write_between(Path(options.write), fit_table.markdown(rows))
     print(fit_table.to_json(rows) if options.json else fit_table.markdown(rows))
     return 0
 

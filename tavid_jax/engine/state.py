@@ -12,7 +12,6 @@ import optax
 
 from tavid_jax.engine import trees
 from tavid_jax.engine.method import Arrays, Method, Params
-from tavid_jax.parallel.memory import on_device
 
 # Arrays, or what stands for them while a tree is mapped: shapes, shardings, placeholders of jax.
 Leaf = Any
@@ -143,10 +142,15 @@ def make_train_step(
     micro_batches: int = 1,
     ema_decay: float | int = 0.0,
     ema_window: float | int = 0.0,
+    fetch: Callable[[Tree, jax.Array], Tree] = lambda kept, norm: kept,
 ) -> Callable[[TrainState, Params, Arrays], tuple[TrainState, dict[str, jax.Array]]]:
     """The step (state, frozen, batch) -> (state, metrics): pure, to be jitted with donated state.
 
     A step whose loss or gradient is not finite changes no weight; it is counted in the state.
+
+    Args:
+      fetch: brings the optimizer's state and the average to where they are used, after the norm of
+        the gradient is known.
 
     Raises ValueError for a decay or a window of the moving average that cannot be.
     """
@@ -174,7 +178,7 @@ def make_train_step(
         finite = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"])
         with jax.named_scope("update"):
             # Only now, if it waited in the host's memory: `jitted_step` sends it back there.
-            before, average = on_device(state.opt_state), on_device(state.ema)
+            before, average = fetch((state.opt_state, state.ema), norm)
             updates, opt_state = optimizer.update(grads, before, state.trainable)
             trainable = optax.apply_updates(state.trainable, updates)
             ema = update_ema(average, trainable, state.step, ema_decay, ema_window)
