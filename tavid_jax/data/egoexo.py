@@ -20,7 +20,6 @@ Cameras whose name begins with "aria" are worn; all others stand still.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -35,6 +34,9 @@ from tavid_jax.data.imported import ClipsWriter, Imported
 from tavid_jax.data.masks import resize_mask
 from tavid_jax.data.rle import decode_rle, unsqueeze
 from tavid_jax.data.video import VideoError, iter_frames, probe, resize_image, write_video
+from tavid_jax.untrusted.errors import UntrustedError, reading, told
+from tavid_jax.untrusted.names import inside
+from tavid_jax.untrusted.texts import read_json
 
 WORN = "aria"
 _LEAD = 1.0  # seconds between the start of a clip and what is described
@@ -96,7 +98,7 @@ def import_egoexo(
             for camera, objects in _cameras(relation).items():
                 view = f"{names[uid]}.{camera}"
                 try:
-                    video = _video(root / "takes" / names[uid], camera)
+                    video = _video(root / "takes", names[uid], camera)
                     _cut_view(writer, video, _cuts(view, objects, told.get(uid)), seconds,
                               short_side)  # fmt: skip
                 except (ClipError, VideoError) as error:
@@ -120,13 +122,13 @@ def caption(text: str) -> str:
 
 def _read(path: Path, kind: type) -> Any:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except OSError as error:
         raise ClipError(
             f"{path}: cannot be read ({error.strerror}); give the data set's root"
         ) from error
-    except ValueError as error:
-        raise ClipError(f"{path}: is broken ({error}); fetch it again") from error
+    except UntrustedError as error:
+        raise ClipError(f"{path}: is broken ({told(error)}); fetch it again") from error
     if not isinstance(content, kind):
         raise ClipError(f"{path}: holds a {type(content).__name__}, expected a {kind.__name__}")
     return content
@@ -163,9 +165,12 @@ def _cameras(relation: Mapping[str, Any]) -> dict[str, dict[str, dict[int, Any]]
     return cameras
 
 
-def _video(take: Path, camera: str) -> Path:
-    folder = take / "frame_aligned_videos"
-    places = [folder / f"{camera}.mp4", folder / "downscaled" / "448" / f"{camera}.mp4"]
+def _video(takes: Path, take: str, camera: str) -> Path:
+    folder = f"{take}/frame_aligned_videos"
+    with reading(takes, ClipError, "a folder of takes"):
+        places = [
+            inside(takes, f"{folder}/{place}{camera}.mp4") for place in ("", "downscaled/448/")
+        ]
     for place in places:
         if place.is_file():
             return place
@@ -229,7 +234,7 @@ def _cut_view(
             size_hw = tuple(round(side * scale) for side in info.size_hw)
             frames = iter_frames(video, range(cut.frame, cut.frame + count))
             small = (resize_image(frame, size_hw) for frame in frames)
-            write_video(writer.place / f"{cut.name}.mp4", small, info.fps)
+            write_video(writer.path(f"{cut.name}.mp4"), small, info.fps)
         except (ClipError, VideoError) as error:
             writer.skipped.append((cut.name, str(error)))
             continue

@@ -25,7 +25,6 @@ stands alone.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +32,9 @@ from typing import Any, Literal
 
 from tavid_jax.data.clip import ClipError
 from tavid_jax.data.trajectory_files import split_paths
+from tavid_jax.untrusted.errors import UnsafeNameError, reading
+from tavid_jax.untrusted.names import check_name, inside
+from tavid_jax.untrusted.texts import read_json
 
 SPATIAL_MODES = ("random", "region")
 _NEEDED = ("is_real_video", "tracking_map_path", "seg_map_path", "validation_prompt")
@@ -152,10 +154,8 @@ def read_flexbench(
 
 
 def _lists(path: str | os.PathLike) -> list[Mapping[str, Any]]:
-    try:
-        lists = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise FlexBenchError(f"{path}: cannot be read as JSON ({error})") from error
+    with reading(path, FlexBenchError, "JSON"):
+        lists = read_json(path)
     if not isinstance(lists, list) or not lists:
         raise FlexBenchError(f"{path}: must be a list of {{prefix, validations}}")
     for number, one in enumerate(lists):

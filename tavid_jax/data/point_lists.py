@@ -51,6 +51,8 @@ from jaxtyping import Float
 
 from tavid_jax.data.official import TrackFileError
 from tavid_jax.tracks.trajectories import Trajectories
+from tavid_jax.untrusted import limits
+from tavid_jax.untrusted.errors import LimitError
 
 Ease = Literal["linear", "smooth"]
 EASES = ("linear", "smooth")
@@ -78,6 +80,12 @@ def parse_points(
         raise TrackFileError("'points' must be a list of at least one point")
     size_hw = _size(held.get("size_hw", size_hw))
     count = _frames(held, points, frames)
+    try:
+        limits.check_tracks(len(points), count)
+        if _is_count(held.get("segments", 0)):
+            limits.check("segments", held.get("segments", 0), "'segments'")
+    except LimitError as error:
+        raise TrackFileError(str(error)) from error
     ease = _ease("", held.get("ease", "linear"))
     made = [_Point(f"points[{n}]", point, count, ease) for n, point in enumerate(points)]
     segment = _all_or_none("segment", [point.segment for point in made], needed=False)

@@ -89,8 +89,9 @@ def check(name: str, value: int, what: str) -> None:
     if value > allowed:
         limit = LIMITS[name]
         raise LimitError(
-            f"refused: {what}: {_told(value)} {limit.unit}, the limit is {allowed:,} ({limit.why}); "
-            f"if the file is to be trusted, set {PREFIX}{name.upper()}={_told(value, '')}"
+            f"refused: {what}: {_told(value)} {limit.unit}, the limit is {allowed:,} "
+            f"({limit.why}); if the file is to be trusted, set "
+            f"{PREFIX}{name.upper()}={_told(value, '')}"
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import re
@@ -32,6 +34,25 @@ def read_text(path: str | os.PathLike, limit: str = "text_bytes") -> str:
     if "\0" in text:
         raise UntrustedError("is no text: it has a zero byte in it")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_table(path: str | os.PathLike) -> tuple[list[str], list[dict[str, str | None]]]:
+    """(names of the columns, rows by them) of a CSV file; a cell that is missing is None.
+
+    Raises:
+      UntrustedError: see `read_text`, a cell that is too long, or no CSV.
+      OSError: it cannot be read.
+    """
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), restkey="")
+    try:
+        columns, rows = list(reader.fieldnames or ()), list(reader)
+    except csv.Error as error:
+        raise UntrustedError(f"is no table that can be read ({error})") from error
+    for row in rows:
+        row.pop("", None)  # cells behind the last column
+        for cell in row.values():
+            limits.check("caption_chars", len(cell or ""), "a cell of the table")
+    return columns, rows
 
 
 def read_json(path: str | os.PathLike, **options: Any) -> Any:
