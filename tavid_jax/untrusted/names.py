@@ -11,6 +11,7 @@ from tavid_jax.untrusted.errors import UnsafeNameError
 _FORBIDDEN = re.compile(r"[^\w.\-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST = 255  # bytes of one part of a path on the usual file systems
+_LONGEST_PATH = 2000
 _STEM = 200  # bytes: room for endings
 
 
@@ -64,6 +65,8 @@ def _parts(name: str) -> tuple[str, ...]:
         )
     if "\\" in name or _CONTROL.search(name):
         raise UnsafeNameError(f"the name {_short(name)} has a backslash or a control character")
+    if len(name) > _LONGEST_PATH:
+        raise UnsafeNameError(f"the name {_short(name)} has {len(name)} characters")
     parts = PurePosixPath(name).parts
     if ".." in parts or not parts:
         raise UnsafeNameError(f"the name {_short(name)} leads out of its folder")

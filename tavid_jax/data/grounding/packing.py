@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from tavid_jax.data.clip import Clip, check_clip
 from tavid_jax.data.records import Example, RecordError
 from tavid_jax.untrusted import limits
+from tavid_jax.untrusted.errors import DAMAGED
 from tavid_jax.untrusted.pictures import check_picture
 from tavid_jax.untrusted.texts import parse_json
 
@@ -69,14 +70,7 @@ def unpack(record: Example) -> Clip:
             **{name: record[name] for name in _ARRAYS if name in record},
         )
         return check_clip(clip)
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        TypeError,
-        ValueError,
-        cv2.error,
-    ) as error:
+    except (*DAMAGED, cv2.error) as error:
         raise RecordError(f"no record of a grounded clip: {error}") from error
 
 
