@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tavid_jax.untrusted import limits
+from tavid_jax.untrusted.errors import reading
 from tavid_jax.weights.lazy import LazyArray, as_lazy
 from tavid_jax.weights.problems import WeightsError
 from tavid_jax.weights.safetensors import read_safetensors
@@ -94,11 +96,24 @@ def read_torch(path: str | Path) -> Any:
     if not path.is_file():
         raise WeightsError(f"no file at {path}")
     if not is_torch_zip(path):
+        _check_old(path)
         return _read_with_torch(path, "it is no zip archive, as such files are since PyTorch 1.6")
     try:
         return read_torch_zip(path)
     except UnknownContent as error:  # perhaps PyTorch knows it, and that it is harmless
         return _read_with_torch(path, f"it holds {error}")
+
+
+def _check_old(path: Path) -> None:
+    """Before PyTorch 1.6 such files were rows of pickles; all else is not given to PyTorch."""
+    with reading(path, WeightsError, "a checkpoint"):
+        limits.check("array_bytes", path.stat().st_size, "its size")
+    with path.open("rb") as file:
+        if file.read(1) != b"\x80":
+            raise WeightsError(
+                f"{path}: damaged, neither a zip archive nor a row of pickles "
+                f"({path.stat().st_size} bytes)"
+            )
 
 
 def _read_with_torch(path: Path, why: str) -> Any:

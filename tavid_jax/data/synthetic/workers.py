@@ -1,8 +1,9 @@
 """Draws scenes in several processes, in order.
 
 The processes are plain children `python -m tavid_jax.data.synthetic.workers` that read one JSON
-request and write their records, pickled: nothing is forked (JAX may be running here), the caller's main
-module is not imported again, and it works from a notebook or from standard input.
+request and write pickled records, read as `arrays` reads files: nothing is forked (JAX may be
+running here), the caller's main module is not imported again, and it works from a notebook or from
+standard input.
 """
 
 import dataclasses
