@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,8 @@ from tavid_jax.pipelines.follow import Follow
 from tavid_jax.pipelines.move import Move
 from tavid_jax.pipelines.settings import Sampling
 from tavid_jax.tracks.trajectories import Trajectories
+from tavid_jax.untrusted.errors import UntrustedError, told
+from tavid_jax.untrusted.texts import parse_json, read_text
 
 # A file, RGB pixels (H, W, 3) of 0..255, or a picture of Pillow's.
 ImageSource = str | os.PathLike | np.ndarray | Image.Image
@@ -200,7 +201,7 @@ def read_fields(path: str | os.PathLike) -> Iterator[tuple[int, dict[str, Any]]]
         if not line.strip():
             continue
         try:
-            fields = json.loads(line)
+            fields = parse_json(line)
             if not isinstance(fields, dict):
                 raise ValueError("not a JSON object")
         except ValueError as error:
@@ -304,6 +305,6 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
 def _lines(path: Path) -> list[str]:
     try:
         # Windows editors begin with a mark. Only line feeds end lines: texts may hold the others.
-        return path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: jobs cannot be read ({error})") from error
+        return read_text(path).split("\n")
+    except (OSError, UntrustedError) as error:
+        raise ValueError(f"{path}: jobs cannot be read ({told(error)})") from error

@@ -228,7 +228,8 @@ def check_members(members: list[zipfile.ZipInfo], size: int) -> None:
       UntrustedError: too many members, or more bytes than a limit or than deflate can pack.
     """
     limits.check("archive_members", len(members), "the archive")
-    limits.check("array_bytes", sum(member.file_size for member in members), "its arrays, unpacked")
+    packed = [one for one in members if one.compress_type != zipfile.ZIP_STORED]
+    limits.check("array_bytes", sum(member.file_size for member in packed), "its arrays, unpacked")
     for member in members:
         packed = member.compress_size
         stored = member.compress_type == zipfile.ZIP_STORED
