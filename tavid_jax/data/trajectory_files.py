@@ -49,6 +49,8 @@ from tavid_jax.data.official import TrackFileError
 from tavid_jax.data.track_formats import ARRAY_KEYS, READERS, USUAL_HW, opened, visibility_beside
 from tavid_jax.tracks.coordinates import resize
 from tavid_jax.tracks.trajectories import Trajectories, TrajectoryError
+from tavid_jax.untrusted import limits
+from tavid_jax.untrusted.errors import reading
 
 
 def read_trajectories(
@@ -214,6 +216,8 @@ def _stored(
     """As the file has them; sizes and frames count where it says none."""
     usual = stored_hw or USUAL_HW.get(found) or size_hw
     trajectories = READERS[found](path, held, usual, frames)
+    with reading(path, TrackFileError, "tracks"):
+        limits.check_tracks(trajectories.num_points, trajectories.num_frames)
     if stored_hw and tuple(trajectories.size_hw) != tuple(stored_hw):
         raise TrackFileError(f"says that it is in pixels of {_wh(trajectories.size_hw)}")
     return trajectories
