@@ -252,6 +252,8 @@ class _Resolver:
         return new
 
     def _of(self, value: Any) -> tuple[Any, int]:
+        if isinstance(value, str):
+            value.encode()  # half a pair of UTF-16 cannot be
         if isinstance(value, str | int | float | bytes | bool | None) or id(value) in self._done:
             known = self._done.get(id(value), (value, value, 1))
             return known[1], known[2]
@@ -293,6 +295,8 @@ class _Resolver:
 
 
 def _key(key: Any) -> Any:
+    if isinstance(key, str):
+        key.encode()
     if isinstance(key, str | int | float | bytes | np.generic):
         return key
     raise TypeError(f"a {type(key).__name__} as a key")

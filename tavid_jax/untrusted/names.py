@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 from tavid_jax.untrusted.errors import UnsafeNameError
 
@@ -22,7 +23,7 @@ def safe_name(name: str) -> str:
     return name.strip(".") or "_"
 
 
-def inside(folder: str | os.PathLike, name: str) -> Path:
+def inside(folder: str | os.PathLike, name: Any) -> Path:
     """The path of a file that something else names, below a folder. It need not be there.
 
     Raises:
@@ -44,7 +45,7 @@ def inside(folder: str | os.PathLike, name: str) -> Path:
     return path
 
 
-def check_name(name: str) -> str:
+def check_name(name: Any) -> str:
     """The name itself, if it may be that of one file of a folder.
 
     Raises:
@@ -55,7 +56,7 @@ def check_name(name: str) -> str:
     return name
 
 
-def _parts(name: str) -> tuple[str, ...]:
+def _parts(name: Any) -> tuple[str, ...]:
     if not isinstance(name, str) or not name.strip():
         raise UnsafeNameError(f"{_short(name)} is no name of a file")
     windows = PureWindowsPath(name)

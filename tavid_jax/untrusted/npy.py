@@ -11,7 +11,7 @@ import os
 import re
 import zipfile
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class Header(NamedTuple):
     dtype: np.dtype
 
 
-def read_header(stream: IO[bytes]) -> Header:
+def read_header(stream: Any) -> Header:
     """Reads the head of an npy file, up to the first byte of its array.
 
     Raises:
@@ -136,7 +136,7 @@ def check_values(array: np.ndarray) -> None:
             raise UntrustedError("holds an array of text with codes that are no characters")
 
 
-def read_array(stream: IO[bytes], size: int) -> np.ndarray:
+def read_array(stream: Any, size: int) -> np.ndarray:
     """Reads one npy array that `size` bytes hold, head and all; pickled ones are refused.
 
     Raises:
@@ -190,7 +190,7 @@ def load_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _member(name: str, stream: IO[bytes], size: int) -> np.ndarray:
+def _member(name: str, stream: Any, size: int) -> np.ndarray:
     try:
         array = read_array(_Counted(stream), size)
         if stream.read(1):  # reads up to the checksum too
@@ -203,7 +203,7 @@ def _member(name: str, stream: IO[bytes], size: int) -> np.ndarray:
 class _Counted:
     """A stream that knows its place, as those of archives do not before Python 3.12."""
 
-    def __init__(self, stream: IO[bytes]):
+    def __init__(self, stream: Any):
         self._stream, self._place = stream, 0
 
     def read(self, count: int) -> bytes:
@@ -240,7 +240,7 @@ def check_members(members: list[zipfile.ZipInfo], size: int) -> None:
             )
 
 
-def _fill(stream: IO[bytes], view: memoryview) -> int:
+def _fill(stream: Any, view: memoryview) -> int:
     """Reads into all of the view; how many bytes came."""
     place = 0
     while place < len(view):

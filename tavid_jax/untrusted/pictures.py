@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
-from typing import IO
+from typing import Any
 
 from tavid_jax.untrusted import limits
 from tavid_jax.untrusted.errors import UntrustedError
@@ -24,8 +25,6 @@ def check_picture(source: str | os.PathLike | bytes) -> tuple[int, int]:
       UntrustedError: none of these, damaged, or more pixels than the limit `frame_pixels`.
       OSError: it cannot be read.
     """
-    import io
-
     if isinstance(source, bytes):
         size_hw = _size(io.BytesIO(source))
     else:
@@ -59,7 +58,7 @@ def check_container(path: str | os.PathLike) -> None:
         raise UntrustedError("is no MP4, MOV, AVI, MKV, WebM or GIF: it does not begin as one")
 
 
-def _size(stream: IO[bytes]) -> tuple[int, int]:
+def _size(stream: Any) -> tuple[int, int]:
     head = stream.read(_HEAD)
     if head.startswith(b"\x89PNG\r\n\x1a\n") and head[12:16] == b"IHDR":
         return int.from_bytes(head[20:24], "big"), int.from_bytes(head[16:20], "big")
@@ -95,7 +94,7 @@ def _webp(head: bytes) -> tuple[int, int]:
     raise UntrustedError("is a damaged WebP")
 
 
-def _jpeg(stream: IO[bytes]) -> tuple[int, int]:
+def _jpeg(stream: Any) -> tuple[int, int]:
     """Walks from marker to marker until the one that tells the size."""
     stream.seek(2)
     while True:

@@ -1,6 +1,7 @@
 """Checkpoint files, and finding the tensors inside what a training script saved."""
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -125,8 +126,10 @@ def _read_with_torch(path: Path, why: str) -> Any:
             "tavid_jax[convert]); a .safetensors file needs nothing"
         ) from error
     try:
-        # A zip can be mapped, so that tensors are read when they are used.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_torch_zip(path))
+        with warnings.catch_warnings():  # of old protocols
+            warnings.simplefilter("ignore")
+            # A zip can be mapped, so that tensors are read when they are used.
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_torch_zip(path))
     except Exception as error:  # whatever damaged bytes make the unpickler do
         named = re.search(r"GLOBAL (\S+)", str(error))
         if named or "Unsupported" in str(error):

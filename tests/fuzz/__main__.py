@@ -20,11 +20,13 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 MEMORY = 2 * 2**30  # bytes that reading may take, beyond what the process has at the start
+_SILENT = 90.0  # seconds
 _EVERY = 0.5
 
 
@@ -63,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace, keep: Path) -> list[dict[str, Any]]:
-    """A row for each reader; a child that dies is a fault of the reader, and another one goes on."""
+    """A row for each reader; one whose child dies has a fault, and another child goes on."""
     rows: list[dict[str, Any]] = []
     start, died = time.perf_counter(), 0
     plan = {"inputs": args.inputs, "seconds": args.seconds, "only": args.only, "skip": 0}
@@ -95,17 +97,37 @@ def _watch(
             env=environment,
             text=True,
         )
-        last = None
+        last, watch = None, _Watchdog(child)
         for line in child.stdout:
+            watch.heard()
             row = json.loads(line)
             last = None if row["done"] else row
             if row["done"]:
                 rows.append(row)
             _show(row, start)
         code = child.wait()
+        watch.stop()
     if code and last is None:
         print((Path(plan["work"]) / "stderr").read_text(errors="replace")[-2000:], file=sys.stderr)
     return last, code
+
+
+class _Watchdog:
+    """Ends a child that says nothing for long: it hangs in a library, deaf to signals."""
+
+    def __init__(self, child: subprocess.Popen):
+        self._child, self._timer = child, threading.Timer(_SILENT, child.kill)
+        self._timer.start()
+
+    def heard(self) -> None:
+        """The child has said something."""
+        self.stop()
+        self._timer = threading.Timer(_SILENT, self._child.kill)
+        self._timer.start()
+
+    def stop(self) -> None:
+        """The child has ended."""
+        self._timer.cancel()
 
 
 def _dead(row: dict[str, Any], code: int, work: Path, keep: Path) -> dict[str, Any]:
@@ -122,8 +144,8 @@ def _show(row: dict[str, Any], start: float) -> None:
     total, seconds = row["before"] + row["inputs"], time.perf_counter() - start
     rate = total / seconds
     left = (row["all"] - total) / max(rate, 1e-9)
-    line = (f"{total}/{row['all']} inputs, {rate:.0f}/s, {left / 60:.1f} min left: {row['reader']}, "
-            f"{row['edges']} edges, {len(row['faults'])} faults")  # fmt: skip
+    line = (f"{total}/{row['all']} inputs, {rate:.0f}/s, {left / 60:.1f} min left: "
+            f"{row['reader']}, {row['edges']} edges, {len(row['faults'])} faults")  # fmt: skip
     if sys.stderr.isatty():
         print(f"\r\033[K{line}", end="\n" if row["done"] else "", file=sys.stderr, flush=True)
     elif row["done"]:

@@ -201,7 +201,8 @@ READERS = [
     Reader("records' meta.json", "meta.json", lambda path: records.RecordSource(path.parent)[0],
            seeds.records_meta, "json", weight=0.5),
     Reader("TAP-Vid .pkl", "v.pkl", _tapvid, seeds.tapvid, "pickle", pickled=True),
-    Reader("tfrecord", "v.tfrecord", lambda path: list(read_examples(path)), seeds.tfrecords, "raw"),
+    Reader("tfrecord", "v.tfrecord", lambda path: list(read_examples(path)), seeds.tfrecords,
+           "raw"),
     # --- weights
     Reader("safetensors", "w.safetensors", lambda path: _all(read_file(path)), whole.safetensors,
            "safetensors", weight=3),

@@ -123,8 +123,8 @@ def _latents() -> dict[str, Any]:
     normal = lambda *shape: random.normal(size=shape).astype(np.float32)  # noqa: E731
     seen = np.ones((3, 4), np.float32)
     return {
-        "id": "a", "history": normal(3, 4, 5), "future": normal(3, 4, 5), "history_visibility": seen,
-        "future_visibility": seen, "video": normal(3, 4, 2), "text": normal(7),
+        "id": "a", "history": normal(3, 4, 5), "future": normal(3, 4, 5),
+        "history_visibility": seen, "future_visibility": seen, "video": normal(3, 4, 2), "text": normal(7),
     }  # fmt: skip
 
 
