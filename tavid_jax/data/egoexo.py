@@ -39,6 +39,7 @@ from tavid_jax.untrusted.names import inside
 from tavid_jax.untrusted.texts import read_json
 
 WORN = "aria"
+_DIGITS = 10  # of a number of a frame
 _LEAD = 1.0  # seconds between the start of a clip and what is described
 _RATE = 30.0  # frames per second that frame numbers count
 
@@ -95,7 +96,12 @@ def import_egoexo(
             if uid not in names:
                 writer.skipped.append((uid, "no such take in takes.json"))
                 continue
-            for camera, objects in _cameras(relation).items():
+            try:
+                cameras = _cameras(relation)
+            except ClipError as error:
+                writer.skipped.append((names[uid], str(error)))
+                continue
+            for camera, objects in cameras.items():
                 view = f"{names[uid]}.{camera}"
                 try:
                     video = _video(root / "takes", names[uid], camera)
@@ -150,6 +156,9 @@ def _annotations(root: Path, part: str) -> dict[str, Any]:
         found = _read(path, dict).get("annotations")
         if not isinstance(found, dict):
             raise ClipError(f"{path}: has no mapping 'annotations' from take_uid; fetch it again")
+        for uid, one in found.items():
+            if not isinstance(one, dict if part == "relations" else list):
+                raise ClipError(f"{path}: the annotations of take {uid!r:.60} are of another form")
         merged |= found
     return merged
 
@@ -157,12 +166,22 @@ def _annotations(root: Path, part: str) -> dict[str, Any]:
 def _cameras(relation: Mapping[str, Any]) -> dict[str, dict[str, dict[int, Any]]]:
     """Static camera -> object -> frame -> mask."""
     cameras: dict[str, dict[str, dict[int, Any]]] = {}
-    for thing, views in (relation.get("object_masks") or {}).items():
-        for camera, view in views.items():
-            masks = {int(frame): mask for frame, mask in (view.get("annotation") or {}).items()}
+    for thing, views in _mapping(relation.get("object_masks")).items():
+        for camera, view in _mapping(views).items():
+            masks = {}
+            for frame, mask in _mapping(_mapping(view).get("annotation")).items():
+                if not (frame.isdecimal() and len(frame) < _DIGITS):
+                    raise ClipError(f"{frame!r:.60} is no number of a frame")
+                masks[int(frame)] = _mapping(mask)
             if masks and not camera.lower().startswith(WORN):
                 cameras.setdefault(camera, {})[thing] = dict(sorted(masks.items()))
     return cameras
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping | None):
+        raise ClipError(f"holds a {type(value).__name__} where an object is due")
+    return value or {}
 
 
 def _video(takes: Path, take: str, camera: str) -> Path:
@@ -177,14 +196,22 @@ def _video(takes: Path, take: str, camera: str) -> Path:
     raise ClipError(f"{places[0]}: no such video; fetch the take, or its downscaled videos")
 
 
+def _sentences(told: Any) -> list[tuple[float, str]]:
+    """(seconds, words) of all annotators of a take."""
+    try:
+        return [
+            (float(one["timestamp"]), str(one["text"]))
+            for annotator in told or ()
+            for one in annotator.get("descriptions") or ()
+            if one.get("text") and one.get("timestamp") is not None
+        ]
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ClipError("its descriptions have no text or no time") from error
+
+
 def _cuts(view: str, objects: Mapping[str, Mapping[int, Any]], told: Any) -> Iterator[_Cut]:
     """The clips of one camera."""
-    sentences = [
-        (float(one["timestamp"]), one["text"])
-        for annotator in told or ()
-        for one in annotator.get("descriptions") or ()
-        if one.get("text") and one.get("timestamp") is not None
-    ]
+    sentences = _sentences(told)
     for thing, masks in objects.items():
         name = f"{view}.{re.sub(r'[^A-Za-z0-9-]+', '_', thing)}"
         if not sentences:

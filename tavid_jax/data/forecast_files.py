@@ -157,8 +157,8 @@ def read_forecast(folder: str | os.PathLike) -> ForecastFiles:
     arrays = {name: _load(folder / f"{name}.npy") for name in _ARRAYS}
     if (folder / PROBABILITY).exists():
         arrays["probability"] = _load(folder / PROBABILITY)
-    size_hw = int(meta["H"]), int(meta["W"])
     arrays = _checked(folder, arrays, meta)
+    size_hw = int(meta["H"]), int(meta["W"])
     query_xy = np.rint(arrays["query_xy"]).astype(np.int64)
     if (folder / "grid_idx.npy").exists():
         index = _load(folder / "grid_idx.npy")

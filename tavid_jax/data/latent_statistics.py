@@ -152,7 +152,8 @@ def _table(path: str | os.PathLike, held: Mapping[str, Any], key: str) -> dict[s
             f"{path}: has no {key}.per_channel.mean and .std; it holds {sorted(held)}"
         )
     try:
-        table = {field: np.asarray(channels[field], np.float64) for field in ("mean", "std")}
+        with np.errstate(over="ignore"):  # what is too large is not finite, and refused below
+            table = {field: np.asarray(channels[field], np.float32) for field in ("mean", "std")}
     except (OverflowError, TypeError, ValueError) as error:
         raise StatisticsError(f"{path}: {key}.per_channel holds no numbers ({error})") from error
     shapes = {field: array.shape for field, array in table.items()}
@@ -160,7 +161,7 @@ def _table(path: str | os.PathLike, held: Mapping[str, Any], key: str) -> dict[s
         raise StatisticsError(f"{path}: {key}.per_channel must be lists of one length: {shapes}")
     if not all(np.isfinite(array).all() for array in table.values()) or (table["std"] < 0).any():
         raise StatisticsError(f"{path}: {key}.per_channel must be finite, and std not negative")
-    return {field: array.astype(np.float32) for field, array in table.items()}
+    return table
 
 
 def _written(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -98,6 +98,8 @@ def from_tapir(
     else:
         names = {"occlusion": occlusion, "expected_dist": expected_dist}
         logits = [_one_video(k, v, 2) for k, v in names.items() if v is not None]
+        for logit in logits:
+            _check_fits("occlusion", logit, tracks.shape[:2])
         kept = [0.5 * (1 + np.tanh(-0.5 * np.float64(logit))) for logit in logits]  # 1 - sigmoid
         seen = np.prod(kept, axis=0) > 0.5
     _check_fits("visibility", seen, tracks.shape[:2])

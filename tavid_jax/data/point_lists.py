@@ -56,6 +56,7 @@ from tavid_jax.untrusted.errors import LimitError
 
 Ease = Literal["linear", "smooth"]
 EASES = ("linear", "smooth")
+_LARGEST = 3e38  # that float32 holds
 FILE_KEYS = ("points", "size_hw", "frames", "fps", "segments", "ease")
 POINT_KEYS = ("path", "xy", "ease", "visible", "segment", "colour", "depth", "text")
 
@@ -151,9 +152,15 @@ def along(
     "smooth" is the cubic that passes every place at the mean velocity of the ways to the places
     beside it, and the first and last at rest.
     """
-    times, places = keys[:, 0].astype(np.float64), keys[:, 1:].astype(np.float64)
+    with np.errstate(all="ignore"):  # what is not finite then is refused with the trajectories
+        return _along(keys[:, 0].astype(np.float64), keys[:, 1:].astype(np.float64), frames, ease)
+
+
+def _along(
+    times: Float[np.ndarray, " K"], places: Float[np.ndarray, "K 2"], frames: int, ease: Ease
+) -> Float[np.ndarray, "T 2"]:
     at = np.clip(np.arange(frames, dtype=np.float64), times[0], times[-1])
-    if ease == "linear" or len(keys) == 1:
+    if ease == "linear" or len(times) == 1:
         out = np.stack([np.interp(at, times, places[:, axis]) for axis in (0, 1)], axis=-1)
         return out.astype(np.float32)
     speed = np.zeros_like(places)
@@ -330,7 +337,7 @@ def _array(values: Any) -> np.ndarray | None:
         array = np.asarray(values)
     except ValueError:  # rows of different lengths
         return None
-    good = array.dtype.kind in "fiu" and np.isfinite(array).all()
+    good = array.dtype.kind in "fiu" and (np.abs(array.astype(np.float64)) <= _LARGEST).all()
     return array.astype(np.float64) if good else None
 
 

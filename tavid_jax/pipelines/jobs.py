@@ -25,6 +25,10 @@ ImageSource = str | os.PathLike | np.ndarray | Image.Image
 VideoSource = str | os.PathLike | np.ndarray
 
 
+class JobError(ValueError):
+    """A file of jobs cannot be used; the message names the file and the line."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Job:
     """One video to make.
@@ -167,7 +171,7 @@ def read_jobs(path: str | os.PathLike) -> list[Job]:
     Empty lines are skipped.
 
     Raises:
-      ValueError: naming the line: no JSON object, an unknown field, a bad value, a name given
+      JobError: naming the line: no JSON object, an unknown field, a bad value, a name given
         twice, or no job at all.
     """
     path = Path(path)
@@ -180,11 +184,11 @@ def read_jobs(path: str | os.PathLike) -> list[Job]:
             if job.name in names:
                 raise ValueError(f"name {job.name!r} is that of line {names[job.name]} too")
         except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {error}") from error
+            raise JobError(f"{path}, line {number}: {error}") from error
         names[str(job.name)] = number
         jobs.append(job)
     if not jobs:
-        raise ValueError(f"{path} holds no jobs: write one JSON object per line")
+        raise JobError(f"{path} holds no jobs: write one JSON object per line")
     return jobs
 
 
@@ -194,7 +198,7 @@ def read_fields(path: str | os.PathLike) -> Iterator[tuple[int, dict[str, Any]]]
     Images, masks, tracks, texts and videos in them are relative to the file.
 
     Raises:
-      ValueError: a file that cannot be read; naming the line, one that is no JSON object.
+      JobError: a file that cannot be read; naming the line, one that is no JSON object.
     """
     path = Path(path)
     for number, line in enumerate(_lines(path), 1):
@@ -205,7 +209,7 @@ def read_fields(path: str | os.PathLike) -> Iterator[tuple[int, dict[str, Any]]]
             if not isinstance(fields, dict):
                 raise ValueError("not a JSON object")
         except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {error}") from error
+            raise JobError(f"{path}, line {number}: {error}") from error
         for name in _FILES:
             if isinstance(fields.get(name), str):
                 fields[name] = _below(path.parent, fields[name])
@@ -307,4 +311,4 @@ def _lines(path: Path) -> list[str]:
         # Windows editors begin with a mark. Only line feeds end lines: texts may hold the others.
         return read_text(path).split("\n")
     except (OSError, UntrustedError) as error:
-        raise ValueError(f"{path}: jobs cannot be read ({told(error)})") from error
+        raise JobError(f"{path}: jobs cannot be read ({told(error)})") from error

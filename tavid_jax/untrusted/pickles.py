@@ -1,8 +1,8 @@
 """What a pickle would do, told from its opcodes before any of it is done.
 
 Python's unpickler takes memory by numbers that stand in the file: a place in its memory of 2^31
-makes a table of 16 GB. And tuples in tuples in tuples, used as a key, overflow the stack of C, which
-no error tells. So opcodes are walked through first.
+makes a table of 16 GB. And tuples in tuples in tuples, used as a key, overflow the stack of C,
+which no error tells. So opcodes are walked through first.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import io
 import json
@@ -27,6 +28,11 @@ class Codec(NamedTuple):
 
 def _json(tree: Any) -> bytes:
     return json.dumps(tree, default=_plain).encode()
+
+
+def _from_either(data: bytes) -> Any:
+    """JSON, or what Python prints."""
+    return ast.literal_eval(data.decode()) if b"'" in data else json.loads(data)
 
 
 def _plain(value: Any) -> Any:
@@ -71,8 +77,11 @@ def _from_npy(data: bytes) -> Any:
 
 
 def _to_npy(tree: Any) -> bytes:
-    out = io.BytesIO()
-    np.save(out, tree if isinstance(tree, np.ndarray) else np.array(tree, object, ndmin=0))
+    out, held = io.BytesIO(), tree
+    if not isinstance(tree, np.ndarray):
+        held = np.empty((), object)
+        held[()] = tree
+    np.save(out, held)
     return out.getvalue()
 
 
@@ -106,6 +115,7 @@ def _to_zip(tree: Any) -> bytes:
 CODECS = {
     "json": Codec(json.loads, _json),
     "lines": Codec(_from_lines, _to_lines),
+    "either": Codec(_from_either, _json),
     "csv": Codec(_from_csv, _to_csv),
     "npz": Codec(_from_npz, _to_npz),
     "npy": Codec(_from_npy, _to_npy),
@@ -120,7 +130,8 @@ CODECS = {
 
 def places(tree: Any) -> list[tuple[Any, Any]]:
     """(container, key) of everything inside of dicts and lists, down to 200 of them."""
-    found, level = [], [tree]
+    found: list[tuple[Any, Any]] = []
+    level = [tree] if isinstance(tree, dict | list) else []
     while level and len(found) < 200:
         here = [
             (one, key)

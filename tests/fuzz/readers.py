@@ -146,7 +146,7 @@ def _record(path: Path) -> Any:
 READERS = [
     # --- data: tracks
     Reader("points .json", "t.json", _trajectories, seeds.points, "json", weight=2),
-    Reader("coordinates .txt", "t.txt", _trajectories, seeds.coordinates, "json"),
+    Reader("coordinates .txt", "t.txt", _trajectories, seeds.coordinates, "either"),
     Reader("arrays .npz", "t.npz", _trajectories, seeds.arrays, "npz", pickled=True, weight=2),
     Reader("TrajLoom's .npz", "t.npz", official.read_tracks, seeds.official, "npz", pickled=True,
            weight=2),

@@ -21,7 +21,7 @@ from tavid_jax.pipelines.card import Card, write_card
 from tavid_jax.pipelines.latent_cache import LatentCacheWriter
 from tavid_jax.pipelines.located import Locate
 from tavid_jax.pipelines.settings import PUBLISHED
-from tavid_jax.weights.model_json import PRESETS, is_described
+from tavid_jax.weights.model_json import PRESETS, config_to_json, is_described
 from tavid_jax.weights.safetensors import write_safetensors
 from tavid_jax.weights.torch_zip import write_torch_zip
 from tavid_jax.weights.trajloom_configs import section_of
@@ -83,7 +83,7 @@ def trajloom_configs(folder: Path) -> list[bytes]:
 def weights_json(folder: Path) -> list[bytes]:
     """The record of an import."""
     config = dataclasses.asdict(next(iter(WAN_PRESETS.values())))
-    return as_json({"kind": "wan", "config": config, "dtype": "float32", "hash": "1"})
+    return as_json({"kind": "wan", "config": config, "preset": None, "dtype": "float32"})
 
 
 def adapters(folder: Path) -> list[bytes]:
@@ -124,7 +124,8 @@ def _latents() -> dict[str, Any]:
     seen = np.ones((3, 4), np.float32)
     return {
         "id": "a", "history": normal(3, 4, 5), "future": normal(3, 4, 5),
-        "history_visibility": seen, "future_visibility": seen, "video": normal(3, 4, 2), "text": normal(7),
+        "history_visibility": seen, "future_visibility": seen, "video": normal(3, 4, 2),
+        "text": normal(7),
     }  # fmt: skip
 
 
