@@ -186,6 +186,8 @@ def as_bool(name: str, array: np.ndarray) -> np.ndarray:
     Raises:
       TrackFileError: any other number; `name` is the array's.
     """
+    if array.dtype.kind not in "biuf":
+        raise TrackFileError(f"{name!r} must be bool or 0/1, got {array.dtype} {array.shape}")
     if array.dtype != np.bool_ and not np.isin(array, (0, 1)).all():
         raise TrackFileError(
             f"{name!r} must be bool or 0/1, got numbers from {array.min():g} to {array.max():g}: "

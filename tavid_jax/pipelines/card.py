@@ -130,6 +130,9 @@ class Card:
             raise ValueError(f"it lacks {', '.join(needed)}")
         if given["backbone"] not in PUBLISHED:
             raise ValueError(f"backbone {given['backbone']!r} is none of {', '.join(PUBLISHED)}")
+        for name in ("trained", "quality", "files", "targets", "follow", "locate"):
+            if not isinstance(given.get(name, {}), Mapping):
+                raise ValueError(f"{name!r} must be an object, got {given[name]!r:.60}")
         sampling = PUBLISHED[given["backbone"]].sampling.changed(given["sampling"])
         curve = tuple((int(step), float(loss)) for step, loss in given.get("loss_curve", ()))
         targets = {name: _tupled(value) for name, value in given.get("targets", {}).items()}

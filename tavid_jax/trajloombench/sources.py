@@ -108,8 +108,12 @@ def _record(name: str, record: Any, origin: str) -> SourceClip | Unusable:
         frames = lambda numbers: (video[i] for i in numbers)  # noqa: E731
         size_hw = (video.shape[1], video.shape[2])
         return SourceClip(name, len(video), size_hw, TAPVID_FPS, frames, origin)
-    row = isinstance(video, list | tuple | np.ndarray) and np.ndim(video[:0]) == 1 and len(video)
-    if not row or not all(isinstance(picture, bytes | np.bytes_) for picture in video):
+    row = isinstance(video, list | tuple) or (isinstance(video, np.ndarray) and video.ndim == 1)
+    if (
+        not row
+        or not len(video)
+        or not all(isinstance(picture, bytes | np.bytes_) for picture in video)
+    ):
         return Unusable(name, "has no 'video' that is an array or a row of encoded pictures")
     return _encoded(name, [bytes(picture) for picture in video], TAPVID_FPS, origin)
 

@@ -139,7 +139,9 @@ def class_of(content: Mapping[str, Any]) -> str | None:
     """The class that a config.json names; some original ones only have its fields."""
     if {"model_type", "in_dim", "dim"} <= content.keys() and CLASS not in content:
         return "WanModel"
-    return content.get(CLASS, next(iter(content.get(CLASSES, ())), None))
+    named = content.get(CLASSES)
+    name = content.get(CLASS, named[0] if isinstance(named, list) and named else None)
+    return name if isinstance(name, str) else None
 
 
 def differences(stated: Mapping[str, Any], config: Any, place: str = "in config.json") -> list[str]:

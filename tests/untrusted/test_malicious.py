@@ -74,7 +74,7 @@ READERS = [
     (read_tracks, "x.npz", _npz, TrackFileError, "'tracks' holds an array of objects"),
     (read_torch, "x.pt", lambda value: _torch(value, True), WeightsError, "(posix|os).system"),
     (read_torch, "x.pt", lambda value: _torch(value, False), WeightsError, "(posix|os).system"),
-    (read_file, "x.pth", pickle.dumps, WeightsError, "could run code"),
+    (read_file, "x.pth", pickle.dumps, WeightsError, "damaged, neither a zip archive"),
     (read_clip, "x.pt", lambda value: _torch(value, True), LatentCacheError, "(posix|os).system"),
 ]
 
