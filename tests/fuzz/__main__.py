@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 MEMORY = 2 * 2**30  # bytes that reading may take, beyond what the process has at the start
-_SILENT = 90.0  # seconds
+_SILENT = 180.0  # seconds
 _EVERY = 0.5
 
 
