@@ -341,7 +341,12 @@ def open_video(path: str | os.PathLike) -> cv2.VideoCapture:
     return capture
 
 
-def _read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+def read_picture(path: str | os.PathLike) -> UInt8[np.ndarray, "h w 3"]:
+    """RGB pixels of one picture.
+
+    Raises:
+      VideoError: absent, no picture, or of more pixels than a limit.
+    """
     with reading(path, VideoError, "an image"):
         check_picture(path)
     try:
@@ -359,7 +364,7 @@ def _iter_images(folder: Path, frames: list[int]) -> Iterator[UInt8[np.ndarray, 
     for wanted in frames:
         if wanted >= len(files):
             raise VideoError(f"{folder}: ends after {len(files)} images, frame {wanted} wanted")
-        image = _read_image(files[wanted])
+        image = read_picture(files[wanted])
         size = size or image.shape
         if image.shape != size:
             raise VideoError(
