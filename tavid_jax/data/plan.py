@@ -169,8 +169,8 @@ def read_plan(folder: Path) -> Plan | None:
         raise RecordError(f"{folder / PLAN} is broken: it is no plan; delete it and encode again")
     for clip in fields["clips"]:
         named = isinstance(clip, dict) and isinstance(clip.get("id"), str)
-        if not named or not isinstance(clip.get("caption"), str):
-            raise RecordError(f"{folder / PLAN} is broken: a clip of it has no id or no caption")
+        if not named or not isinstance(clip.get("caption", ""), str):
+            raise RecordError(f"{folder / PLAN} is broken: a clip of it has no id, or no words")
     try:
         return Plan(**fields)
     except ValueError as error:

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 
 from tavid_jax.untrusted import limits
-from tavid_jax.untrusted.errors import reading
+from tavid_jax.untrusted.errors import UntrustedError, reading
 from tavid_jax.untrusted.pictures import check_container, check_picture
 from tavid_jax.untrusted.texts import read_text
 
@@ -327,8 +327,11 @@ def open_video(path: str | os.PathLike) -> cv2.VideoCapture:
         raise VideoError(f"{path}: no such file")
     if path.stat().st_size == 0:
         raise VideoError(f"{path}: file is empty")
-    with reading(path, VideoError, "a video"):
+    try:
         check_container(path)
+    except UntrustedError as error:
+        raise VideoError(f"{path}: {error}") from error
+    with reading(path, VideoError, "a video"):
         capture = cv2.VideoCapture(str(path))
         height, width = (
             capture.get(key) for key in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH)

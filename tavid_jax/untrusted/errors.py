@@ -49,7 +49,7 @@ def reading(path: str | os.PathLike, error: type[Exception], what: str) -> Itera
         yield
     except error:
         raise
-    except UntrustedError as reason:
+    except (LimitError, UnsafeNameError) as reason:
         raise error(f"{path}: {reason}") from reason
     except DAMAGED as reason:
         raise error(f"{path}: cannot be read as {what} ({told(reason)})") from reason

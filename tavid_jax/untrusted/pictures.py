@@ -55,7 +55,7 @@ def check_container(path: str | os.PathLike) -> None:
         or head[:4] in (b"\x1a\x45\xdf\xa3", b"GIF8")
     )
     if not known:
-        raise UntrustedError("is no MP4, MOV, AVI, MKV, WebM or GIF: it does not begin as one")
+        raise UntrustedError("not a video: it does not begin as MP4, MOV, AVI, MKV, WebM or GIF do")
 
 
 def _size(stream: Any) -> tuple[int, int]:

@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from tavid_jax.untrusted import limits
-from tavid_jax.untrusted.errors import reading
+from tavid_jax.untrusted.errors import UntrustedError, reading
 from tavid_jax.untrusted.npy import check_shape
 from tavid_jax.untrusted.texts import parse_json
 from tavid_jax.weights.lazy import LazyArray
@@ -174,9 +174,11 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
         if size < 8 or length < 2:
             raise WeightsError(f"{path}: damaged safetensors file (no header in {size} bytes)")
         _check_size(path, 8 + length, exactly=False)
-        with reading(path, WeightsError, "a safetensors header"):
+        try:
             limits.check("header_bytes", length, "its header")
             header = parse_json(file.read(length))
+        except UntrustedError as error:
+            raise WeightsError(f"{path}: damaged safetensors header ({error})") from error
     if not isinstance(header, dict):
         raise WeightsError(f"{path}: damaged safetensors header (not a table)")
     return header, 8 + length
