@@ -20,7 +20,7 @@ import numpy as np
 from tavid_jax.data.clip import ClipError
 from tavid_jax.untrusted import limits
 from tavid_jax.untrusted.errors import UntrustedError, reading
-from tavid_jax.untrusted.npy import check_shape, check_values, load_npz, made_of, read_header
+from tavid_jax.untrusted.npy import check_shape, check_values, load_npz, read_array, read_header
 from tavid_jax.untrusted.pickles import check_pickle
 
 _DTYPE = re.compile(r"[biufUSO]\d{1,4}")  # as numpy names them: f4, b1, U12, O8
@@ -55,12 +55,11 @@ def read_npy(path: str | os.PathLike) -> Any:
     """
     _check_there(path)
     with reading(path, ArrayFileError, "an npy file"), open(path, "rb") as stream:
-        header = read_header(stream)
-        there = os.fstat(stream.fileno()).st_size - stream.tell()
-        if not header.dtype.hasobject:
-            data = bytearray(stream.read(check_shape(header.shape, header.dtype, there)))
-            return made_of(data, header)
-        limits.check("pickle_bytes", there, "the pickle")
+        size = os.fstat(stream.fileno()).st_size
+        if not read_header(stream).dtype.hasobject:
+            stream.seek(0)
+            return read_array(stream, size)
+        limits.check("pickle_bytes", size, "the pickle")
         pickled = stream.read()
     value = unpickled(path, pickled)
     whole = isinstance(value, np.ndarray) and value.dtype == object and value.shape == ()

@@ -78,7 +78,8 @@ def _scale(path: str | os.PathLike, given: Any, size_hw: tuple[int, int]) -> np.
         sizes = np.asarray(given)
     except ValueError:  # rows of different lengths
         sizes = np.empty(0)
-    if sizes.shape != (2,) or sizes.dtype.kind not in "iuf" or not (sizes > 0).all():
+    numbers = sizes.shape == (2,) and sizes.dtype.kind in "iuf"
+    if not numbers or not ((sizes >= 1) & (sizes < 1e9)).all():
         raise ClipError(f"{path}: size_hw must be [H, W] in pixels, got {given!r}")
     return np.asarray(size_hw[::-1]) / sizes[::-1]
 

@@ -35,7 +35,7 @@ from tavid_jax.tracks.grid import pixel_index, row_major_order
 from tavid_jax.untrusted import limits
 from tavid_jax.untrusted.errors import reading
 from tavid_jax.untrusted.names import inside
-from tavid_jax.untrusted.npy import load_npy
+from tavid_jax.untrusted.npy import float32, load_npy
 from tavid_jax.untrusted.texts import read_json
 
 META = "meta.json"
@@ -175,11 +175,11 @@ def read_forecast(folder: str | os.PathLike) -> ForecastFiles:
     probability = arrays.get("probability")
     return ForecastFiles(
         query_xy=query_xy[order],
-        gt_tracks=points(arrays["gt_tracks"].astype(np.float32)),
+        gt_tracks=points(float32(arrays["gt_tracks"])),
         gt_visibility=points(arrays["gt_visibility"] != 0),
-        pred_tracks=points(arrays["pred_tracks"].astype(np.float32)),
+        pred_tracks=points(float32(arrays["pred_tracks"])),
         pred_visibility=points(arrays["pred_visibility"] != 0),
-        pred_probability=None if probability is None else points(probability.astype(np.float32)),
+        pred_probability=None if probability is None else points(float32(probability)),
         meta=meta,
     )
 

@@ -14,7 +14,7 @@ from tavid_jax.data.cache import save_npz
 from tavid_jax.data.clip import ClipError
 from tavid_jax.untrusted import limits
 from tavid_jax.untrusted.errors import reading
-from tavid_jax.untrusted.npy import load_npz
+from tavid_jax.untrusted.npy import float32, load_npz
 
 # First match wins, as in TrajLoom's public data set class.
 TRACK_KEYS = ("trajectory", "trajectories", "tracks")
@@ -76,7 +76,7 @@ def read_tracks(path: str | os.PathLike, *, axis_order: Literal["xy", "yx"] = "x
         raise TrackFileError(f"{path}: {vis_name!r} must be bool or 0/1, got {visibility.dtype}")
     with reading(path, TrackFileError, "tracks"):
         limits.check_tracks(*tracks.shape[:2])
-    tracks = tracks.astype(np.float32)
+    tracks = float32(tracks)
     return TrackFile(
         tracks=tracks[..., ::-1].copy() if axis_order == "yx" else tracks,
         visibility=visibility.astype(bool),
@@ -146,4 +146,4 @@ def _optional_queries(path, arrays: dict[str, np.ndarray], n: int) -> np.ndarray
         raise TrackFileError(
             f"{path}: 'query_xy' must have shape (N, 2) = ({n}, 2), got {query.dtype} {query.shape}"
         )
-    return arrays["query_xy"].astype(np.float32)
+    return float32(query)

@@ -27,6 +27,7 @@ import numpy as np
 
 from tavid_jax.data.official import TrackFileError
 from tavid_jax.tracks.trajectories import Trajectories
+from tavid_jax.untrusted.npy import float32
 
 FLEXTRAJ_SIZE_HW = (480, 720)  # of every file of FlexTraj's own
 
@@ -224,7 +225,7 @@ def _numbers(name: str, array: Any) -> np.ndarray:
         raise TrackFileError(f"{name!r} is no array ({error})") from error
     if array.dtype.kind not in "fiub":
         raise TrackFileError(f"{name!r} must be numbers, got {array.dtype} {array.shape}")
-    return array if array.dtype.kind == "b" else array.astype(np.float32)
+    return array if array.dtype.kind == "b" else float32(array)
 
 
 def _check_shape(name: str, array: np.ndarray, want: tuple[str | int, ...]) -> None:
@@ -253,7 +254,7 @@ def _coordinates(tracks: Any) -> np.ndarray:
     lengths = sorted({len(one) for one in places})
     if len(lengths) != 1 or not lengths[0]:
         raise TrackFileError(f"coordinates must be of one length, got {lengths or 'none'}")
-    return np.asarray(places, np.float32)
+    return float32(np.asarray(places, np.float64))
 
 
 def _take(held: Mapping[str, Any], key: str) -> Any:

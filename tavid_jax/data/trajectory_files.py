@@ -199,7 +199,8 @@ def resized(trajectories: Trajectories, size_hw: tuple[int, int]) -> Trajectorie
 def _told(path: str | os.PathLike, found: str) -> Iterator[None]:
     """Errors name the file and its format."""
     try:
-        yield
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
+            yield
     except (ClipError, TrajectoryError) as error:
         words = str(error).removeprefix(f"{path}: ")
         raise TrackFileError(f"{path} (format {found!r}): {words}") from error

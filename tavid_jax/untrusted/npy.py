@@ -136,6 +136,12 @@ def check_values(array: np.ndarray) -> None:
             raise UntrustedError("holds an array of text with codes that are no characters")
 
 
+def float32(array: np.ndarray) -> np.ndarray:
+    """Numbers as float32; those beyond it become infinite, without a warning."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return array.astype(np.float32)
+
+
 def read_array(stream: Any, size: int) -> np.ndarray:
     """Reads one npy array that `size` bytes hold, head and all; pickled ones are refused.
 

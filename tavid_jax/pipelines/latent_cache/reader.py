@@ -16,6 +16,7 @@ from tavid_jax.engine.telemetry import Progress
 from tavid_jax.untrusted import limits
 from tavid_jax.untrusted.errors import reading, told
 from tavid_jax.untrusted.names import inside
+from tavid_jax.untrusted.npy import float32
 from tavid_jax.untrusted.texts import parse_json, read_json, read_text
 from tavid_jax.weights.files import read_torch
 from tavid_jax.weights.problems import WeightsError
@@ -166,7 +167,7 @@ def _array(path: str | os.PathLike, key: str, value: Any, axes: int) -> np.ndarr
         raise LatentCacheError(f"{path}: {key} has shape {list(shape)}, {axes} axes are due")
     if array.dtype.kind == "c":
         raise LatentCacheError(f"{path}: {key} holds complex numbers")
-    return array.astype(np.float32)
+    return float32(array)
 
 
 def _values(value: Any) -> np.ndarray | None:
