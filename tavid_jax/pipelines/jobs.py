@@ -16,7 +16,8 @@ from tavid_jax.pipelines.follow import Follow
 from tavid_jax.pipelines.move import Move
 from tavid_jax.pipelines.settings import Sampling
 from tavid_jax.tracks.trajectories import Trajectories
-from tavid_jax.untrusted.errors import UntrustedError, told
+from tavid_jax.untrusted.errors import UnsafeNameError, UntrustedError, told
+from tavid_jax.untrusted.names import check_name
 from tavid_jax.untrusted.texts import parse_json, read_text
 
 # A file, RGB pixels (H, W, 3) of 0..255, or a picture of Pillow's.
@@ -247,7 +248,10 @@ def _is_image(value: Any) -> bool:
 def _is_file_name(value: Any) -> bool:
     if not isinstance(value, str):
         return value is None
-    return value not in ("", ".", "..") and Path(value).name == value
+    try:
+        return bool(check_name(value))
+    except UnsafeNameError:
+        return False
 
 
 def _is_mask(value: Any) -> bool:
