@@ -62,6 +62,7 @@ EXTRAS = {
     "parity": ["torch>=2.6", "diffusers", "transformers", "peft"],
     "test": [
         "beartype",
+        "hypothesis",
         "pytest>=8",
         "pytest-xdist",
         "ruff",

@@ -30,6 +30,7 @@ from tavid_jax.data.video import Resize, VideoError, fit, resample, write_video
 from tavid_jax.trajloombench.datasets import MANIFEST, VIDEO
 from tavid_jax.trajloombench.protocol import BenchError, Protocol
 from tavid_jax.trajloombench.sources import SOURCES, SourceClip, Unusable
+from tavid_jax.untrusted.texts import read_json
 
 PAPER_TRACKER = "AllTracker"
 
@@ -188,7 +189,7 @@ class _Book:
                 )
             return
         try:
-            before = json.loads(self.path.read_text(encoding="utf-8"))
+            before = read_json(self.path)
             known = {key: before[key] for key in ("dataset", "tracker", "tracks", "rules")}
             clips = before["clips"]
         except (OSError, ValueError, KeyError, TypeError) as error:

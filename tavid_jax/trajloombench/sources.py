@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,10 +32,12 @@ from tavid_jax.data.video import (
 )
 from tavid_jax.trajloombench.protocol import BenchError
 from tavid_jax.trajloombench.tfrecords import read_examples
+from tavid_jax.untrusted.errors import UntrustedError, told
+from tavid_jax.untrusted.names import safe_name
+from tavid_jax.untrusted.pictures import check_picture
 
 Frame = UInt8[np.ndarray, "h w 3"]
 TAPVID_FPS, MOVI_FPS = 25.0, 12.0  # TAP-Vid-Kinetics' and MOVi's; pickles do not say theirs
-_FORBIDDEN = re.compile(r"[^\w.\-]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +116,12 @@ def _record(name: str, record: Any, origin: str) -> SourceClip | Unusable:
         frames = lambda numbers: (video[i] for i in numbers)  # noqa: E731
         size_hw = (video.shape[1], video.shape[2])
         return SourceClip(name, len(video), size_hw, TAPVID_FPS, frames, origin)
-    if video is None or not len(video) or not isinstance(video[0], bytes | np.bytes_):
+    row = isinstance(video, list | tuple) or (isinstance(video, np.ndarray) and video.ndim == 1)
+    if (
+        not row
+        or not len(video)
+        or not all(isinstance(picture, bytes | np.bytes_) for picture in video)
+    ):
         return Unusable(name, "has no 'video' that is an array or a row of encoded pictures")
     return _encoded(name, [bytes(picture) for picture in video], TAPVID_FPS, origin)
 
@@ -215,11 +221,6 @@ SOURCES: dict[str, tuple[Callable[[Path], Items], str | None]] = {
 }
 
 
-def safe_name(name: str) -> str:
-    """A name that is one file's stem on any system."""
-    return _FORBIDDEN.sub("_", name).strip(".") or "_"
-
-
 def _found(path: Path, pattern: str, what: str) -> list[Path]:
     if path.is_file():
         return [path]
@@ -258,8 +259,11 @@ def _lazily(
 
 
 def _decoded(picture: bytes) -> Frame:
-    buffer = np.frombuffer(picture, np.uint8)
-    image = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if buffer.size else None
+    try:
+        check_picture(picture)
+        image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
+    except (UntrustedError, cv2.error) as error:
+        raise VideoError(f"cannot be decoded as a picture ({told(error)})") from error
     if image is None:
         raise VideoError("cannot be decoded as a picture")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
