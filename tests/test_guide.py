@@ -1,6 +1,7 @@
 """docs/add_a_method.md, run: its file, its commands and its numbers are what it says."""
 
 import json
+import logging
 import os
 import re
 import shlex
@@ -81,7 +82,7 @@ def config(folder: Path, monkeypatch: pytest.MonkeyPatch):
     made = my_method.get_config()
     flags = [word.partition("=")[::2] for word in shlex.split(LOOK) if "--config." in word]
     made.update_from_flattened_dict({k.removeprefix("--config."): int(v) for k, v in flags})
-    made.cpu_devices = jax.local_device_count()
+    made.cpu_devices, made.compile_cache = jax.local_device_count(), ""
     yield made
     monkeypatch.delitem(sys.modules, "my_method")
 
@@ -114,7 +115,8 @@ def test_a_first_look_ends_in_a_report(looked):
 
 def test_the_same_command_goes_on(looked, config, caplog):
     before = json.loads((looked / "report" / "metrics.json").read_text())
-    page = run.run(config, looked, "train")
+    with caplog.at_level(logging.INFO, logger="absl"):
+        page = run.run(config, looked, "train")
     assert page == looked / "report" / "index.html"
     assert "stage flow is finished: skipped" in caplog.text
     again = json.loads((looked / "report" / "metrics.json").read_text())
