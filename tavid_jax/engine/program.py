@@ -26,6 +26,7 @@ from tavid_jax.engine.placement import (
 from tavid_jax.engine.state import TrainState, init_state, make_train_step
 from tavid_jax.parallel.memory import fetched_behind, placed_on_host, whole_first
 from tavid_jax.parallel.mesh import BATCH_AXES
+from tavid_jax.parallel.one_message import in_one_message, is_worth_it
 from tavid_jax.parallel.sharding import AnyMesh, batch_sharding, is_in_few_bits
 
 #: A batch that is only shapes, dtypes and places.
@@ -128,8 +129,15 @@ class Program:
         return abstract_batch(spec, size or self.stage.batch_size, self.mesh)
 
     def step(self) -> Step:
-        """The step as a pure function."""
-        fetch = {"fetch": self._fetch()} if self._offloads("optimizer") else {}
+        """The step as a pure function.
+
+        The compiler sums over the devices, or `one_message` where that is faster.
+        """
+        ways = math.prod(self.mesh.shape[axis] for axis in BATCH_AXES)
+        own = self.stage.batch_size // ways
+        options: dict[str, Any] = {"fetch": self._fetch()} if self._offloads("optimizer") else {}
+        if own % self.stage.micro_batches == 0 and is_worth_it(self.mesh, self.abstract_params()):
+            options["spread"] = functools.partial(in_one_message, mesh=self.mesh)
         return make_train_step(
             self.method,
             self.optimizer,
@@ -138,7 +146,7 @@ class Program:
             micro_batches=self.stage.micro_batches,
             ema_decay=self.stage.ema,
             ema_window=self.stage.ema_window,
-            **fetch,
+            **options,
         )
 
     def _fetch(self) -> Callable[[Any, jax.Array], Any]:
