@@ -141,7 +141,7 @@ def base(system: str, preset: str) -> ConfigDict:
             volatile=VOLATILE,
             mesh=dict(replica=1, fsdp=-1, context=1, tensor=1),
             cpu_devices=0,  # that a CPU counts as; 0 = one per core, at most 8
-            compile_cache="~/.cache/tavid_jax/xla",  # "" = off
+            compile_cache="~/.cache/tavid_jax/xla",  # a folder or gs://bucket/name; "" = off
             data_dir="~/.cache/tavid_jax/data",  # generated data sets and track caches
         )
     )
