@@ -6,7 +6,7 @@ there in both: synthetic scenes are drawn, and stages before the first that trai
 A cold start has an empty cache folder; the warm start behind it has what that one left. They take
 turns, so that a busy machine hits both alike.
 
-    python benchmarks/compile_cache.py [--rounds=3] [--only=trajloom] [--clock=cpu]
+    python benchmarks/compile_cache.py [--rounds=3] [--only=trajloom] [--clock=cpu] [--data=FOLDER]
 
 Of each start: `import` until the command line is read; `trace` Python's work to make programs of
 functions; `build` compiling, or loading what was compiled; `rest`. The median over the rounds, of
@@ -68,7 +68,7 @@ main.cli()
 """
 
 
-def start(demo: str, folder: Path, cache: Path | str) -> dict[str, float]:
+def start(demo: str, folder: Path, data: str, cache: Path | str) -> dict[str, float]:
     """Seconds of one start, in a copy of the workdir that was prepared."""
     workdir = folder / "workdir"
     if (folder / "prepared").exists():
@@ -77,7 +77,7 @@ def start(demo: str, folder: Path, cache: Path | str) -> dict[str, float]:
     options = [
         f"--config={ROOT / 'configs' / demo}.py",
         f"--workdir={workdir}",
-        f"--config.data_dir={folder / 'data'}",
+        f"--config.data_dir={data or folder / 'data'}",
         f"--config.compile_cache={cache}",
     ]
     variables = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -94,22 +94,22 @@ def start(demo: str, folder: Path, cache: Path | str) -> dict[str, float]:
     return seconds | {"rest": seconds["wall"] - known}
 
 
-def prepare(demo: str, folder: Path) -> None:
+def prepare(demo: str, folder: Path, data: str) -> None:
     """Draws the scenes and finishes what comes before the first stage that trains."""
-    start(demo, folder, "")
+    start(demo, folder, data, "")
     (folder / "workdir").rename(folder / "prepared")
 
 
-def measure(demo: str, rounds: int, clock: str) -> dict[str, dict[str, float]]:
+def measure(demo: str, rounds: int, clock: str, data: str) -> dict[str, dict[str, float]]:
     """{"cold": ..., "warm": ...} -> {part of a start: median seconds}."""
     taken: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        prepare(demo, folder)
+        prepare(demo, folder, data)
         for number in range(rounds):
             cache = folder / f"cache{number}"
             for kind in taken:
-                taken[kind].append(start(demo, folder, cache))
+                taken[kind].append(start(demo, folder, data, cache))
                 print(f"{demo} {kind} {taken[kind][-1][clock]:.1f} s", file=sys.stderr)
     return {
         kind: {
@@ -126,6 +126,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
+    parser.add_argument("--data", default="", help="folder of scenes that were drawn before")
     parser.add_argument("--only", choices=DEMOS, help="one demo instead of all")
     args = parser.parse_args()
     print(environment())
@@ -133,7 +134,7 @@ def main() -> None:
     print(f"|---|---|{'---|' * (len(PARTS) + 2)}")
     over = []
     for demo in [args.only] if args.only else DEMOS:
-        found = measure(demo, args.rounds, args.clock)
+        found = measure(demo, args.rounds, args.clock, args.data)
         ratio = found["warm"][args.clock] / found["cold"][args.clock]
         for kind, parts in found.items():
             cells = " | ".join(f"{parts[part]:.1f}" for part in PARTS)

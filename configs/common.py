@@ -175,7 +175,7 @@ def base(system: str, preset: str) -> ConfigDict:
                 timeout=300,  # seconds that processes wait for each other at the start
             ),
             cpu_devices=0,  # that a CPU counts as; 0 = one per core, at most 8
-            compile_cache="~/.cache/tavid_jax/xla",  # "" = off
+            compile_cache="~/.cache/tavid_jax/xla",  # a folder or gs://bucket/name; "" = off
             data_dir="~/.cache/tavid_jax/data",  # generated data sets and track caches
         )
     )
