@@ -21,7 +21,7 @@ def worker_killed(lab: Lab) -> tuple[str, str, str]:
     running = program.start()
     for worker in _workers(running):
         os.kill(worker, signal.SIGKILL)
-    said = running.refuses("the data pipeline failed at step", "run the same command again")
+    said = running.refuses("the data pipeline failed at step", "Run the same command again")
     lab.goes_on(program)
     return "kill -9 to the data worker", said, REFUSED
 
