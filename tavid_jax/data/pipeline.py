@@ -263,7 +263,8 @@ def _iterate(
                 raise
             except Exception as error:
                 raise FeedError(
-                    f"the data pipeline failed at step {step}: {type(error).__name__}: {error}"
+                    f"the data pipeline failed at step {step}: {type(error).__name__}: {error} "
+                    "Run the same command again to go on from the last save"
                 ) from error
             yield Batch(**batch)
     finally:

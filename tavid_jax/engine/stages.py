@@ -116,7 +116,7 @@ def _is_finished(config: Any, name: str, system: System, inputs: Inputs, workdir
     try:
         json.loads(folder.done.read_text())
         load_result(folder.result)
-        if _leaves_examples(config, name, system.method(name)):
+        if _leaves_examples(config, name, system):
             inputs.open(name)
     except (CheckpointError, ValueError) as error:
         logging.warning("stage %s has to finish again: %s", name, error)
@@ -125,10 +125,10 @@ def _is_finished(config: Any, name: str, system: System, inputs: Inputs, workdir
     return True
 
 
-def _leaves_examples(config: Any, name: str, method: Method) -> bool:
+def _leaves_examples(config: Any, name: str, system: System) -> bool:
     stage = config.stages[name]
     if stage.kind == "compute":
-        return bool(stage.cache) and not method.given
+        return bool(stage.cache) and not system.method(name).given
     return stage.kind == "encode" and is_read(config, name)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import signal
 from pathlib import Path
 
 from tests.faults.lab import BIT_EQUAL, REFUSED, Lab, fault
-from tests.faults.program import Program
+from tests.faults.program import Failed, Program, Running
 from tests.faults.signals import line_with
 from tests.faults.videos import put, rot
 
@@ -18,10 +19,9 @@ def worker_killed(lab: Lab) -> tuple[str, str, str]:
     """A process that prepares data is killed (as by the out-of-memory killer)."""
     program = lab.program("run", "data.workers=1")
     running = program.start()
-    running.until(lambda: (program.workdir / "stages/vae/checkpoints/2").exists())
-    for worker in list(running.children()):
+    for worker in _workers(running):
         os.kill(worker, signal.SIGKILL)
-    said = running.refuses("the data pipeline failed at step", "run the same command again")
+    said = running.refuses("the data pipeline failed at step", "Run the same command again")
     lab.goes_on(program)
     return "kill -9 to the data worker", said, REFUSED
 
@@ -31,14 +31,13 @@ def worker_hangs(lab: Lab) -> tuple[str, str, str]:
     """A process that prepares data stands still: the run waits for data.timeout_s, and stops."""
     program = lab.program("run", "data.workers=1", "data.timeout_s=4.0")
     running = program.start()
-    running.until(lambda: (program.workdir / "stages/vae/checkpoints/2").exists())
-    workers = list(running.children())
+    workers = _workers(running)
     for worker in workers:
         os.kill(worker, signal.SIGSTOP)
     said = running.refuses("no batch for 4 s at step", "a thread or worker hangs")
     for worker in workers:
         _end(worker)
-    lab.goes_on(program)
+    lab.goes_on(lab.program("run"))
     return "SIGSTOP to the data worker", said, REFUSED
 
 
@@ -54,6 +53,7 @@ def file_hangs(lab: Lab) -> tuple[str, str, str]:
     os.mkfifo(videos[2])
     said = running.refuses("no batch for 4 s at step 0", "a thread or worker hangs")
     aside.replace(videos[2])
+    program = dataclasses.replace(program, settings=program.settings[:1])
     lab.goes_on(program, straight)
     return "a FIFO in the place of a video", said, REFUSED
 
@@ -148,6 +148,17 @@ def _own_caches(lab: Lab) -> Path:
     own.mkdir()
     (own / "programs").symlink_to(lab.folder / "shared" / "programs")
     return own
+
+
+def _workers(running: Running) -> list[int]:
+    """The processes that prepare data, as soon as there are any.
+
+    Raises Failed if there never are.
+    """
+    found: list[int] = []
+    if not running.until(lambda: found.extend(running.children()) or found):
+        raise Failed(f"it had no workers: see {running.log}")
+    return found
 
 
 def _end(process: int) -> None:
