@@ -19,7 +19,7 @@ import numpy as np
 
 from tavid_jax.data.clip import ClipError
 from tavid_jax.untrusted import limits
-from tavid_jax.untrusted.errors import UntrustedError, reading
+from tavid_jax.untrusted.errors import DAMAGED, LimitError, UntrustedError, reading, told
 from tavid_jax.untrusted.npy import check_shape, check_values, load_npz, read_array, read_header
 from tavid_jax.untrusted.pickles import check_pickle
 
@@ -97,16 +97,19 @@ def _check_there(path: str | os.PathLike) -> None:
 def unpickled(path: str | os.PathLike, data: bytes) -> Any:
     """What a pickle holds, see `read_pickle`; `path` is where it comes from, for errors."""
     try:
-        with reading(path, ArrayFileError, "a pickle of arrays: it is damaged"):
-            check_pickle(data)
-            held = _Restricted(io.BytesIO(data)).load()
-            return _Resolver().resolved(held)
+        check_pickle(data)
+        held = _Restricted(io.BytesIO(data)).load()
+        return _Resolver().resolved(held)
     except ForbiddenContentError as error:
         raise ForbiddenContentError(
             f"{path}: refused, for it names {error}; of pickled files only numpy arrays, numbers, "
             "text, lists and dicts are read, since all else can run code. If you trust the file, "
             "save its arrays as npz"
         ) from error
+    except LimitError as error:
+        raise ArrayFileError(f"{path}: {error}") from error
+    except DAMAGED as error:
+        raise ArrayFileError(f"{path}: the pickle in it is damaged ({told(error)})") from error
 
 
 class _Restricted(pickle.Unpickler):

@@ -41,6 +41,7 @@ from tavid_jax.untrusted.texts import read_json
 META = "meta.json"
 PROBABILITY = "pred_visibility_prob.npy"
 FULL_TRACKS = "gt_full.npz"  # where the official renderer looks for the history
+_LARGEST_SIDE = 2**20  # px
 _ARRAYS = ("query_xy", "gt_tracks", "gt_visibility", "pred_tracks", "pred_visibility")
 
 
@@ -252,7 +253,8 @@ def _checked(
     """The arrays as they are, after all that can be wrong with them."""
     for key in ("H", "W"):
         value = meta.get(key)
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not whole or not 1 <= value <= _LARGEST_SIDE:
             raise ForecastFileError(f"{folder}: {META} must say the frame's {key!r}, got {value!r}")
     query, truth = arrays["query_xy"], arrays["gt_tracks"]
     if query.ndim != 2 or query.shape[-1] != 2 or query.dtype.kind not in "iuf":

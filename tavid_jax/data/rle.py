@@ -37,9 +37,7 @@ def decode_rle(rle: Mapping[str, Any]) -> Bool[np.ndarray, "h w"]:
         counts = _numbers(counts) if isinstance(counts, str | bytes) else [int(n) for n in counts]
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise ClipError(f"run lengths cannot be read ({told(error)})") from error
-    if min(counts, default=0) < 0 or max(counts, default=0) > height * width:
-        raise ClipError(f"run lengths cannot be those of a mask of {width}x{height} pixels")
-    if sum(counts) != height * width:
+    if sum(counts) != height * width or min(counts, default=0) < 0:
         raise ClipError(
             f"run lengths add up to {sum(counts)} pixels, a mask of {width}x{height} has "
             f"{height * width}"

@@ -20,7 +20,7 @@ _NEEDED = frozenset(
     "BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 EMPTY_LIST LIST APPEND APPENDS "
     "EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT DICT SETITEM SETITEMS PUT BINPUT "
     "LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET GLOBAL STACK_GLOBAL REDUCE BUILD PROTO "
-    "FRAME".split()
+    "FRAME PERSID BINPERSID".split()
 )
 _TUPLES = {"TUPLE": None, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}  # values taken, None: to a mark
 # Opcodes that take all to the last mark, and how many values they leave in its place; the container
@@ -28,7 +28,7 @@ _TUPLES = {"TUPLE": None, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}  # values taken
 _TO_MARK = {"LIST": 1, "DICT": 1, "APPENDS": 0, "SETITEMS": 0, "POP_MARK": 0}
 # Values taken, and left.
 _POPS = {"APPEND": (1, 0), "SETITEM": (2, 0), "POP": (1, 0), "STACK_GLOBAL": (2, 1),
-         "REDUCE": (2, 1), "BUILD": (1, 0), "STOP": (1, 0)}  # fmt: skip
+         "REDUCE": (2, 1), "BUILD": (1, 0), "BINPERSID": (1, 1), "STOP": (1, 0)}  # fmt: skip
 _GETS = frozenset(("GET", "BINGET", "LONG_BINGET"))
 _PUTS = frozenset(("PUT", "BINPUT", "LONG_BINPUT"))
 _INTEGERS = frozenset(("INT", "LONG", "LONG1", "LONG4"))
