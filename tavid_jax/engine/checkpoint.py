@@ -46,6 +46,7 @@ class Checkpoints:
 
     def __init__(self, folder: Place, *, keep: int):
         self.folder = places.place(folder)
+        self._quiet = contextlib.ExitStack()
         self._started: int | None = None
         self._writing: Future | None = None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -64,6 +65,7 @@ class Checkpoints:
             )
 
     def __enter__(self) -> Checkpoints:
+        self._quiet.enter_context(_quiet_orbax())  # its threads speak at any time
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
@@ -71,17 +73,17 @@ class Checkpoints:
 
         Of several processes one that has failed does not wait for the others, who are not there.
         """
-        if kind is not None and kind is not SystemExit and count() > 1:
-            return
-        try:
-            self.wait()
-        except CheckpointError as failed:
-            if kind is None:
-                raise
-            logging.error("%s", failed)
-        finally:
-            self._writer.shutdown()
-            with _quiet_orbax():
+        with self._quiet:
+            if kind is not None and kind is not SystemExit and count() > 1:
+                return
+            try:
+                self.wait()
+            except CheckpointError as failed:
+                if kind is None:
+                    raise
+                logging.error("%s", failed)
+            finally:
+                self._writer.shutdown()
                 self._manager.close()
 
     def save(self, step: int, state: Any, meta: dict[str, Any], *, wait: bool = False) -> None:
