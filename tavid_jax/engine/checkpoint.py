@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging as std_logging
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -371,7 +372,9 @@ def _quiet_orbax() -> Iterator[None]:
     """Orbax logs each failure several times with its traceback; we report it once."""
     logger = logging.get_absl_logger()
     with _quiet_lock:  # the loop and the writer may both be within
-        logger.addFilter(_drop_orbax)
+        if not _quiet[0]:
+            logger.addFilter(_drop_orbax)
+            _former_hook[0], sys.unraisablehook = sys.unraisablehook, _drop_late_answers
         _quiet[0] += 1
     try:
         yield
@@ -380,3 +383,13 @@ def _quiet_orbax() -> Iterator[None]:
             _quiet[0] -= 1
             if not _quiet[0]:
                 logger.removeFilter(_drop_orbax)
+                sys.unraisablehook = _former_hook[0]
+
+
+_former_hook: list[Any] = [sys.unraisablehook]
+
+
+def _drop_late_answers(unraisable: Any) -> None:
+    """The storage library tells its own threads of every write behind one that has failed."""
+    if "Event loop is closed" not in str(unraisable.exc_value):
+        _former_hook[0](unraisable)

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import os
 import resource
 import shutil
