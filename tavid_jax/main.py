@@ -13,16 +13,17 @@ stood when the same command is given again; finished stages are skipped.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 import time
+from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from tavid_jax import run
 from tavid_jax.command_line import let_configs_import, parse_flags
-from tavid_jax.data.unreadable import FeedError
 from tavid_jax.engine.goodput import process_began
 from tavid_jax.engine.log import set_up_logging
 from tavid_jax.engine.preemption import restarted_when_terminated
@@ -82,10 +83,17 @@ def cli() -> None:
     except run.USER_ERRORS as error:
         logging.debug("where it happened", exc_info=True)
         print(f"tavid_jax: {error}\n(--verbosity=1 shows where it happened)", file=sys.stderr)
-        if isinstance(error, FeedError):
-            sys.stderr.flush()
-            os._exit(1)  # the interpreter would wait for the thread that hangs
-        sys.exit(1)
+        _leave(1)
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends the process at once: the interpreter would wait for threads that hang, and let those
+    that find the disk full complain once more."""
+    for child in multiprocessing.active_children():
+        child.kill()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging as std_logging
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -46,6 +47,7 @@ class Checkpoints:
 
     def __init__(self, folder: Place, *, keep: int):
         self.folder = places.place(folder)
+        self._quiet = contextlib.ExitStack()
         self._started: int | None = None
         self._writing: Future | None = None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -64,6 +66,7 @@ class Checkpoints:
             )
 
     def __enter__(self) -> Checkpoints:
+        self._quiet.enter_context(_quiet_orbax())  # its threads speak at any time
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
@@ -71,17 +74,17 @@ class Checkpoints:
 
         Of several processes one that has failed does not wait for the others, who are not there.
         """
-        if kind is not None and kind is not SystemExit and count() > 1:
-            return
-        try:
-            self.wait()
-        except CheckpointError as failed:
-            if kind is None:
-                raise
-            logging.error("%s", failed)
-        finally:
-            self._writer.shutdown()
-            with _quiet_orbax():
+        with self._quiet:
+            if kind is not None and kind is not SystemExit and count() > 1:
+                return
+            try:
+                self.wait()
+            except CheckpointError as failed:
+                if kind is None:
+                    raise
+                logging.error("%s", failed)
+            finally:
+                self._writer.shutdown()
                 self._manager.close()
 
     def save(self, step: int, state: Any, meta: dict[str, Any], *, wait: bool = False) -> None:
@@ -369,7 +372,9 @@ def _quiet_orbax() -> Iterator[None]:
     """Orbax logs each failure several times with its traceback; we report it once."""
     logger = logging.get_absl_logger()
     with _quiet_lock:  # the loop and the writer may both be within
-        logger.addFilter(_drop_orbax)
+        if not _quiet[0]:
+            logger.addFilter(_drop_orbax)
+            _former_hook[0], sys.unraisablehook = sys.unraisablehook, _drop_late_answers
         _quiet[0] += 1
     try:
         yield
@@ -378,3 +383,13 @@ def _quiet_orbax() -> Iterator[None]:
             _quiet[0] -= 1
             if not _quiet[0]:
                 logger.removeFilter(_drop_orbax)
+                sys.unraisablehook = _former_hook[0]
+
+
+_former_hook: list[Any] = [sys.unraisablehook]
+
+
+def _drop_late_answers(unraisable: Any) -> None:
+    """The storage library tells its own threads of every write behind one that has failed."""
+    if "Event loop is closed" not in str(unraisable.exc_value):
+        _former_hook[0](unraisable)

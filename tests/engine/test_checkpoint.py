@@ -13,7 +13,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from tavid_jax.engine.checkpoint import CheckpointError, Checkpoints, load_result, save_result
+from tavid_jax.engine.checkpoint import (
+    CheckpointError,
+    Checkpoints,
+    copied,
+    load_result,
+    save_result,
+)
 from tests.engine import toy
 
 # Reading a damaged file leaves callbacks of the storage library behind that find no event loop.
@@ -87,6 +93,8 @@ def test_state_may_be_donated_right_after_saving(tmp_path: Path):
         ("state", "truncate"),
         ("state", "delete"),
         ("state", "folder"),
+        ("state/ocdbt.process_0", "flip"),
+        ("meta/metadata", "flip"),
         ("state/ocdbt.process_0", "truncate"),
         ("state/_METADATA", "truncate"),
         ("state/manifest.ocdbt", "delete"),
@@ -98,7 +106,9 @@ def test_state_may_be_donated_right_after_saving(tmp_path: Path):
 )
 def test_damaged_checkpoint_falls_back_and_says_so(three: Path, caplog, part: str, how: str):
     place = three / "3" / part
-    if place.is_file():
+    if place.is_file() and how == "flip":
+        place.write_bytes(place.read_bytes().replace(b"2.5", b"2.4"))
+    elif place.is_file():
         content = place.read_bytes()
         place.unlink()
         if how == "truncate":
@@ -124,6 +134,30 @@ def test_damaged_checkpoint_falls_back_and_says_so(three: Path, caplog, part: st
 def test_half_written_folders_are_ignored(three: Path):
     (three / "4.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
     same(restore(three)[0], state_of(3))
+
+
+@pytest.mark.parametrize("kind", ["device", "pinned_host"])
+def test_a_copy_is_of_its_own(kind: str):
+    state = state_of(5)
+    copy = copied(state, kind)
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(copy), strict=True):
+        assert b.sharding.memory_kind == kind
+        assert not jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key) or b.dtype == a.dtype
+    expected = state_of(5)
+    jax.block_until_ready(
+        jax.jit(lambda tree: jax.tree.map(lambda x: x * 0, tree), donate_argnums=0)(
+            state["weights"]
+        )
+    )
+    same(jax.device_put(copy, jax.tree.map(lambda x: x.sharding, expected)), expected)
+
+
+def test_what_waits_in_the_hosts_memory_is_saved(tmp_path: Path):
+    state = copied(state_of(5), "pinned_host")
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(1, state, META)
+        checkpoints.wait()
+        same(checkpoints.restore_latest(state_of(0))[0], state_of(5))
 
 
 OTHER = {

@@ -2,8 +2,10 @@
 
 import errno
 import json
+import logging
 import os
 import resource
+import shutil
 import signal
 from pathlib import Path
 
@@ -91,6 +93,26 @@ def test_damaged_result_of_a_finished_stage_is_made_again(tmp_path: Path, caplog
     # A train stage comes back from its last checkpoint, without a step.
     assert inputs.opened == (["train"] if stage == "stats" else [])
     again.params(stage)
+
+
+class Gone(toy.ToyInputs):
+    """The examples that a stage has left cannot be opened."""
+
+    def open(self, name: str):
+        if name == "stats":
+            raise ValueError("the examples are cut off")
+        return super().open(name)
+
+
+def test_damaged_cache_of_a_finished_stage_is_made_again(tmp_path: Path, caplog):
+    config = toy.toy_config(stats=dict(cache=True))
+    toy.run(tmp_path, config)
+    cache = tmp_path / "stages" / "stats" / "cache"
+    shutil.rmtree(cache)
+    with caplog.at_level(logging.WARNING, "absl"):
+        toy.run(tmp_path, config, Gone())
+    assert "stage stats has to finish again: the examples are cut off" in caplog.text
+    assert cache.exists() and (tmp_path / "stages" / "stats" / "done.json").exists()
 
 
 def test_interrupted_compute_stage_starts_again(tmp_path: Path):

@@ -129,3 +129,10 @@ def test_few_things_are_all_told_many_by_tenths():
     assert told(1) == [1] and told(7) == [1, 2, 3, 4, 5, 6, 7]
     assert told(200) == list(range(20, 201, 20))
     assert told(23)[-1] == 23 and len(told(23)) == 10
+
+
+def test_lines_that_are_none_end_the_curve(tmp_path: Path):
+    file = tmp_path / "metrics.jsonl"
+    for rest in (b"\xff\x00\n", b'{"loss": 1}\n', b"[1]\n", b'{"step": 2, "lo'):
+        file.write_bytes(b'{"step": 1, "loss": null}\n' + rest)
+        assert [record["step"] for record in telemetry.read_json_lines(file)] == [1]

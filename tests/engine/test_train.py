@@ -141,8 +141,12 @@ def test_seconds_are_carried_over_restarts(tmp_path: Path, monkeypatch: pytest.M
     assert 0.2 < results.curves["fit"][-1]["data_share"] < 0.4
 
 
-def test_bad_steps_are_skipped_and_counted(tmp_path: Path):
-    results = toy.run(tmp_path, toy.toy_config(steps=5), nan_in(1, 3))
+def test_bad_steps_are_skipped_named_and_counted(tmp_path: Path, caplog):
+    with caplog.at_level(logging.WARNING, "absl"):
+        results = toy.run(tmp_path, toy.toy_config(steps=5), nan_in(1, 3))
+    said = [r.getMessage() for r in caplog.records if "not finite" in r.getMessage()]
+    assert len(said) == 2 and "1 steps skipped so far; clips of step 1: clip3008, " in said[0]
+    assert "2 steps skipped so far; clips of step 3: " in said[1]
     curve = results.curves["fit"]
     assert [r["skipped"] for r in curve] == [0, 1, 1, 2, 2]
     assert np.isnan(curve[1]["loss"]) and np.isfinite(curve[2]["loss"])

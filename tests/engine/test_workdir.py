@@ -141,3 +141,31 @@ def test_disk_errors_get_a_mend_and_others_pass(tmp_path: Path):
     with pytest.raises(WorkdirError, match="takes no more .No space.* free space"):
         raise_if_disk(OSError(errno.ENOSPC, "No space left on device"), tmp_path)
     raise_if_disk(OSError(errno.ENOENT, "No such file"), tmp_path)
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path: Path):
+    stage = tmp_path / "stages" / "fit"
+    for folder in (stage / ".cache.7.part", stage / "result.orbax-checkpoint-tmp-1"):
+        folder.mkdir(parents=True)
+    for file in (tmp_path / ".config.json.x1.part", stage / ".done.json.x2.part"):
+        file.write_text("{")
+    (stage / "done.json").write_text("{}")
+    Workdir(tmp_path, {"seed": 1}).close()
+    left = {path.name for path in tmp_path.rglob("*")}
+    assert left == {".lock", "config.json", "stages", "fit", "done.json"}
+
+
+def test_facts_of_the_beginning_are_kept(tmp_path: Path):
+    workdir = Workdir(tmp_path, {"seed": 1})
+    workdir.keep("clips", {"train": "3 clips, aa"}, "put them back")
+    # Until a stage has begun there is nothing that others could spoil.
+    workdir.keep("clips", {"train": "4 clips, bb"}, "put them back")
+    (tmp_path / "stages").mkdir()
+    workdir.keep("clips", {"train": "4 clips, bb"}, "put them back")
+    expected = r"other clips \(train: 4 clips, bb then, 3 clips, aa now\): put them back"
+    with pytest.raises(WorkdirError, match=expected):
+        workdir.keep("clips", {"train": "3 clips, aa"}, "put them back")
+    (tmp_path / "clips.json").write_text("[")
+    with pytest.raises(WorkdirError, match="clips.json is damaged"):
+        workdir.keep("clips", {"train": "3 clips, aa"}, "put them back")
+    workdir.close()

@@ -301,7 +301,8 @@ def records(folder: Path, stage: str = "fit") -> list[dict[str, float]]:
 
 
 def damage(path: Path, how: str) -> None:
-    """Truncate all files below `path`, or delete the largest, or empty the whole folder.
+    """Truncate all files below `path`, or delete the largest or flip a bit of it, or empty the
+    whole folder.
 
     All, because Orbax leaves files behind that nothing reads any more.
     """
@@ -312,6 +313,11 @@ def damage(path: Path, how: str) -> None:
     files = sorted((p for p in path.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
     if how == "delete":
         files[-1].unlink()
+        return
+    if how == "flip":
+        content = bytearray(files[-1].read_bytes())
+        content[len(content) // 2] ^= 1
+        files[-1].write_bytes(content)
         return
     for file in files:
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])

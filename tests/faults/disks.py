@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.faults.kills import new_file
-from tests.faults.lab import BIT_EQUAL, REFUSED, Lab, Refused, fault
-from tests.faults.program import Failed
+from tests.faults.lab import BIT_EQUAL, REFUSED, Lab, fault
+from tests.faults.program import Failed, Refused
 
 # Enough for all that the run leaves, several times.
 _SIZE_MB = 256

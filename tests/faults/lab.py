@@ -11,15 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.faults.program import Failed, Program, kill_all
+from tests.faults.program import Failed, Program, Refused, kill_all
 from tests.faults.videos import make_videos
 from tests.faults.weights import check_same
 
 BIT_EQUAL, REFUSED, NOT_DONE, FAILED = "bit-equal", "refused", "not done", "FAILED"
-
-
-class Refused(Exception):
-    """The machine does not let a fault be done."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,6 +23,10 @@ class Failed(AssertionError):
     """A fault had another outcome than it must have."""
 
 
+class Refused(Exception):
+    """The machine does not let a fault be done."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Program:
     """One command, which may be started many times.

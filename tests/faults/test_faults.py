@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tests.faults import __main__ as command
-from tests.faults.lab import BIT_EQUAL, FAILED, NOT_DONE, Fault, Found, Lab, Refused
-from tests.faults.program import Failed, Program, complaint
+from tests.faults.lab import BIT_EQUAL, FAILED, NOT_DONE, Fault, Found, Lab
+from tests.faults.program import Failed, Program, Refused, complaint
 from tests.faults.weights import check_clean, curves, differing
 
 

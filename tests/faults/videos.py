@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from tavid_jax.data.files import probe_all
 from tavid_jax.data.synthetic import SceneConfig, sample_scene, scene_clip
 from tavid_jax.data.video import write_video
-from tests.faults.program import Failed
+from tests.faults.program import Failed, Refused
 
 _CLIPS, _FRAMES = 6, 50
 
@@ -42,3 +45,24 @@ def put(file: Path, content: bytes) -> None:
     stat = file.stat()
     file.write_bytes(content)
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+# Of <sys/fanotify.h> and <fcntl.h>: what may ask before a file is opened, and about which.
+_ASKS_FIRST, _ADD, _BEFORE_OPENING, _HERE = 0x04, 0x01, 0x10000, -100
+
+
+@contextlib.contextmanager
+def never_opens(file: Path) -> Iterator[None]:
+    """Whoever opens the file within waits: the kernel asks us for leave, and we do not answer.
+
+    Raises Refused without the right to do so.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    asked = libc.fanotify_init(_ASKS_FIRST, os.O_RDONLY)
+    mask = ctypes.c_uint64(_BEFORE_OPENING)
+    if asked < 0 or libc.fanotify_mark(asked, _ADD, mask, _HERE, os.fsencode(file)):
+        raise Refused(f"no file can be made to hang: {os.strerror(ctypes.get_errno())}")
+    try:
+        yield
+    finally:
+        os.close(asked)
