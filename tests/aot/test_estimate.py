@@ -18,10 +18,10 @@ NEAR = 2.0
 
 
 def test_near_the_compilers_numbers():
-    """Of all recorded programs; nothing is compiled again."""
+    """Of all recorded programs of a size that matters; nothing is compiled again."""
     rows = from_json((CHECKOUT / "launch" / "fit_table.json").read_text())
     ratios = {(r.config, r.preset, r.stage, r.chip): r.estimate_bytes / r.peak_bytes
-              for r in rows if r.fits}  # fmt: skip
+              for r in rows if r.fits and r.peak_bytes > 2**30}  # fmt: skip
     far = {key: ratio for key, ratio in ratios.items() if not 1 / NEAR < ratio < NEAR}
     assert ratios and not far
 
