@@ -167,6 +167,8 @@ def _build(
     except (ArithmeticError, TypeError, ValueError) as error:
         raise WeightsError(f"{where} describes no model: {error}") from error
     latent = section.get("num_frames_latent")
+    if latent is not None and not isinstance(latent, int | float):
+        raise WeightsError(f"{where}: num_frames_latent is {latent!r:.60}, no number")
     if sizes and latent is not None and latent != latents:
         if getattr(config, "use_temp_compress", True) and latent < config.num_frames:
             raise WeightsError(
