@@ -33,7 +33,7 @@ from tavid_jax.data.video import Resize, fit, image_files, read_video
 from tavid_jax.tracks.trajectories import Trajectories
 from tavid_jax.untrusted.errors import UntrustedError, reading, told
 from tavid_jax.untrusted.names import check_name, inside
-from tavid_jax.untrusted.pictures import check_picture
+from tavid_jax.untrusted.pictures import picture_bytes
 from tavid_jax.untrusted.texts import read_json, read_table, read_text
 
 VOID = 255
@@ -132,8 +132,7 @@ def read_ids(path: str | os.PathLike) -> UInt8[np.ndarray, "H W"]:
       ClipError: unreadable, or a picture without indices.
     """
     with reading(path, ClipError, "an annotation"):
-        check_picture(path)
-        with Image.open(path) as picture:
+        with Image.open(picture_bytes(path)) as picture:
             mode, ids = picture.mode, np.array(picture)
     if mode not in ("P", "L") or ids.dtype != np.uint8:
         raise ClipError(

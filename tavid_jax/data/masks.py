@@ -24,7 +24,7 @@ from PIL import Image, ImageOps
 from tavid_jax.data.clip import ClipError
 from tavid_jax.data.video import Fit
 from tavid_jax.untrusted.errors import reading
-from tavid_jax.untrusted.pictures import check_picture
+from tavid_jax.untrusted.pictures import picture_bytes
 
 MOST_COVERED = 0.95  # of a frame: more is no object
 _SHAPE_TOLERANCE = 0.01  # relative difference of aspect ratios
@@ -92,8 +92,7 @@ def read_mask(path: str | os.PathLike) -> Bool[np.ndarray, "h w"]:
       ClipError: no picture.
     """
     with reading(path, ClipError, "a mask"):
-        check_picture(path)
-        with Image.open(path) as picture:
+        with Image.open(picture_bytes(path)) as picture:
             picture = ImageOps.exif_transpose(picture)
             if picture.mode == "P":
                 picture = picture.convert("RGB")

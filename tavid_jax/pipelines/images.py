@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from tavid_jax.pipelines.jobs import ImageSource
 from tavid_jax.untrusted.errors import reading
-from tavid_jax.untrusted.pictures import check_picture
+from tavid_jax.untrusted.pictures import picture_bytes
 
 
 class ImageError(ValueError):
@@ -60,9 +60,7 @@ def open_picture(path: str | os.PathLike) -> Image.Image:
     Raises:
       OSError, UntrustedError and others: see `untrusted.errors.DAMAGED`; call it under `reading`.
     """
-    path = Path(path).expanduser()
-    check_picture(path)
-    return Image.open(path)
+    return Image.open(picture_bytes(Path(path).expanduser()))
 
 
 def fit_image(

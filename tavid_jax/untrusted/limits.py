@@ -43,6 +43,7 @@ LIMITS: dict[str, Limit] = {
     "pickle_values": Limit(50_000_000, "values", "a value that is held twice counts twice"),
     # --- pictures and videos
     "frame_pixels": Limit(64 * _MI, "pixels", "8192x8192: 200 MB of memory a frame"),
+    "picture_bytes": Limit(_GI, "bytes", "the largest frame, not packed at all, has a fifth of it"),
     "video_frames": Limit(1_000_000, "frames", "nine hours at 30 frames a second"),
     "video_seconds": Limit(100_000, "seconds", "a day; a false rate would make endless frames"),
     "video_bytes": Limit(16 * _GI, "bytes", "all frames of a clip are in memory at once"),

@@ -37,6 +37,19 @@ def check_picture(source: str | os.PathLike | bytes) -> tuple[int, int]:
     return size_hw
 
 
+def picture_bytes(path: str | os.PathLike) -> io.BytesIO:
+    """A picture's file in memory, measured: from a file, decoders take what it claims that follows.
+
+    Raises:
+      UntrustedError: see `check_picture`; a file that is larger than a limit.
+      OSError: it cannot be read.
+    """
+    limits.check("picture_bytes", os.stat(path).st_size, "its size")
+    check_picture(path)
+    with open(path, "rb") as stream:
+        return io.BytesIO(stream.read())
+
+
 def check_container(path: str | os.PathLike) -> None:
     """Refuses a video file that does not begin as MP4, MOV, AVI, Matroska, WebM or GIF do.
 
