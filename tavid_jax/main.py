@@ -79,7 +79,7 @@ def cli() -> None:
         print(
             "tavid_jax: interrupted; the same command goes on from the last save", file=sys.stderr
         )
-        sys.exit(130)
+        _leave(130)
     except run.USER_ERRORS as error:
         logging.debug("where it happened", exc_info=True)
         print(f"tavid_jax: {error}\n(--verbosity=1 shows where it happened)", file=sys.stderr)
@@ -87,8 +87,8 @@ def cli() -> None:
 
 
 def _leave(code: int) -> NoReturn:
-    """Ends the process at once: the interpreter would wait for threads that hang, and let those
-    that find the disk full complain once more."""
+    """Ends the process at once: the interpreter would wait for threads that hang, let those that
+    find the disk full complain once more, and crash under a compiled program that still runs."""
     for child in multiprocessing.active_children():
         child.kill()
     sys.stdout.flush()

@@ -14,7 +14,7 @@ from tests.faults.lab import BIT_EQUAL, REFUSED, Lab, fault
 from tests.faults.program import Failed, Refused
 
 # Enough for all that the run leaves, several times.
-_SIZE_MB = 256
+_SIZE_MB = 64
 
 
 @fault

@@ -15,24 +15,25 @@ from tests.faults.weights import check_same
 _SAVING = "stages/*/checkpoints/*.orbax-checkpoint-tmp*"
 _SAVED = "stages/*/checkpoints/[0-9]"
 _RESULT = "stages/*/result.orbax-checkpoint-tmp*"
-# In the order in which a run comes by: (what happens, the files that tell it, "" = at any time).
+# In the order in which a run comes by: what happens, and the files that tell it, or so many seconds
+# from the start at most.
 MOMENTS = (
-    ("start-up", ""),
+    ("start-up", 2.5),
     ("the config being written", ".lock"),
     ("a stage beginning", "stages/*"),
     ("a save", _SAVING),
-    ("start-up", ""),
+    ("start-up", 2.5),
     ("a save", _SAVING),
     ("a save just done", _SAVED),
     ("metrics being written", "stages/*/metrics.jsonl*"),
-    ("any time", ""),
+    ("any time", 12.0),
     ("the save of a result", _RESULT),
     ("a result without its done.json", "stages/*/result"),
     ("the change to another stage", "stages/*/done.json"),
     ("a cache being written", "stages/*/.cache.*.part"),
     ("the save of a result", _RESULT),
     ("the change to another stage", "stages/*/done.json"),
-    ("any time", ""),
+    ("any time", 12.0),
     ("a save", _SAVING),
     ("metrics being written", "stages/*/metrics.jsonl*"),
     ("a save", _SAVING),
@@ -52,20 +53,22 @@ def kills(lab: Lab) -> tuple[str, str, str]:
 
 
 def kill_at(
-    lab: Lab, program: Program, straight: Path, moments: tuple[tuple[str, str], ...]
+    lab: Lab, program: Program, straight: Path, moments: tuple[tuple[str, str | float], ...]
 ) -> list[str]:
     """Kills the program at each of the moments, and runs it to its end; what was hit.
 
     Raises Failed if a moment does not come, or the parameters are other ones.
     """
     rng, hit = lab.rng, []
-    for what, glob in moments:
+    for what, sign in moments:
         for _ in range(_TRIES):
             running = program.start()
-            wait = rng.uniform(0.3, 6.0) if not glob else rng.uniform(0.0, 0.03)
-            if running.until(new_file(program.workdir, glob) if glob else after(wait)):
-                if glob:
-                    time.sleep(wait)
+            if isinstance(sign, str):
+                came, wait = new_file(program.workdir, sign), rng.uniform(0.0, 0.03)
+            else:
+                came, wait = after(rng.uniform(0.1, sign)), 0.0
+            if running.until(came):
+                time.sleep(wait)
                 if not running.over:
                     running.kill()
                     hit.append(what)
