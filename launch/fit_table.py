@@ -1,10 +1,11 @@
 """Which published presets fit on which TPUs: the table of the README, by the TPU's own compiler.
 
-    python launch/fit_table.py                         # every preset on v5e, v5p and v6e: an hour
+    python launch/fit_table.py                         # every `paper` preset on v5e, v5p and v6e
+    python launch/fit_table.py --only=finetune         # those of published models, too
     python launch/fit_table.py --only=trajloom --chip=v5e
     python launch/fit_table.py --from_record           # the table as it was recorded, at once
 
-Every train stage of every preset at a published size is compiled, on the smallest of a few layouts
+Every train stage of every preset "paper" is compiled (most of an hour on two cores), on the smallest of a few layouts
 (tavid_jax/engine/layouts.py) that holds all stages of the preset with its own batch. What has been
 compiled is kept in --cache: a stopped run goes on, and after a change only programs that changed
 are compiled again. A full run is recorded in launch/fit_table.json, which tests hold.
@@ -47,7 +48,7 @@ RECORD = CHECKOUT / "launch" / "fit_table.json"
 ROOMS = ("diffusion", "engine", "methods", "models", "parallel", "pipelines")
 
 flags.DEFINE_multi_enum("chip", list(LADDERS), list(LADDERS), "Kinds of chips.")
-flags.DEFINE_multi_string("only", [], "Presets whose name, such as tgt:paper, contains this.")
+flags.DEFINE_multi_string("only", [], "Presets whose name, such as tgt:paper, has this in it.")
 flags.DEFINE_bool("json", False, "The rows as JSON instead of Markdown; bytes are per chip.")
 flags.DEFINE_string("cache", "~/.cache/tavid_jax/fit_table.json", "Answers of the compiler.")
 flags.DEFINE_string("write", "", "A document whose table, between its two marks, is replaced.")
@@ -55,10 +56,8 @@ flags.DEFINE_bool("from_record", False, f"Show {RECORD.name} beside this file; c
 
 
 def published() -> list[tuple[str, str]]:
-    """(config file, preset) of all presets at a published size, as the config files have them.
-
-    Those whose name begins with "paper"; of a file without any, its presets of published models.
-    """
+    """(config file, preset) of all presets whose name begins with "paper", and of a file without
+    any those of published models; as the config files have them."""
     found = []
     for path in sorted((CHECKOUT / "configs").glob("*.py")):
         module = importlib.import_module(f"configs.{path.stem}")
@@ -73,7 +72,7 @@ def published() -> list[tuple[str, str]]:
 
 def cases(chips: list[str], only: list[str]) -> list[tuple[str, str, str]]:
     """(config file, preset, chip) of all rows, chip by chip; a preset for one kind of chip is named
-    so ("paper_v5e").
+    so ("paper_v5e"). Without `only` the papers' presets.
 
     Raises ValueError where there is none.
     """
@@ -82,7 +81,7 @@ def cases(chips: list[str], only: list[str]) -> list[tuple[str, str, str]]:
         for chip in chips
         for name, preset in published()
         if not any(preset.endswith(f"_{other}") for other in LADDERS if other != chip)
-        and (not only or any(part in f"{name}:{preset}" for part in only))
+        and any(part in f"{name}:{preset}" for part in only or [":paper"])
     ]
     if not made:
         raise ValueError(f"no preset at a published size has {' or '.join(only)} in its name")

@@ -50,7 +50,7 @@ def test_there_is_a_compiler_and_something_to_compile():
     assert importlib.util.find_spec("libtpu"), "the TPU compiler: pip install libtpu"
     known = {(row.config, row.preset, row.chip) for row in RECORDED}
     assert known == set(cases(list(LADDERS), []))
-    assert sum(row.fits for row in RECORDED) > 30
+    assert sum(row.fits for row in RECORDED) > 10
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,14 @@ def test_a_preset_keeps_its_budget(row: Row):
 @pytest.mark.parametrize(
     ("system", "preset", "topology", "arguments", "gib"),
     [
+        ("finetune", "cogvideox_5b_i2v_lora", "v5e:2x4", (), 9),
+        ("finetune", "cogvideox_5b_lora", "v5e:2x4", (), 9),
+        ("finetune", "cogvideox_5b_full", "v5e:4x4", (), 15),
+        ("finetune", "wan2_1_1_3b_lora", "v5e:2x4", (), 7.5),
+        ("finetune", "wan2_1_1_3b_full", "v5e:2x4", (), 11),
+        ("finetune", "wan2_2_5b_lora", "v5e:2x4", (), 4.5),
+        ("finetune", "wan2_2_5b_full", "v5e:4x4", (), 8.5),
+        ("finetune", "wan2_1_14b_lora", "v5p:4x4x4", (), 24),
         ("finetune", "wan2_1_14b_lora", "v5e:8x8",
          ("--config.mesh.context=4", "--batch_per_chip=1"), 15.75),
         ("tgt", "wan2_1_1_3b", "v5e:2x4", ("--stage=sparse",), 9),
