@@ -5,10 +5,11 @@
     python launch/fit_table.py --only=trajloom --chip=v5e
     python launch/fit_table.py --from_record           # the table as it was recorded, at once
 
-Every train stage of every preset "paper" is compiled (most of an hour on two cores), on the smallest of a few layouts
-(tavid_jax/engine/layouts.py) that holds all stages of the preset with its own batch. What has been
-compiled is kept in --cache: a stopped run goes on, and after a change only programs that changed
-are compiled again. A full run is recorded in launch/fit_table.json, which tests hold.
+Every train stage of every preset "paper" is compiled, most of an hour on two cores, on the smallest
+of a few layouts (tavid_jax/engine/layouts.py) that holds all stages of the preset with its own
+batch. What has been compiled is kept in --cache: a stopped run goes on, and after a change only
+programs that changed are compiled again. A full run is recorded in launch/fit_table.json, which
+tests hold.
 
 Needs libtpu (`pip install libtpu`), no accelerator and no data. Exit code 0: the table is there; 1:
 the question cannot be answered, and why.
