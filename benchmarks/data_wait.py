@@ -72,7 +72,7 @@ def measure_demo(name: str, steps: int) -> list[list[str]]:
                 str(config.stages[stage].batch_size),
                 f"{1e3 * speed['speed/step_seconds']:.1f}",
                 f"{1e3 * speed['speed/step_seconds_p90']:.1f}",
-                f"{1e-3 * speed.get('speed/tflops', 0.0) * 1e6:.1f}",
+                f"{1e3 * speed.get('speed/tflops', 0.0):.1f}",
                 f"{100 * sum(waits) / len(waits):.2f} %",
             ]
         )
