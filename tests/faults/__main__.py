@@ -37,6 +37,10 @@ from tests.faults import (  # noqa: E402, F401
 from tests.faults.lab import FAILED, FAULTS, Fault, Found, Lab  # noqa: E402
 
 
+# Characters of a message in the table; the JSON has all of it.
+_WIDEST = 240
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command line; the exit code."""
     args = parse(argv)
@@ -95,12 +99,16 @@ def choose(only: str) -> list[Fault]:
 def table(found: list[Found]) -> str:
     """Markdown."""
     header = ["fault", "what was done", "what the run said", "outcome", "seconds"]
-    rows = [[f.fault, f.done, f.said or "-", f.outcome, f"{f.seconds:.0f}"] for f in found]
+    rows = [[f.fault, f.done, _short(f.said) or "-", f.outcome, f"{f.seconds:.0f}"] for f in found]
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(
         "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |"
         for line in lines
     )
+
+
+def _short(said: str) -> str:
+    return said if len(said) <= _WIDEST else said[: _WIDEST - 4].rstrip() + " ..."
 
 
 if __name__ == "__main__":
