@@ -87,7 +87,10 @@ def train(scenes: int, folder: Path, stage: str, steps: int, place: str) -> None
             super()._milestones(done, *rest)
             if done % steps == 0:
                 rest[2].flush()  # the monitor: all steps are done
-                print("done", flush=True)
+                try:
+                    print("done", flush=True)
+                except BrokenPipeError:  # the comparison is over
+                    os._exit(0)
                 if not sys.stdin.readline():
                     os._exit(0)
 
