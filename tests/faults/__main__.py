@@ -36,7 +36,6 @@ from tests.faults import (  # noqa: E402, F401
 )
 from tests.faults.lab import FAILED, FAULTS, Fault, Found, Lab  # noqa: E402
 
-
 # Characters of a message in the table; the JSON has all of it.
 _WIDEST = 240
 
