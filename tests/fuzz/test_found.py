@@ -33,7 +33,7 @@ FOUND = [
     ("forecast meta.json", 0, put("H", [24])),
     ("forecast meta.json", 0, put("W", "a\\b")),
     ("config.json", 0, put("_class_name", {})),
-    ("config.json", 0, put("architectures", None)),
+    ("config.json", 0, lambda tree: (tree.pop("_class_name"), tree.update(architectures=None))),
     ("weights.json", 0, put("kind", 2)),
     ("weights.json", 0, put("config", "num_layers", "many")),
     ("card", 0, put("files", [])),
