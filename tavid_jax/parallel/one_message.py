@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
 from tavid_jax.parallel import processes
 from tavid_jax.parallel.mesh import BATCH_AXES
@@ -23,12 +23,16 @@ from tavid_jax.parallel.mesh import BATCH_AXES
 Sums = Callable[[Any, Any], Any]
 
 
-def is_worth_it(mesh: Mesh, params: Any) -> bool:
+def is_worth_it(mesh: Mesh | AbstractMesh, params: Any) -> bool:
     """Whether several processes compute on CPUs, and every device holds all parameters whole.
 
     `params` are arrays, or shapes with their places.
     """
-    if processes.count() == 1 or mesh.devices.flat[0].platform != "cpu":
+    if (
+        processes.count() == 1
+        or isinstance(mesh, AbstractMesh)
+        or mesh.devices.flat[0].platform != "cpu"
+    ):
         return False
     if math.prod(mesh.shape[axis] for axis in BATCH_AXES) != mesh.size:
         return False

@@ -63,6 +63,7 @@ def test_a_run_that_is_stopped_and_goes_on_elsewhere_has_the_bits_of_a_local_one
     assert not inputs.opened
 
 
+@pytest.mark.slow
 def test_damaged_checkpoints_are_put_aside(bucket, straight: Path, caplog):
     with pytest.raises(SystemExit):
         toy.run(RUN, inputs=terminate_at(2))
