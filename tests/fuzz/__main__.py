@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 MEMORY = 2 * 2**30  # bytes that reading may take, beyond what the process has at the start
-_SILENT = 180.0  # seconds
+_SILENT = 120.0  # seconds of the processor
 _EVERY = 0.5
 
 
@@ -113,21 +113,36 @@ def _watch(
 
 
 class _Watchdog:
-    """Ends a child that says nothing for long: it hangs in a library, deaf to signals."""
+    """Ends a child that computes for long without a word: it hangs in a library, deaf to signals.
+
+    What counts is its own time on the processor; a busy machine is no hang.
+    """
 
     def __init__(self, child: subprocess.Popen):
-        self._child, self._timer = child, threading.Timer(_SILENT, child.kill)
-        self._timer.start()
+        self._child, self._heard, self._done = child, self._used(), threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
 
     def heard(self) -> None:
         """The child has said something."""
-        self.stop()
-        self._timer = threading.Timer(_SILENT, self._child.kill)
-        self._timer.start()
+        self._heard = self._used()
 
     def stop(self) -> None:
         """The child has ended."""
-        self._timer.cancel()
+        self._done.set()
+
+    def _watch(self) -> None:
+        while not self._done.wait(5):
+            if self._used() - self._heard > _SILENT:
+                self._child.kill()
+                return
+
+    def _used(self) -> float:
+        """Seconds of the processor that the child has used; 0 when it is gone."""
+        try:
+            fields = Path(f"/proc/{self._child.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _dead(row: dict[str, Any], code: int, work: Path, keep: Path) -> dict[str, Any]:
