@@ -125,7 +125,7 @@ def test_the_same_command_goes_on(looked, config, caplog):
 
 def test_it_is_known_whether_it_fits(config):
     answer = fit(config, make_system(config), "cpu:1")
-    assert (answer.stage, answer.batch, answer.frozen) == ("flow", 32, 0)
+    assert (answer.stage, answer.batch, answer.frozen) == ("flow", 16, 0)
     assert answer.trained > 100_000 and answer.report.fits
 
 
