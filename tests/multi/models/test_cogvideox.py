@@ -95,7 +95,10 @@ def close(got, want, what: str, floor: float = 0.0) -> None:
     assert error <= 1e-5, f"{what}: {error:.1e}"
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=pytest.mark.slow if "padding" in case else ()) for case in CASES],
+)
 def test_training_on_eight_devices_equals_one(case):
     axes, heads, attention = CASES[case]
     config = config_of(heads)

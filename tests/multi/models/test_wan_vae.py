@@ -53,7 +53,10 @@ def there_and_back(model, params, x, z):
     )
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name == "2.1" else ()) for name in CONFIGS],
+)
 def test_eight_devices_equal_one(name):
     config = CONFIGS[name]
     model, stride = WanVAE(config), config.stride_hw

@@ -97,7 +97,10 @@ def alone(made):
     return step, given, step(params, given)
 
 
-@pytest.mark.parametrize("name", MESHES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name == "all axes" else pytest.mark.slow) for name in MESHES],
+)
 def test_draws_of_noise_share_their_condition(made, alone, name):
     backbone, params, _ = made
     step, given, ((_, want), want_slopes) = alone
