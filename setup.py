@@ -44,11 +44,13 @@ NOTEBOOK = ["ipykernel", "nbclient", "nbformat"]
 TENSORBOARD = ["tensorboardX"]
 CONVERT = ["torch>=2.6", "safetensors"]
 INT8 = ["qwix"]
+CLOUD = ["etils[epath-gcs]", "gcsfs"]
 
 EXTRAS = {
     "tpu": ["jax[tpu]>=0.10.2"],
     "cuda": ["jax[cuda13]>=0.10.2"],
     "cuda12": ["jax[cuda12]>=0.10.2"],
+    "cloud": CLOUD,  # runs, checkpoints and caches in gs:// buckets
     "video": VIDEO,  # mp4 writing with a bundled ffmpeg
     "convert": CONVERT,  # reading .pt checkpoints
     "tensorboard": TENSORBOARD,
@@ -60,9 +62,11 @@ EXTRAS = {
     "parity": ["torch>=2.6", "diffusers", "transformers", "peft"],
     "test": [
         "beartype",
+        "hypothesis",
         "pytest>=8",
         "pytest-xdist",
         "ruff",
+        *CLOUD,
         *CONVERT,
         *INT8,
         *NOTEBOOK,

@@ -41,7 +41,7 @@ HEAD = ["feed", "examples a step", "MB a step", "step s", "steps", "data wait", 
 
 @dataclasses.dataclass(frozen=True)
 class Simulated:
-    """One host's chips.
+    """One host's chips, or some of them.
 
     Attributes:
       flops: per second, of all of them at the share of their peak that is reached.
@@ -56,7 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Those of the feeds."""
     parser.add_argument("--feeds", default="", help=f"of {', '.join(FEEDS)}, or all; '' for none")
     parser.add_argument("--chip", default="v5p", choices=CHIPS, help="that is simulated")
-    parser.add_argument("--chips", type=int, default=4, help="of one host")
+    parser.add_argument(
+        "--chips", type=int, default=1, help="of one host; what its cores do grows with them"
+    )
     parser.add_argument("--mfu", type=float, default=0.4, help="share of its peak that is reached")
     parser.add_argument("--threads", type=int, default=2, help="that prepare batches")
     parser.add_argument("--workers", type=int, default=0, help="processes that prepare batches")
@@ -107,8 +109,7 @@ def slept_through(
         if step == SETTLING:
             waited, began, busy = 0.0, time.perf_counter(), cpu_seconds()
         asked = time.perf_counter()
-        arrays = to_global(next(feed).arrays, mesh)
-        jax.block_until_ready(arrays)
+        arrays = to_global(next(feed).arrays, mesh)  # which goes on while the step runs
         waited += time.perf_counter() - asked
         size = sum(x.nbytes for x in arrays.values())
         time.sleep(seconds)

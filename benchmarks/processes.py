@@ -44,7 +44,7 @@ def demo(scenes: int, folder: Path) -> Any:
     config.data_dir, config.compile_cache = str(folder / "data"), str(folder / "programs")
     config.data.scenes.train = scenes
     config.stages.latents.min_examples = 0
-    config.stages.vae.steps = 8
+    config.stages.vae.steps, config.stages.vae.optimizer.warmup = 8, 0
     config.order = ("vae", "latents")
     return config
 
@@ -87,7 +87,10 @@ def train(scenes: int, folder: Path, stage: str, steps: int, place: str) -> None
             super()._milestones(done, *rest)
             if done % steps == 0:
                 rest[2].flush()  # the monitor: all steps are done
-                print("done", flush=True)
+                try:
+                    print("done", flush=True)
+                except BrokenPipeError:  # the comparison is over
+                    os._exit(0)
                 if not sys.stdin.readline():
                     os._exit(0)
 
@@ -138,8 +141,9 @@ class Group:
 
     def _hear(self) -> None:
         for process in self._processes:
-            if process.stdout.readline() != "done\n":
-                sys.exit("a process of the benchmark has failed; its message stands above")
+            while (line := process.stdout.readline()) != "done\n":  # gloo speaks there, too
+                if not line:
+                    sys.exit("a process of the benchmark has failed; its message stands above")
 
     def turn(self) -> float:
         """Seconds of a turn."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -175,7 +175,7 @@ def base(system: str, preset: str) -> ConfigDict:
                 timeout=300,  # seconds that processes wait for each other at the start
             ),
             cpu_devices=0,  # that a CPU counts as; 0 = one per core, at most 8
-            compile_cache="~/.cache/tavid_jax/xla",  # "" = off
+            compile_cache="~/.cache/tavid_jax/xla",  # a folder or gs://bucket/name; "" = off
             data_dir="~/.cache/tavid_jax/data",  # generated data sets and track caches
         )
     )
@@ -227,22 +227,17 @@ def track_data(**changes: Any) -> ConfigDict:
     return config
 
 
-class NoPreset(ValueError):
-    """A name that is no preset of a config file; `presets` are those that are."""
-
-    def __init__(self, name: str, presets: Iterable[str]):
-        self.presets = tuple(presets)
-        super().__init__(f"no preset {name!r}; there are {', '.join(self.presets)}")
-
-
 def choose(presets: dict[str, Callable[[], ConfigDict]], name: str | None) -> ConfigDict:
     """The config of a preset; the first one is the default.
 
-    Raises NoPreset, a ValueError, listing what there is.
+    Raises ValueError listing what there is, also as its attribute `presets`.
     """
     name = name or next(iter(presets))
     if name not in presets:
-        raise NoPreset(name, presets)
+        # Not a class of its own: absl makes errors of flags anew, from their text alone.
+        error = ValueError(f"no preset {name!r}; there are {', '.join(presets)}")
+        error.presets = tuple(presets)
+        raise error
     return presets[name]()
 
 
@@ -250,7 +245,9 @@ def presets_of(get_config: Callable[[str | None], ConfigDict]) -> tuple[str, ...
     """The names of a config file's presets, the default first."""
     try:
         get_config("?")
-    except NoPreset as error:
+    except ValueError as error:
+        if not hasattr(error, "presets"):
+            raise
         return error.presets
     raise ValueError("'?' is the name of a preset: presets_of cannot ask for what there is")
 

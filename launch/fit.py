@@ -4,9 +4,11 @@
     python launch/fit.py --config=configs/trajloom.py --topology=v5p:4x4x4 --config.mesh.context=4
     python launch/fit.py --config=configs/trajloom.py --topology=v5e:2x4 --what=sample --json
     python launch/fit.py --config=configs/finetune.py --topology=v5e:2x4 --what=decode
+    python launch/fit.py --config=configs/trajloom.py:small --topology=h100:1     # an estimate
 
-Needs libtpu (`pip install libtpu`), no accelerator and no data; nothing is allocated. Exit code 0:
-it fits; 3: it does not; 1: the question cannot be answered, and why.
+All presets on all chips: launch/fit_table.py. Needs libtpu (`pip install libtpu`), no accelerator
+and no data; nothing is allocated. Exit code 0: it fits; 3: it does not; 1: the question cannot be
+answered, and why.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ DOES_NOT_FIT = 3
 config_flags.DEFINE_config_file(
     "config", None, "Config file, and its preset after a colon.", lock_config=True
 )
-flags.DEFINE_string("topology", None, "v5e:2x4, v5p:4x4x4, v6e:16x16, v4:2x2x1, ...; or cpu:8.")
+flags.DEFINE_string("topology", None, "v5e:2x4, v5p:4x4x4, v6e:16x16, ...; cpu:8; GPUs, h100:8.")
 flags.DEFINE_string("stage", "", "Train stage; by default the one whose step is the most work.")
 flags.DEFINE_enum(
     "what",
@@ -47,6 +49,7 @@ flags.DEFINE_integer(
     "train, and 1 otherwise.",
     lower_bound=0,
 )
+flags.DEFINE_bool("estimate", False, "Ask no compiler but a model; for GPUs there is nothing else.")
 flags.DEFINE_bool("json", False, "One line of JSON instead of the table; bytes are per chip.")
 flags.mark_flags_as_required(["config", "topology"])
 
@@ -62,6 +65,7 @@ def main(argv: list[str]) -> int:
         stage=options.stage,
         what=options.what,
         batch_per_chip=options.batch_per_chip,
+        estimated=options.estimate,
     )
     print(json.dumps(answer.to_json()) if options.json else answer.table())
     return 0 if answer.report.fits else DOES_NOT_FIT

@@ -1,13 +1,15 @@
 """Which published presets fit on which TPUs: the table of the README, by the TPU's own compiler.
 
-    python launch/fit_table.py                         # every preset on v5e, v5p and v6e: an hour
+    python launch/fit_table.py                         # every `paper` preset on v5e, v5p and v6e
+    python launch/fit_table.py --only=finetune         # those of published models, too
     python launch/fit_table.py --only=trajloom --chip=v5e
     python launch/fit_table.py --from_record           # the table as it was recorded, at once
 
-Every train stage of every preset at a published size is compiled, on the smallest of a few layouts
-(tavid_jax/engine/layouts.py) that holds all stages of the preset with its own batch. What has been
-compiled is kept in --cache: a stopped run goes on, and after a change only programs that changed
-are compiled again. A full run is recorded in launch/fit_table.json, which tests hold.
+Every train stage of every preset "paper" is compiled, most of an hour on two cores, on the smallest
+of a few layouts (tavid_jax/engine/layouts.py) that holds all stages of the preset with its own
+batch. What has been compiled is kept in --cache: a stopped run goes on, and after a change only
+programs that changed are compiled again. A full run is recorded in launch/fit_table.json, which
+tests hold.
 
 Needs libtpu (`pip install libtpu`), no accelerator and no data. Exit code 0: the table is there; 1:
 the question cannot be answered, and why.
@@ -47,17 +49,16 @@ RECORD = CHECKOUT / "launch" / "fit_table.json"
 ROOMS = ("diffusion", "engine", "methods", "models", "parallel", "pipelines")
 
 flags.DEFINE_multi_enum("chip", list(LADDERS), list(LADDERS), "Kinds of chips.")
-flags.DEFINE_multi_string("only", [], "Presets whose name, such as tgt:paper, contains this.")
+flags.DEFINE_multi_string("only", [], "Presets whose name, such as tgt:paper, has this in it.")
 flags.DEFINE_bool("json", False, "The rows as JSON instead of Markdown; bytes are per chip.")
 flags.DEFINE_string("cache", "~/.cache/tavid_jax/fit_table.json", "Answers of the compiler.")
+flags.DEFINE_string("write", "", "A document whose table, between its two marks, is replaced.")
 flags.DEFINE_bool("from_record", False, f"Show {RECORD.name} beside this file; compile nothing.")
 
 
 def published() -> list[tuple[str, str]]:
-    """(config file, preset) of all presets at a published size, as the config files have them.
-
-    Those whose name begins with "paper"; of a file without any, its presets of published models.
-    """
+    """(config file, preset) of all presets whose name begins with "paper", and of a file without
+    any those of published models; as the config files have them."""
     found = []
     for path in sorted((CHECKOUT / "configs").glob("*.py")):
         module = importlib.import_module(f"configs.{path.stem}")
@@ -72,7 +73,7 @@ def published() -> list[tuple[str, str]]:
 
 def cases(chips: list[str], only: list[str]) -> list[tuple[str, str, str]]:
     """(config file, preset, chip) of all rows, chip by chip; a preset for one kind of chip is named
-    so ("paper_v5e").
+    so ("paper_v5e"). Without `only` the papers' presets.
 
     Raises ValueError where there is none.
     """
@@ -81,7 +82,7 @@ def cases(chips: list[str], only: list[str]) -> list[tuple[str, str, str]]:
         for chip in chips
         for name, preset in published()
         if not any(preset.endswith(f"_{other}") for other in LADDERS if other != chip)
-        and (not only or any(part in f"{name}:{preset}" for part in only))
+        and any(part in f"{name}:{preset}" for part in only or [":paper"])
     ]
     if not made:
         raise ValueError(f"no preset at a published size has {' or '.join(only)} in its name")
@@ -124,6 +125,18 @@ def all_rows(chips: list[str], only: list[str], kept: Kept) -> Iterator[Row]:
         progress.show(done, f"{name}:{preset} on {chip}", last=done == len(made))
 
 
+def write_between(file: Path, text: str) -> None:
+    """Replaces what a document has between the two marks of a fit table.
+
+    Raises ValueError for a document without them.
+    """
+    before, begin, rest = file.read_text().partition(fit_table.BEGIN)
+    _, end, after = rest.partition(fit_table.END)
+    if not (begin and end):
+        raise ValueError(f"{file} has no {fit_table.BEGIN} with {fit_table.END} behind it")
+    file.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+
+
 def main(argv: list[str]) -> int:
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}; options begin with --")
@@ -137,6 +150,8 @@ def main(argv: list[str]) -> int:
         rows = list(all_rows(options.chip, options.only, kept))
         if set(options.chip) == set(LADDERS) and not options.only:
             RECORD.write_text(fit_table.to_json(rows))
+    if options.write:
+        write_between(Path(options.write), fit_table.markdown(rows))
     print(fit_table.to_json(rows) if options.json else fit_table.markdown(rows))
     return 0
 

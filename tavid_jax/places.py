@@ -18,6 +18,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -205,7 +206,7 @@ def pull(path: Place, *, missing_ok: bool = False) -> Path:
     def fetch(name: str) -> int:
         target = local / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        part = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.part")
         try:
             files.get_file(_inside(path, name), str(part))
             os.utime(part, (there[name].time,) * 2)
@@ -258,6 +259,8 @@ def _push(path: Place, last: str) -> None:
 
 def _copy(what: str, one: Any, sizes: dict[str, int]) -> None:
     """Copy files, several at once, with a line now and then."""
+    if not sizes:
+        return
     total, done = sum(sizes.values()), 0
     begun = shown = time.perf_counter()
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="copy") as pool:

@@ -1,10 +1,11 @@
 """Set-up shared by every test: runtime type checks, JAX on CPU, data fixtures, marker hygiene."""
 
+import importlib.util
 import os
 import re
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Both are read when the libraries are imported, so they are set before anything else.
@@ -24,6 +25,8 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from absl import flags  # noqa: E402
+
+from tests import buckets  # noqa: E402
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 GOLDENS = CHECKOUT / "tests" / "goldens"
@@ -142,6 +145,30 @@ def clips_dir() -> Path:
     if named:
         pytest.fail(f"TAVID_CLIPS={named} is not a folder; unset it or point it at real clips")
     pytest.skip("no folder of real clips; set TAVID_CLIPS=FOLDER to run this test")
+
+
+@pytest.fixture(scope="session")
+def _bucket_server() -> Iterator[buckets.Store]:
+    if importlib.util.find_spec("gcsfs") is None:  # not imported yet
+        pytest.skip("buckets need gcsfs: pip install 'tavid_jax[cloud]'")
+    import fsspec
+
+    with buckets.serve() as (store, variables), pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        patch.setitem(fsspec.config.conf, "gcs", {"token": "anon"})
+        yield store
+
+
+@pytest.fixture
+def bucket(_bucket_server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> buckets.Store:
+    """An empty `gs://bucket` on this machine; copies of what lies there go to a folder of the test.
+
+    One server for all tests: the storage libraries remember its address.
+    """
+    _bucket_server.empty()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    return _bucket_server
 
 
 @pytest.fixture

@@ -216,10 +216,21 @@ def test_xpk_gets_a_line_that_hands_its_signals_to_the_run(machine):
     call = planned(CASES["xpk"]).steps[0].command
     line = next(word for word in call if word.startswith("--command=")).partition("=")[2]
     # As xpk's own shell has it: in a subshell, whose process is sent the signal.
-    shell = f"({line}) & PID=$!; sleep 0.3; kill -TERM $PID; wait $PID"
-    do = "trap 'exit 75' TERM; sleep 5 & wait"
-    done = machine.bash(shell, WORDS=NASTY, DO_python=f"exec bash -c {json.dumps(do)}")
-    assert done.returncode in (75, 143)
+    until = "while [ ! -e begun ]; do sleep 0.02; done"
+    shell = f"({line}) & PID=$!; {until}; kill -TERM $PID; wait $PID"
+    (machine.programs / "python").write_text(
+        f"#!{sys.executable}\n"
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))\n"
+        "import json, os\n"
+        "with open(os.environ['CALLS'], 'a') as file:\n"
+        "    call = ['python', *sys.argv[1:], os.environ['WORDS']]\n"
+        "    file.write(json.dumps(call) + '\\n')\n"
+        "open('begun', 'w').close()\n"
+        "time.sleep(60)\n"
+    )
+    done = machine.bash(shell, WORDS=NASTY)
+    assert done.returncode == 75
     check_run(machine.called("python")[0])
     assert machine.called("pip")[0][:-1] == ["install", "--quiet", "-e", ".[tpu,cloud]"]
     assert {"--restart-on-exit-codes=1,75", f"--env=WORDS={NASTY}"} <= set(call)

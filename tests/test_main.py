@@ -297,4 +297,5 @@ def test_config_files_find_their_pieces(monkeypatch):
     monkeypatch.setattr(sys, "path", [])
     main.let_configs_import(["--mode=train", "--config=some/configs/x.py:tiny"])
     main.let_configs_import(["--config", "/other/configs/x.py"])
-    assert sys.path == [str(Path("some").resolve()), "/other"]
+    some, library = str(Path("some").resolve()), str(CHECKOUT)
+    assert sys.path == [some, f"{some}/configs", library, "/other", "/other/configs", library]

@@ -1,5 +1,7 @@
 """Every notebook runs from its first cell to its last."""
 
+import ast
+import importlib
 import os
 from pathlib import Path
 
@@ -18,15 +20,11 @@ SHOWN = {
 }
 
 
-# The longest ones; what they call is tested elsewhere, too.
-LONG = ("flextraj", "tavid", "tgt", "trajloom")
-
-
 def _cases() -> list:
-    slow = pytest.mark.slow
-    return [pytest.param(p, marks=slow if p.stem in LONG else (), id=p.stem) for p in NOTEBOOKS]
+    return [pytest.param(path, id=path.stem) for path in NOTEBOOKS]
 
 
+@pytest.mark.slow  # minutes each; what they call is tested elsewhere, too
 @pytest.mark.parametrize("path", _cases())
 def test_notebook_runs(path, tmp_path, monkeypatch):
     monkeypatch.setenv("TAVID_NOTEBOOK_QUICK", "1")
@@ -47,6 +45,24 @@ def test_notebook_runs(path, tmp_path, monkeypatch):
     count, shape = SHOWN[path.stem]
     assert len(pictures) == count
     assert any(shape in out.get("text", "") for out in shown)
+
+
+@pytest.mark.parametrize("path", _cases())
+def test_what_a_notebook_takes_from_us_is_there(path):
+    """Seconds instead of minutes: every cell parses, and every name that it imports exists."""
+    taken = 0
+    for cell in nbformat.read(path, as_version=4).cells:
+        code = "\n".join(ln for ln in cell.source.splitlines() if ln.lstrip()[:1] not in ("%", "!"))
+        for node in ast.walk(ast.parse(code)) if cell.cell_type == "code" else ():
+            if isinstance(node, ast.ImportFrom) and node.module.startswith(
+                ("tavid_jax", "configs")
+            ):
+                module = importlib.import_module(node.module)
+                for name in node.names:
+                    if not hasattr(module, name.name):
+                        importlib.import_module(f"{node.module}.{name.name}")
+                    taken += 1
+    assert taken
 
 
 def test_notebooks_are_committed_without_outputs():

@@ -114,6 +114,7 @@ def _check(args: argparse.Namespace) -> None:
     if bool(args.forecast) == bool(args.tracks):
         raise ValueError("give either --forecast, what forecasts the tracks, or --tracks, a file")
     if args.save_tracks:
+        _check_free([Path(args.save_tracks)], args)
         return
     if not args.model or not args.prompt:
         raise ValueError(
@@ -121,10 +122,14 @@ def _check(args: argparse.Namespace) -> None:
         )
     options.check_folder(Path(args.out))
     files = [Path(args.out) / f"{args.name}{end}" for end in (".mp4", "_bridge.mp4", ".json")]
+    _check_free(files, args)
+    check_mp4()
+
+
+def _check_free(files: Sequence[Path], args: argparse.Namespace) -> None:
     there = [file for file in files if file.exists()]
     if there and not args.overwrite:
-        raise ValueError(f"{there[0]} exists already: choose another --out or give --overwrite")
-    check_mp4()
+        raise ValueError(f"{there[0]} exists already: choose another name or give --overwrite")
 
 
 def _pipeline(args: argparse.Namespace, out: Path) -> Pipeline:

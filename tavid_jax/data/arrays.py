@@ -11,7 +11,6 @@ import io
 import os
 import pickle
 import re
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from tavid_jax.data.clip import ClipError
+from tavid_jax.untrusted import limits
+from tavid_jax.untrusted.errors import DAMAGED, LimitError, UntrustedError, reading, told
+from tavid_jax.untrusted.npy import check_shape, check_values, load_npz, read_array, read_header
+from tavid_jax.untrusted.pickles import check_pickle
 
-_DAMAGED = (
-    ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RecursionError,
-    TypeError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile,
-)  # fmt: skip
 _DTYPE = re.compile(r"[biufUSO]\d{1,4}")  # as numpy names them: f4, b1, U12, O8
 
 
@@ -39,41 +38,30 @@ def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """The arrays of an npz file; pickled ones are refused.
 
     Raises:
-      ArrayFileError: absent, empty, damaged, no npz file, or an array of objects in it.
+      ArrayFileError: absent, empty, damaged, no npz file, an array of objects in it, or larger
+        than a limit when unpacked.
     """
     _check_there(path)
-    try:
-        file = np.load(path, allow_pickle=False)
-        if isinstance(file, np.ndarray):
-            raise ValueError("it is a bare npy array: name it .npy")
-        with file:
-            return {name: file[name] for name in file.files}
-    except _DAMAGED as error:
-        raise ArrayFileError(f"{path}: cannot be read as an npz file ({error})") from error
+    with reading(path, ArrayFileError, "an npz file"):
+        return load_npz(path)
 
 
 def read_npy(path: str | os.PathLike) -> Any:
     """What an npy file holds: an array, or the value that `np.save` pickled (a dict, mostly).
 
     Raises:
-      ArrayFileError: absent, empty, damaged, no npy file.
+      ArrayFileError: absent, empty, damaged, no npy file, or larger than a limit.
       ForbiddenContentError: see `read_pickle`.
     """
     _check_there(path)
-    try:
-        with open(path, "rb") as stream:
-            version = np.lib.format.read_magic(stream)
-            header = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }[version]
-            _, _, dtype = header(stream)
-            if not dtype.hasobject:
-                return np.load(path, allow_pickle=False)
-            pickled = stream.read()
-    except _DAMAGED as error:
-        raise ArrayFileError(f"{path}: cannot be read as an npy file ({error})") from error
-    value = _unpickled(path, pickled)
+    with reading(path, ArrayFileError, "an npy file"), open(path, "rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if not read_header(stream).dtype.hasobject:
+            stream.seek(0)
+            return read_array(stream, size)
+        limits.check("pickle_bytes", size, "the pickle")
+        pickled = stream.read()
+    value = unpickled(path, pickled)
     whole = isinstance(value, np.ndarray) and value.dtype == object and value.shape == ()
     return value.item() if whole else value
 
@@ -82,11 +70,14 @@ def read_pickle(path: str | os.PathLike) -> Any:
     """What a pickle file holds: dicts, lists, tuples, numbers, text, bytes and numpy arrays.
 
     Raises:
-      ArrayFileError: absent, empty or damaged.
+      ArrayFileError: absent, empty, damaged, or larger than a limit.
       ForbiddenContentError: it names any other function or class.
     """
     _check_there(path)
-    return _unpickled(path, Path(path).read_bytes())
+    with reading(path, ArrayFileError, "a pickle"):
+        limits.check("pickle_bytes", Path(path).stat().st_size, "the pickle")
+        data = Path(path).read_bytes()
+    return unpickled(path, data)
 
 
 def npy_bytes(value: Any) -> bytes:
@@ -103,18 +94,22 @@ def _check_there(path: str | os.PathLike) -> None:
         raise ArrayFileError(f"{path}: file is empty")
 
 
-def _unpickled(path: str | os.PathLike, data: bytes) -> Any:
+def unpickled(path: str | os.PathLike, data: bytes) -> Any:
+    """What a pickle holds, see `read_pickle`; `path` is where it comes from, for errors."""
     try:
-        return _resolved(_Restricted(io.BytesIO(data)).load(), {})
+        check_pickle(data)
+        held = _Restricted(io.BytesIO(data)).load()
+        return _Resolver().resolved(held)
     except ForbiddenContentError as error:
         raise ForbiddenContentError(
             f"{path}: refused, for it names {error}; of pickled files only numpy arrays, numbers, "
             "text, lists and dicts are read, since all else can run code. If you trust the file, "
             "save its arrays as npz"
         ) from error
-    except _DAMAGED as error:
-        what = f"{type(error).__name__}: {error}"
-        raise ArrayFileError(f"{path}: the pickle in it is damaged ({what})") from error
+    except LimitError as error:
+        raise ArrayFileError(f"{path}: {error}") from error
+    except DAMAGED as error:
+        raise ArrayFileError(f"{path}: the pickle in it is damaged ({told(error)})") from error
 
 
 class _Restricted(pickle.Unpickler):
@@ -159,6 +154,9 @@ class _Maker:
             raise TypeError("numpy.ndarray is called")
         return self._make(*arguments)
 
+    def __setstate__(self, state: Any) -> None:
+        raise TypeError("a function is changed")
+
 
 class _Dtype:
     """numpy.dtype, of numbers, text and lists of objects only."""
@@ -193,11 +191,17 @@ class _Array:
 
 def _filled(data: Any, kind: Any, shape: tuple, order: str) -> np.ndarray:
     dtype = _dtype(kind)
+    if not isinstance(shape, tuple):
+        raise TypeError(f"a shape that is a {type(shape).__name__}")
     if not dtype.hasobject:
-        flat = np.frombuffer(data, dtype).copy() if len(data) else np.zeros(0, dtype)
+        if check_shape(shape, dtype, len(data)) != len(data):
+            raise UntrustedError(f"has {len(data)} bytes of an array {dtype} {shape}")
+        flat = np.frombuffer(data, dtype).copy() if len(data) else np.zeros(shape, dtype)
+        check_values(flat)
         return flat.reshape(shape, order=order)
     if not isinstance(data, list):  # anything else would be read as addresses
         raise TypeError("an array of objects that is no list")
+    check_shape(shape, np.dtype(np.int8), len(data))
     flat = np.empty(len(data), object)
     for place, item in enumerate(data):
         flat[place] = item
@@ -230,37 +234,71 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-def _resolved(value: Any, done: dict[int, tuple[Any, Any]]) -> Any:
-    """The value with arrays in place of stand-ins.
+class _Resolver:
+    """Puts arrays in place of stand-ins, and counts.
 
-    `done` is what was met before by its id: (it, what became of it). It is kept there, for the id
-    of a value that is gone may be given to another.
+    A list that is held twice is one object, but whoever goes through the value meets it twice:
+    thirty lists, each holding the one before twice, are a thousand million values.
     """
-    if id(value) in done:
-        return done[id(value)][1]
-    new = value
-    if isinstance(value, _Array):
-        new = value.value
-    elif isinstance(value, dict | list):
-        new = type(value)()
-    elif isinstance(value, tuple):
-        new = tuple(_resolved(item, done) for item in value)
-    elif isinstance(value, _Maker | _Dtype):
-        raise ForbiddenContentError("a function or class as a value")
-    done[id(value)] = value, new
-    # Containers are filled after they are known, for they may hold themselves.
-    if isinstance(value, dict):
-        new.update({_key(key): _resolved(item, done) for key, item in value.items()})
-    elif isinstance(value, list):
-        new.extend(_resolved(item, done) for item in value)
-    elif isinstance(new, np.ndarray) and new.dtype.hasobject:
-        flat = new.ravel(order="K")  # a view: arrays made here are contiguous
-        for place in range(len(flat)):
-            flat[place] = _resolved(flat[place], done)
-    return new
+
+    def __init__(self):
+        # What was met before by its id: (it, what became of it, values in it). It is kept there,
+        # for the id of a value that is gone may be given to another.
+        self._done: dict[int, tuple[Any, Any, int]] = {}
+        self._depth = 0
+
+    def resolved(self, value: Any) -> Any:
+        """The value with arrays in place of stand-ins."""
+        new, count = self._of(value)
+        limits.check("pickle_values", count, "its values")
+        return new
+
+    def _of(self, value: Any) -> tuple[Any, int]:
+        if isinstance(value, str):
+            value.encode()  # half a pair of UTF-16 cannot be
+        if isinstance(value, str | int | float | bytes | bool | None) or id(value) in self._done:
+            known = self._done.get(id(value), (value, value, 1))
+            return known[1], known[2]
+        if isinstance(value, _Maker | _Dtype):
+            raise ForbiddenContentError("a function or class as a value")
+        self._depth += 1
+        limits.check("json_depth", self._depth, "its nesting")
+        new, count = self._made(value)
+        self._depth -= 1
+        limits.check("pickle_values", count, "its values")
+        self._done[id(value)] = value, new, count
+        return new, count
+
+    def _made(self, value: Any) -> tuple[Any, int]:
+        new = value.value if isinstance(value, _Array) else value
+        if isinstance(value, dict | list):
+            new = type(value)()
+            # Containers are filled after they are known, for they may hold themselves.
+            self._done[id(value)] = value, new, 1
+        if isinstance(value, dict):
+            parts = {_key(key): self._of(item) for key, item in value.items()}
+            new.update((key, part) for key, (part, _) in parts.items())
+            return new, 1 + sum(count for _, count in parts.values())
+        if isinstance(value, list | tuple):
+            parts = [self._of(item) for item in value]
+            whole = [part for part, _ in parts]
+            new = tuple(whole) if isinstance(value, tuple) else new
+            if isinstance(value, list):
+                new.extend(whole)
+            return new, 1 + sum(count for _, count in parts)
+        if isinstance(new, np.ndarray) and new.dtype.hasobject:
+            flat, total = new.ravel(order="K"), 1  # a view: arrays made here are contiguous
+            self._done[id(value)] = value, new, 1
+            for place in range(len(flat)):
+                flat[place], count = self._of(flat[place])
+                total += count
+            return new, total
+        return new, 1
 
 
 def _key(key: Any) -> Any:
+    if isinstance(key, str):
+        key.encode()
     if isinstance(key, str | int | float | bytes | np.generic):
         return key
     raise TypeError(f"a {type(key).__name__} as a key")

@@ -122,7 +122,7 @@ def _import(
             continue
         first = wanted == 0
         name = f"{sequence.name}.k{camera}" + ("" if first else f".t{start:04d}")
-        place = writer.place / name
+        place = writer.path(name)
         place.mkdir()
         (place / RATE_FILE).write_text(f"{rate:g}\n")
         for number, picture in enumerate(pictures[start:]):

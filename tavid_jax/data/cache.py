@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import tempfile
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -14,6 +13,8 @@ import numpy as np
 from absl import logging
 
 from tavid_jax.data.video import file_hash, image_files
+from tavid_jax.untrusted.errors import DAMAGED
+from tavid_jax.untrusted.npy import load_npz
 
 Arrays = dict[str, np.ndarray]
 
@@ -39,7 +40,7 @@ def cached(
     if path.exists():
         try:
             return _read(path, text)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except DAMAGED as error:
             logging.warning("Cache file %s is unusable (%s): building it again.", path, error)
     arrays = build()
     try:
@@ -94,8 +95,7 @@ def content_hash(path: str | os.PathLike) -> str:
 
 
 def _read(path: Path, key: str) -> Arrays:
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+    arrays = load_npz(path)
     if str(arrays.pop("cache_key")) != key:
         raise ValueError("it was made from other settings")
     return arrays

@@ -16,9 +16,7 @@ or a CSV with the columns sequence, object, text, where an empty object (or 0) i
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +31,10 @@ from tavid_jax.data.grounding.points import edge_distance
 from tavid_jax.data.tracker import DISTracker, Tracker
 from tavid_jax.data.video import Resize, fit, image_files, read_video
 from tavid_jax.tracks.trajectories import Trajectories
+from tavid_jax.untrusted.errors import UntrustedError, reading, told
+from tavid_jax.untrusted.names import check_name, inside
+from tavid_jax.untrusted.pictures import picture_bytes
+from tavid_jax.untrusted.texts import read_json, read_table, read_text
 
 VOID = 255
 FPS = 24.0
@@ -115,11 +117,11 @@ def sequence_names(root: str | os.PathLike, split: str = "val") -> list[str]:
     """
     path = Path(root) / "ImageSets" / "2017" / f"{split}.txt"
     try:
-        return path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
+        return [check_name(name) for name in read_text(path).split()]
+    except (OSError, UntrustedError) as error:
         raise ClipError(
-            f"{path}: the list of sequences cannot be read ({error}); give the folder DAVIS of "
-            "DAVIS 2017, which holds JPEGImages, Annotations and ImageSets"
+            f"{path}: the list of sequences cannot be read ({told(error)}); give the folder DAVIS "
+            "of DAVIS 2017, which holds JPEGImages, Annotations and ImageSets"
         ) from error
 
 
@@ -129,11 +131,9 @@ def read_ids(path: str | os.PathLike) -> UInt8[np.ndarray, "H W"]:
     Raises:
       ClipError: unreadable, or a picture without indices.
     """
-    try:
-        with Image.open(path) as picture:
+    with reading(path, ClipError, "an annotation"):
+        with Image.open(picture_bytes(path)) as picture:
             mode, ids = picture.mode, np.array(picture)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ClipError(f"{path}: the annotation cannot be read ({error})") from error
     if mode not in ("P", "L") or ids.dtype != np.uint8:
         raise ClipError(
             f"{path}: is a picture of mode {mode}; object ids need a palette or a grey picture, as "
@@ -148,15 +148,10 @@ def read_words(path: str | os.PathLike) -> dict[str, Words]:
     Raises:
       ClipError: unreadable, or of another form; the message names the sequence.
     """
-    try:
+    with reading(path, ClipError, "captions"):
         if Path(path).suffix.lower() == ".csv":
-            with open(path, newline="", encoding="utf-8-sig") as stream:
-                return _words_of_rows(path, csv.DictReader(stream))
-        held = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        if isinstance(error, ClipError):
-            raise
-        raise ClipError(f"{path}: captions cannot be read ({error})") from error
+            return _words_of_rows(path, *read_table(path))
+        held = read_json(path)
     found = {}
     for name, entry in held.items() if isinstance(held, dict) else [("", held)]:
         try:
@@ -169,15 +164,16 @@ def read_words(path: str | os.PathLike) -> dict[str, Words]:
     return found
 
 
-def _words_of_rows(path: str | os.PathLike, reader: csv.DictReader) -> dict[str, Words]:
-    columns = {"sequence", "object", "text"}
-    if not columns <= set(reader.fieldnames or ()):
+def _words_of_rows(
+    path: str | os.PathLike, columns: list[str], rows: list[dict[str, str | None]]
+) -> dict[str, Words]:
+    if not {"sequence", "object", "text"} <= set(columns):
         raise ClipError(f"{path}: captions need the columns sequence, object and text")
     prompts: dict[str, str] = {}
     objects: dict[str, dict[int, str]] = {}
-    for row in reader:
+    for row in rows:
         name, number, text = (str(row[key] or "").strip() for key in ("sequence", "object", "text"))
-        if number not in ("", "0") and not number.isdigit():
+        if number not in ("", "0") and not (number.isdecimal() and len(number) < 9):
             raise ClipError(f"{path}: object {number!r} of {name} is no number")
         if number in ("", "0"):
             prompts[name] = text
@@ -284,7 +280,8 @@ def _files(root: str | os.PathLike, name: str, protocol: Protocol) -> tuple[list
     """Frames and annotations, as many of one as of the other."""
     found = []
     for kind in ("JPEGImages", "Annotations"):
-        folder = Path(root) / kind / protocol.resolution / name
+        with reading(root, ClipError, "a folder of sequences"):
+            folder = inside(Path(root) / kind / protocol.resolution, name)
         if not folder.is_dir():
             raise ClipError(f"{folder}: no such folder")
         found.append(image_files(folder))

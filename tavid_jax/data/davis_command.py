@@ -18,6 +18,8 @@ from tavid_jax.data.clip import ClipError
 from tavid_jax.data.tracker import DISTracker, Tracker
 from tavid_jax.data.trajectory_files import write_trajectories
 from tavid_jax.data.video import VideoError, write_video
+from tavid_jax.untrusted.errors import UnsafeNameError
+from tavid_jax.untrusted.names import check_name
 
 USUAL = davis.Protocol()
 
@@ -63,10 +65,11 @@ def write_cases(
     jobs = []
     for name in names or davis.sequence_names(root, protocol.split):
         try:
+            check_name(name)
             if name not in words:
                 raise ClipError(f"{name}: is not in the captions")
             case = davis.read_sequence(root, name, words[name], protocol, tracker)
-        except (ClipError, VideoError) as error:
+        except (ClipError, UnsafeNameError, VideoError) as error:
             made.skipped[name] = str(error).removeprefix(f"{name}: ")
             continue
         made.cases[name] = case.about

@@ -14,15 +14,15 @@ Edits are done in their order; see `tracks.edits.Edit` for what they are.
 
 from __future__ import annotations
 
-import json
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tavid_jax.data.clip import ClipError
 from tavid_jax.tracks.edits import Edit, EditError
+from tavid_jax.untrusted.errors import reading
+from tavid_jax.untrusted.texts import read_json
 
 _KEYS, _FIELDS = {"size_hw", "edits"}, {"what", "by", "region"}
 
@@ -33,10 +33,8 @@ def read_edits(path: str | os.PathLike, size_hw: tuple[int, int]) -> list[Edit]:
     Raises:
       ClipError: unreadable, no such object, an unknown key, or an edit that makes no sense.
     """
-    try:
-        held = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise ClipError(f"{path}: is no JSON of edits that can be read ({error})") from error
+    with reading(path, ClipError, "JSON of edits"):
+        held = read_json(path)
     if not isinstance(held, dict) or not isinstance(held.get("edits"), list):
         raise ClipError(f'{path}: holds no object with "edits", a list')
     _check_keys(path, "it", held, _KEYS)
@@ -54,7 +52,7 @@ def _edit(path: str | os.PathLike, number: int, held: Any, scale: np.ndarray) ->
         edit = Edit(held["what"], **fields)
     except EditError as error:
         raise ClipError(f"{path}: {name}: {error}") from error
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise ClipError(f"{path}: {name}: 'by' and 'region' are numbers ({error})") from error
     region = edit.region
     if region is not None:  # edges of pixels stay edges when a frame is resized
@@ -76,8 +74,12 @@ def _scale(path: str | os.PathLike, given: Any, size_hw: tuple[int, int]) -> np.
     """(x, y) px of `size_hw` per px of the file."""
     if given is None:
         return np.ones(2)
-    sizes = np.asarray(given)
-    if sizes.shape != (2,) or sizes.dtype.kind not in "iuf" or not (sizes > 0).all():
+    try:
+        sizes = np.asarray(given)
+    except ValueError:  # rows of different lengths
+        sizes = np.empty(0)
+    numbers = sizes.shape == (2,) and sizes.dtype.kind in "iuf"
+    if not numbers or not ((sizes >= 1) & (sizes < 1e9)).all():
         raise ClipError(f"{path}: size_hw must be [H, W] in pixels, got {given!r}")
     return np.asarray(size_hw[::-1]) / sizes[::-1]
 

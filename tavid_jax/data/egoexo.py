@@ -20,7 +20,6 @@ Cameras whose name begins with "aria" are worn; all others stand still.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -35,8 +34,12 @@ from tavid_jax.data.imported import ClipsWriter, Imported
 from tavid_jax.data.masks import resize_mask
 from tavid_jax.data.rle import decode_rle, unsqueeze
 from tavid_jax.data.video import VideoError, iter_frames, probe, resize_image, write_video
+from tavid_jax.untrusted.errors import UntrustedError, reading, told
+from tavid_jax.untrusted.names import inside
+from tavid_jax.untrusted.texts import read_json
 
 WORN = "aria"
+_DIGITS = 10  # of a number of a frame
 _LEAD = 1.0  # seconds between the start of a clip and what is described
 _RATE = 30.0  # frames per second that frame numbers count
 
@@ -93,10 +96,15 @@ def import_egoexo(
             if uid not in names:
                 writer.skipped.append((uid, "no such take in takes.json"))
                 continue
-            for camera, objects in _cameras(relation).items():
+            try:
+                cameras = _cameras(relation)
+            except ClipError as error:
+                writer.skipped.append((names[uid], str(error)))
+                continue
+            for camera, objects in cameras.items():
                 view = f"{names[uid]}.{camera}"
                 try:
-                    video = _video(root / "takes" / names[uid], camera)
+                    video = _video(root / "takes", names[uid], camera)
                     _cut_view(writer, video, _cuts(view, objects, told.get(uid)), seconds,
                               short_side)  # fmt: skip
                 except (ClipError, VideoError) as error:
@@ -120,13 +128,13 @@ def caption(text: str) -> str:
 
 def _read(path: Path, kind: type) -> Any:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except OSError as error:
         raise ClipError(
             f"{path}: cannot be read ({error.strerror}); give the data set's root"
         ) from error
-    except ValueError as error:
-        raise ClipError(f"{path}: is broken ({error}); fetch it again") from error
+    except UntrustedError as error:
+        raise ClipError(f"{path}: is broken ({told(error)}); fetch it again") from error
     if not isinstance(content, kind):
         raise ClipError(f"{path}: holds a {type(content).__name__}, expected a {kind.__name__}")
     return content
@@ -148,6 +156,9 @@ def _annotations(root: Path, part: str) -> dict[str, Any]:
         found = _read(path, dict).get("annotations")
         if not isinstance(found, dict):
             raise ClipError(f"{path}: has no mapping 'annotations' from take_uid; fetch it again")
+        for uid, one in found.items():
+            if not isinstance(one, dict if part == "relations" else list):
+                raise ClipError(f"{path}: the annotations of take {uid!r:.60} are of another form")
         merged |= found
     return merged
 
@@ -155,31 +166,52 @@ def _annotations(root: Path, part: str) -> dict[str, Any]:
 def _cameras(relation: Mapping[str, Any]) -> dict[str, dict[str, dict[int, Any]]]:
     """Static camera -> object -> frame -> mask."""
     cameras: dict[str, dict[str, dict[int, Any]]] = {}
-    for thing, views in (relation.get("object_masks") or {}).items():
-        for camera, view in views.items():
-            masks = {int(frame): mask for frame, mask in (view.get("annotation") or {}).items()}
+    for thing, views in _mapping(relation.get("object_masks")).items():
+        for camera, view in _mapping(views).items():
+            masks = {}
+            for frame, mask in _mapping(_mapping(view).get("annotation")).items():
+                if not (frame.isdecimal() and len(frame) < _DIGITS):
+                    raise ClipError(f"{frame!r:.60} is no number of a frame")
+                masks[int(frame)] = _mapping(mask)
             if masks and not camera.lower().startswith(WORN):
                 cameras.setdefault(camera, {})[thing] = dict(sorted(masks.items()))
     return cameras
 
 
-def _video(take: Path, camera: str) -> Path:
-    folder = take / "frame_aligned_videos"
-    places = [folder / f"{camera}.mp4", folder / "downscaled" / "448" / f"{camera}.mp4"]
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping | None):
+        raise ClipError(f"holds a {type(value).__name__} where an object is due")
+    return value or {}
+
+
+def _video(takes: Path, take: str, camera: str) -> Path:
+    folder = f"{take}/frame_aligned_videos"
+    with reading(takes, ClipError, "a folder of takes"):
+        places = [
+            inside(takes, f"{folder}/{place}{camera}.mp4") for place in ("", "downscaled/448/")
+        ]
     for place in places:
         if place.is_file():
             return place
     raise ClipError(f"{places[0]}: no such video; fetch the take, or its downscaled videos")
 
 
+def _sentences(told: Any) -> list[tuple[float, str]]:
+    """(seconds, words) of all annotators of a take."""
+    try:
+        return [
+            (float(one["timestamp"]), str(one["text"]))
+            for annotator in told or ()
+            for one in annotator.get("descriptions") or ()
+            if one.get("text") and one.get("timestamp") is not None
+        ]
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ClipError("its descriptions have no text or no time") from error
+
+
 def _cuts(view: str, objects: Mapping[str, Mapping[int, Any]], told: Any) -> Iterator[_Cut]:
     """The clips of one camera."""
-    sentences = [
-        (float(one["timestamp"]), one["text"])
-        for annotator in told or ()
-        for one in annotator.get("descriptions") or ()
-        if one.get("text") and one.get("timestamp") is not None
-    ]
+    sentences = _sentences(told)
     for thing, masks in objects.items():
         name = f"{view}.{re.sub(r'[^A-Za-z0-9-]+', '_', thing)}"
         if not sentences:
@@ -229,7 +261,7 @@ def _cut_view(
             size_hw = tuple(round(side * scale) for side in info.size_hw)
             frames = iter_frames(video, range(cut.frame, cut.frame + count))
             small = (resize_image(frame, size_hw) for frame in frames)
-            write_video(writer.place / f"{cut.name}.mp4", small, info.fps)
+            write_video(writer.path(f"{cut.name}.mp4"), small, info.fps)
         except (ClipError, VideoError) as error:
             writer.skipped.append((cut.name, str(error)))
             continue

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import csv
 import dataclasses
 import glob
 import hashlib
@@ -26,6 +25,8 @@ from tavid_jax.data.video import (
     probe,
     stated_rate,
 )
+from tavid_jax.untrusted.errors import reading
+from tavid_jax.untrusted.texts import check_caption, read_table, read_text
 
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
 RENDERED = ".ids"  # ends the stem of a video of identities
@@ -138,19 +139,13 @@ def read_captions(path: str | os.PathLike) -> dict[str, str]:
     Raises:
       ClipError: missing file or columns.
     """
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            columns = set(reader.fieldnames or ())
-            if "text" not in columns or not columns & {"videoid", "video_path"}:
-                raise ClipError(
-                    f"{path}: captions need the columns 'text' and 'videoid' or 'video_path', got "
-                    f"{sorted(columns)}"
-                )
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        told = getattr(error, "strerror", None) or error
-        raise ClipError(f"{path}: captions cannot be read ({told})") from error
+    with reading(path, ClipError, "captions"):
+        columns, rows = read_table(path)
+    if "text" not in columns or not set(columns) & {"videoid", "video_path"}:
+        raise ClipError(
+            f"{path}: captions need the columns 'text' and 'videoid' or 'video_path', got "
+            f"{sorted(set(columns))}"
+        )
     captions = {}
     for row in rows:
         name = (row.get("videoid") or "").strip()
@@ -169,10 +164,8 @@ def find_caption(video: str | os.PathLike) -> str:
     path = Path(video).parent / f"{stem(video)}.txt"
     if not path.is_file():
         return ""
-    try:
-        return path.read_text(encoding="utf-8-sig").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ClipError(f"{path}: the caption cannot be read ({error})") from error
+    with reading(path, ClipError, "a caption"):
+        return check_caption(read_text(path).strip())
 
 
 def find_tracks(

@@ -25,14 +25,17 @@ stands alone.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from tavid_jax.data.clip import ClipError
+from tavid_jax.data.official import TrackFileError
 from tavid_jax.data.trajectory_files import split_paths
+from tavid_jax.untrusted.errors import UnsafeNameError, reading
+from tavid_jax.untrusted.names import check_name, inside
+from tavid_jax.untrusted.texts import read_json
 
 SPATIAL_MODES = ("random", "region")
 _NEEDED = ("is_real_video", "tracking_map_path", "seg_map_path", "validation_prompt")
@@ -140,7 +143,8 @@ def read_flexbench(
     base = (Path(path).parent if root is None else Path(root)).absolute()
     entries: list[FlexBenchEntry] = []
     for dataset, one in enumerate(_lists(path)):
-        folder = base / one["prefix"].lstrip("/")
+        with reading(path, FlexBenchError, "a list"):
+            folder = inside(base, one["prefix"].lstrip("/")) if one["prefix"].strip("/") else base
         for number, held in enumerate(one["validations"]):
             where = f"{path}: entry {number} of list {dataset} ({one['prefix']!r})"
             place = len(entries), dataset, f"{dataset}_{number}"
@@ -152,10 +156,8 @@ def read_flexbench(
 
 
 def _lists(path: str | os.PathLike) -> list[Mapping[str, Any]]:
-    try:
-        lists = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise FlexBenchError(f"{path}: cannot be read as JSON ({error})") from error
+    with reading(path, FlexBenchError, "JSON"):
+        lists = read_json(path)
     if not isinstance(lists, list) or not lists:
         raise FlexBenchError(f"{path}: must be a list of {{prefix, validations}}")
     for number, one in enumerate(lists):
@@ -203,7 +205,7 @@ class _Reader:
         return FlexBenchEntry(
             index=index,
             dataset=dataset,
-            name=self._value("name", str, name),
+            name=self._name(name),
             is_real_video=self._value("is_real_video", bool, None),
             tracks=self._files("tracking_map_path", self._held["tracking_map_path"]),
             segments=self._segments(),
@@ -226,6 +228,13 @@ class _Reader:
         if not isinstance(value, kind):
             self._fail(key, f"must be a {kind.__name__}, got {value!r}")
         return value
+
+    def _name(self, usual: str) -> str:
+        name = self._value("name", str, usual)
+        try:
+            return check_name(name)
+        except UnsafeNameError as error:
+            self._fail("name", f"cannot name a file: {error}")
 
     def _config(self, key: str, known: tuple[str, ...]) -> dict[str, Any]:
         config = self._held.get(key) or {}
@@ -281,17 +290,23 @@ class _Reader:
     def _files(self, key: str, text: Any) -> tuple[Path, ...]:
         if not isinstance(text, str) or not text.strip():
             self._fail(key, f"must be a path, got {text!r}")
-        whole = self._bases[0] / text.lstrip("/")
-        parts = [text] if whole.exists() else split_paths(text)
-        if len(parts) > 2:
-            self._fail(key, f"names {len(parts)} files, at most two go together")
-        return tuple(self._place(part) for part in parts)
+        try:
+            whole = self._place(text)
+            parts = [text] if whole.exists() else split_paths(text)
+            if len(parts) > 2:
+                self._fail(key, f"names {len(parts)} files, at most two go together")
+            return tuple(self._place(part) for part in parts)
+        except (OSError, UnsafeNameError) as error:
+            self._fail(key, f"leads out of the root, or nowhere: {error}")
+        except TrackFileError as error:
+            self._fail(key, f"is no path: {error}")
 
     def _place(self, part: str) -> Path:
-        """An absolute path if it is there; else below root and prefix, or below the root."""
-        if os.path.isabs(part) and os.path.exists(part):
-            return Path(part)
-        places = [Path(os.path.normpath(base / part.lstrip("/"))) for base in self._bases]
+        """Below root and prefix, or below the root; an absolute path only if it lies there too."""
+        root = self._bases[1]
+        if Path(part).is_relative_to(root):
+            part = str(Path(part).relative_to(root))
+        places = [inside(base, part.lstrip("/")) for base in self._bases]
         return next((place for place in places if place.exists()), places[0])
 
 

@@ -32,10 +32,16 @@ from tavid_jax.data.official import TrackFile, write_tracks
 from tavid_jax.data.video import natural_key
 from tavid_jax.tracks.coordinates import in_bounds
 from tavid_jax.tracks.grid import pixel_index, row_major_order
+from tavid_jax.untrusted import limits
+from tavid_jax.untrusted.errors import reading
+from tavid_jax.untrusted.names import inside
+from tavid_jax.untrusted.npy import float32, load_npy
+from tavid_jax.untrusted.texts import read_json
 
 META = "meta.json"
 PROBABILITY = "pred_visibility_prob.npy"
 FULL_TRACKS = "gt_full.npz"  # where the official renderer looks for the history
+_LARGEST_SIDE = 2**20  # px
 _ARRAYS = ("query_xy", "gt_tracks", "gt_visibility", "pred_tracks", "pred_visibility")
 
 
@@ -131,6 +137,8 @@ def write_forecasts(
     So each root holds one forecast of each clip, as benchmarks want it.
     """
     root = Path(root)
+    with reading(root, ForecastFileError, "a folder of forecasts"):
+        inside(root, name)
     roots = [root if k == 0 else root.with_name(f"{root.name}_{k}") for k in range(len(forecasts))]
     return [
         write_forecast(base / name, forecast, full)
@@ -150,8 +158,8 @@ def read_forecast(folder: str | os.PathLike) -> ForecastFiles:
     arrays = {name: _load(folder / f"{name}.npy") for name in _ARRAYS}
     if (folder / PROBABILITY).exists():
         arrays["probability"] = _load(folder / PROBABILITY)
-    size_hw = int(meta["H"]), int(meta["W"])
     arrays = _checked(folder, arrays, meta)
+    size_hw = int(meta["H"]), int(meta["W"])
     query_xy = np.rint(arrays["query_xy"]).astype(np.int64)
     if (folder / "grid_idx.npy").exists():
         index = _load(folder / "grid_idx.npy")
@@ -168,11 +176,11 @@ def read_forecast(folder: str | os.PathLike) -> ForecastFiles:
     probability = arrays.get("probability")
     return ForecastFiles(
         query_xy=query_xy[order],
-        gt_tracks=points(arrays["gt_tracks"].astype(np.float32)),
+        gt_tracks=points(float32(arrays["gt_tracks"])),
         gt_visibility=points(arrays["gt_visibility"] != 0),
-        pred_tracks=points(arrays["pred_tracks"].astype(np.float32)),
+        pred_tracks=points(float32(arrays["pred_tracks"])),
         pred_visibility=points(arrays["pred_visibility"] != 0),
-        pred_probability=None if probability is None else points(probability.astype(np.float32)),
+        pred_probability=None if probability is None else points(float32(probability)),
         meta=meta,
     )
 
@@ -245,7 +253,8 @@ def _checked(
     """The arrays as they are, after all that can be wrong with them."""
     for key in ("H", "W"):
         value = meta.get(key)
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not whole or not 1 <= value <= _LARGEST_SIDE:
             raise ForecastFileError(f"{folder}: {META} must say the frame's {key!r}, got {value!r}")
     query, truth = arrays["query_xy"], arrays["gt_tracks"]
     if query.ndim != 2 or query.shape[-1] != 2 or query.dtype.kind not in "iuf":
@@ -255,6 +264,8 @@ def _checked(
             f"{folder}: gt_tracks.npy must be (T, N, 2) with the N = {len(query)} points of "
             f"query_xy.npy, got {truth.shape}"
         )
+    with reading(folder / "gt_tracks.npy", ForecastFileError, "tracks"):
+        limits.check_tracks(*truth.shape[1::-1])
     wanted = {"pred_tracks": truth.shape}
     wanted |= dict.fromkeys(("gt_visibility", "pred_visibility"), truth.shape[:2])
     wanted |= {"probability": truth.shape[:2]} if "probability" in arrays else {}
@@ -284,23 +295,16 @@ def _read_meta(folder: Path) -> dict[str, Any]:
         raise ForecastFileError(
             f"{folder} is no whole forecast: it lacks {', '.join(gone)}; write it again"
         )
-    try:
-        meta = json.loads((folder / META).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ForecastFileError(f"{folder / META} cannot be read as JSON ({error})") from error
+    with reading(folder / META, ForecastFileError, "JSON"):
+        meta = read_json(folder / META)
     if not isinstance(meta, dict) or not {"H", "W"} <= meta.keys():
         raise ForecastFileError(f"{folder / META} must hold an object with the frame's H and W")
     return meta
 
 
 def _load(path: Path) -> np.ndarray:
-    try:
-        array = np.load(path, allow_pickle=False)
-        if not isinstance(array, np.ndarray):
-            raise ValueError("it is an archive of several arrays")
-    except (OSError, ValueError, EOFError) as error:
-        raise ForecastFileError(f"{path}: cannot be read as an array ({error})") from error
-    return array
+    with reading(path, ForecastFileError, "an array"):
+        return load_npy(path)
 
 
 def _put(fresh: Path, folder: Path) -> None:

@@ -94,7 +94,8 @@ def convert(
       AmbiguousTracksError: two readings fit, and `options` do not say which.
     """
     try:
-        return _convert(_arrays(path), options, video_frames)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is no place
+            return _convert(_arrays(path), options, video_frames)
     except TrackFileError as error:
         raise type(error)(f"{path}: {error}") from error
 
@@ -165,7 +166,7 @@ def _tracks(
     fitting = {}
     for key, array in arrays.items():
         flat = array[0] if array.ndim == 4 and len(array) == 1 else array
-        if flat.ndim == 3 and flat.shape[-1] == 2 and flat.dtype.kind != "b":
+        if flat.ndim == 3 and flat.shape[-1] == 2 and flat.dtype.kind != "b" and flat.size:
             fitting[key] = flat
     if options.tracks_key:
         if options.tracks_key not in fitting:

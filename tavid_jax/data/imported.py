@@ -23,6 +23,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from tavid_jax.data.clip import ClipError
+from tavid_jax.untrusted.errors import reading
+from tavid_jax.untrusted.names import check_name
 
 MANIFEST = "manifest.jsonl"
 
@@ -80,6 +82,15 @@ class ClipsWriter:
         finally:
             shutil.rmtree(self.place, ignore_errors=True)
 
+    def path(self, name: str) -> Path:
+        """Where a file of this name is written to.
+
+        Raises:
+          ClipError: a name with folders in it, such as a data set may make up.
+        """
+        with reading(self.folder, ClipError, "a folder of clips"):
+            return self.place / check_name(name)
+
     def add(
         self,
         name: str,
@@ -93,7 +104,7 @@ class ClipsWriter:
         if actor is not None:
             self._mask(f"{name}.actor.png", actor)
         if caption:
-            (self.place / f"{name}.txt").write_text(f"{caption}\n", encoding="utf-8")
+            self.path(f"{name}.txt").write_text(f"{caption}\n", encoding="utf-8")
         self._rows.append({"name": name, "caption": caption, **facts})
 
     def result(self) -> Imported:
@@ -102,7 +113,7 @@ class ClipsWriter:
 
     def _mask(self, name: str, mask: Bool[np.ndarray, "h w"]) -> None:
         _, png = cv2.imencode(".png", mask.astype(np.uint8) * 255)
-        (self.place / name).write_bytes(png.tobytes())
+        self.path(name).write_bytes(png.tobytes())
 
     def _finish(self) -> None:
         if not self._rows:

@@ -17,6 +17,8 @@ import numpy as np
 from jaxtyping import Float
 
 from tavid_jax.data.cache import write_whole
+from tavid_jax.untrusted.errors import reading
+from tavid_jax.untrusted.texts import read_json
 
 #: Our names of the three tables -> those in the file.
 TABLES = {"history": "z_hist", "future": "z_fut", "all": "z_all"}
@@ -134,13 +136,10 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any], tolerance: float
 
 
 def _json(path: str | os.PathLike) -> Mapping[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as stream:
-            held = json.load(stream)
-    except FileNotFoundError as error:
-        raise StatisticsError(f"{path}: no such file of latent statistics") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise StatisticsError(f"{path}: is no JSON that can be read ({error})") from error
+    if not os.path.exists(path):
+        raise StatisticsError(f"{path}: no such file of latent statistics")
+    with reading(path, StatisticsError, "JSON of latent statistics"):
+        held = read_json(path)
     if not isinstance(held, Mapping):
         raise StatisticsError(f"{path}: must hold an object with {', '.join(TABLES.values())}")
     return held
@@ -153,15 +152,16 @@ def _table(path: str | os.PathLike, held: Mapping[str, Any], key: str) -> dict[s
             f"{path}: has no {key}.per_channel.mean and .std; it holds {sorted(held)}"
         )
     try:
-        table = {field: np.asarray(channels[field], np.float64) for field in ("mean", "std")}
-    except (TypeError, ValueError) as error:
+        with np.errstate(over="ignore"):  # what is too large is not finite, and refused below
+            table = {field: np.asarray(channels[field], np.float32) for field in ("mean", "std")}
+    except (OverflowError, TypeError, ValueError) as error:
         raise StatisticsError(f"{path}: {key}.per_channel holds no numbers ({error})") from error
     shapes = {field: array.shape for field, array in table.items()}
     if table["mean"].ndim != 1 or table["std"].shape != table["mean"].shape:
         raise StatisticsError(f"{path}: {key}.per_channel must be lists of one length: {shapes}")
     if not all(np.isfinite(array).all() for array in table.values()) or (table["std"] < 0).any():
         raise StatisticsError(f"{path}: {key}.per_channel must be finite, and std not negative")
-    return {field: array.astype(np.float32) for field, array in table.items()}
+    return table
 
 
 def _written(table: Mapping[str, Any]) -> dict[str, Any]:

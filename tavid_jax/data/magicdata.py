@@ -27,7 +27,7 @@ from tavid_jax.data.clip import ClipError
 from tavid_jax.data.official import OFFICIAL_SIZE_HW
 from tavid_jax.data.progress import Progress
 from tavid_jax.data.verdicts import Verdict, write_verdicts
-from tavid_jax.data.video import VIDEO_SUFFIXES, VideoError, probe
+from tavid_jax.data.video import VIDEO_SUFFIXES, VideoError, open_video, probe
 
 CAPTIONS, MOTION = "MagicData.csv", "MagicData_motioncaption.csv"
 
@@ -187,10 +187,8 @@ def _refusal(path: Path, rule: Rule, tracks: str | os.PathLike | None, decode: b
 
 def _head(path: Path) -> tuple[tuple[int, int], int]:
     """((H, W), frames) as the file says."""
-    capture = cv2.VideoCapture(str(path))
+    capture = open_video(path)
     try:
-        if not capture.isOpened():
-            raise VideoError(f"{path}: cannot be opened")
         keys = cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_COUNT
         height, width, frames = (int(capture.get(key)) for key in keys)
     finally:

@@ -23,6 +23,8 @@ from PIL import Image, ImageOps
 
 from tavid_jax.data.clip import ClipError
 from tavid_jax.data.video import Fit
+from tavid_jax.untrusted.errors import reading
+from tavid_jax.untrusted.pictures import picture_bytes
 
 MOST_COVERED = 0.95  # of a frame: more is no object
 _SHAPE_TOLERANCE = 0.01  # relative difference of aspect ratios
@@ -89,14 +91,12 @@ def read_mask(path: str | os.PathLike) -> Bool[np.ndarray, "h w"]:
     Raises:
       ClipError: no picture.
     """
-    try:
-        with Image.open(path) as picture:
+    with reading(path, ClipError, "a mask"):
+        with Image.open(picture_bytes(path)) as picture:
             picture = ImageOps.exif_transpose(picture)
             if picture.mode == "P":
                 picture = picture.convert("RGB")
             pixels = np.asarray(picture)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ClipError(f"{path}: the mask cannot be read ({error})") from error
     first = pixels if pixels.ndim == 2 else pixels[..., 0]
     if first.dtype == bool:
         return first.copy()

@@ -16,6 +16,9 @@ import os
 from pathlib import Path
 
 from tavid_jax.data.clip import ClipError
+from tavid_jax.untrusted.errors import UntrustedError, told
+from tavid_jax.untrusted.names import inside
+from tavid_jax.untrusted.texts import read_text
 
 LANGUAGES = ("en", "zh")
 KINDS = ("single", "multi")
@@ -64,9 +67,11 @@ def read_movebench(
     folders = (Path(root) / language, Path(root))
     path = folders[0] / f"{kind}_track.txt"
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise MoveBenchError(f"{path}: cannot be read ({error}); is {root} MoveBench?") from error
+        lines = read_text(path).splitlines()
+    except (OSError, UntrustedError) as error:
+        raise MoveBenchError(
+            f"{path}: cannot be read ({told(error)}); is {root} MoveBench?"
+        ) from error
     clips: dict[str, MoveBenchClip] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -77,20 +82,24 @@ def read_movebench(
             raise MoveBenchError(f"{path}, line {number}: is no VIDEO,CAPTION: {line.strip()!r}")
         if name in clips:
             raise MoveBenchError(f"{path}, line {number}: {name} is there twice")
-        clips[name] = MoveBenchClip(
-            name,
-            caption.strip(),
-            _needed(path, folders, f"first_frame/{name}.jpg"),
-            _needed(path, folders, f"track/{kind}/{name}_tracks.npy"),
-            _found(folders, video.strip()),
-        )
+        try:
+            clips[name] = MoveBenchClip(
+                name,
+                caption.strip(),
+                _needed(path, folders, f"first_frame/{name}.jpg"),
+                _needed(path, folders, f"track/{kind}/{name}_tracks.npy"),
+                _found(folders, video.strip()),
+            )
+        except UntrustedError as error:
+            raise MoveBenchError(f"{path}, line {number}: {error}") from error
     if not clips:
         raise MoveBenchError(f"{path} lists no clip")
     return list(clips.values())
 
 
 def _found(folders: tuple[Path, ...], name: str) -> Path | None:
-    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+    paths = [inside(folder, name) for folder in folders]
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _needed(path: Path, folders: tuple[Path, ...], name: str) -> Path:

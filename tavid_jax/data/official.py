@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import zipfile
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +12,9 @@ from jaxtyping import Bool, Float
 
 from tavid_jax.data.cache import save_npz
 from tavid_jax.data.clip import ClipError
+from tavid_jax.untrusted import limits
+from tavid_jax.untrusted.errors import reading
+from tavid_jax.untrusted.npy import float32, load_npz
 
 # First match wins, as in TrajLoom's public data set class.
 TRACK_KEYS = ("trajectory", "trajectories", "tracks")
@@ -72,13 +74,15 @@ def read_tracks(path: str | os.PathLike, *, axis_order: Literal["xy", "yx"] = "x
         )
     if visibility.dtype.kind not in "biuf" or not np.isin(visibility, (0, 1)).all():
         raise TrackFileError(f"{path}: {vis_name!r} must be bool or 0/1, got {visibility.dtype}")
-    tracks = tracks.astype(np.float32)
+    with reading(path, TrackFileError, "tracks"):
+        limits.check_tracks(*tracks.shape[:2])
+    tracks = float32(tracks)
     return TrackFile(
         tracks=tracks[..., ::-1].copy() if axis_order == "yx" else tracks,
         visibility=visibility.astype(bool),
         size_hw=_optional_size(path, arrays),
         query_xy=_optional_queries(path, arrays, len(tracks)),
-        fps=float(arrays["fps"]) if "fps" in arrays else None,
+        fps=_optional_rate(path, arrays),
     )
 
 
@@ -104,14 +108,8 @@ def write_tracks(path: str | os.PathLike, file: TrackFile) -> None:
 def _load(path: str | os.PathLike) -> dict[str, np.ndarray]:
     if not Path(path).is_file():
         raise TrackFileError(f"{path}: no such track file")
-    try:
-        file = np.load(path, allow_pickle=False)
-        if isinstance(file, np.ndarray):
-            raise ValueError("it is a bare npy array")
-        with file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise TrackFileError(f"{path}: cannot be read as an npz file ({error})") from error
+    with reading(path, TrackFileError, "an npz file"):
+        return load_npz(path)
 
 
 def _pick(path, arrays: dict[str, np.ndarray], keys: tuple[str, ...]) -> tuple[str, np.ndarray]:
@@ -125,16 +123,27 @@ def _optional_size(path, arrays: dict[str, np.ndarray]) -> tuple[int, int] | Non
     if "size_hw" not in arrays:
         return None
     size = arrays["size_hw"]
-    if size.shape != (2,) or not (size > 0).all():
+    whole = size.shape == (2,) and size.dtype.kind in "iuf" and np.isfinite(size).all()
+    if not whole or not (size >= 1).all():
         raise TrackFileError(f"{path}: 'size_hw' must be two positive numbers, got {size}")
     return int(size[0]), int(size[1])
+
+
+def _optional_rate(path, arrays: dict[str, np.ndarray]) -> float | None:
+    if "fps" not in arrays:
+        return None
+    rate = arrays["fps"]
+    if rate.shape != () or rate.dtype.kind not in "iuf" or not 0 < rate < np.inf:
+        raise TrackFileError(f"{path}: 'fps' must be one positive number, got {rate}")
+    return float(rate)
 
 
 def _optional_queries(path, arrays: dict[str, np.ndarray], n: int) -> np.ndarray | None:
     if "query_xy" not in arrays:
         return None
-    if arrays["query_xy"].shape != (n, 2):
+    query = arrays["query_xy"]
+    if query.shape != (n, 2) or query.dtype.kind not in "iuf":
         raise TrackFileError(
-            f"{path}: 'query_xy' must have shape (N, 2) = ({n}, 2), got {arrays['query_xy'].shape}"
+            f"{path}: 'query_xy' must have shape (N, 2) = ({n}, 2), got {query.dtype} {query.shape}"
         )
-    return arrays["query_xy"].astype(np.float32)
+    return float32(query)

@@ -27,6 +27,7 @@ import numpy as np
 
 from tavid_jax.data.official import TrackFileError
 from tavid_jax.tracks.trajectories import Trajectories
+from tavid_jax.untrusted.npy import float32
 
 FLEXTRAJ_SIZE_HW = (480, 720)  # of every file of FlexTraj's own
 
@@ -98,6 +99,8 @@ def from_tapir(
     else:
         names = {"occlusion": occlusion, "expected_dist": expected_dist}
         logits = [_one_video(k, v, 2) for k, v in names.items() if v is not None]
+        for logit in logits:
+            _check_fits("occlusion", logit, tracks.shape[:2])
         kept = [0.5 * (1 + np.tanh(-0.5 * np.float64(logit))) for logit in logits]  # 1 - sigmoid
         seen = np.prod(kept, axis=0) > 0.5
     _check_fits("visibility", seen, tracks.shape[:2])
@@ -184,6 +187,8 @@ def as_bool(name: str, array: np.ndarray) -> np.ndarray:
     Raises:
       TrackFileError: any other number; `name` is the array's.
     """
+    if array.dtype.kind not in "biuf":
+        raise TrackFileError(f"{name!r} must be bool or 0/1, got {array.dtype} {array.shape}")
     if array.dtype != np.bool_ and not np.isin(array, (0, 1)).all():
         raise TrackFileError(
             f"{name!r} must be bool or 0/1, got numbers from {array.min():g} to {array.max():g}: "
@@ -220,7 +225,7 @@ def _numbers(name: str, array: Any) -> np.ndarray:
         raise TrackFileError(f"{name!r} is no array ({error})") from error
     if array.dtype.kind not in "fiub":
         raise TrackFileError(f"{name!r} must be numbers, got {array.dtype} {array.shape}")
-    return array if array.dtype.kind == "b" else array.astype(np.float32)
+    return array if array.dtype.kind == "b" else float32(array)
 
 
 def _check_shape(name: str, array: np.ndarray, want: tuple[str | int, ...]) -> None:
@@ -249,7 +254,7 @@ def _coordinates(tracks: Any) -> np.ndarray:
     lengths = sorted({len(one) for one in places})
     if len(lengths) != 1 or not lengths[0]:
         raise TrackFileError(f"coordinates must be of one length, got {lengths or 'none'}")
-    return np.asarray(places, np.float32)
+    return float32(np.asarray(places, np.float64))
 
 
 def _take(held: Mapping[str, Any], key: str) -> Any:

@@ -12,6 +12,8 @@ from tavid_jax import places
 from tavid_jax.data.files import some
 from tavid_jax.data.records import RecordError, is_finished
 from tavid_jax.places import Place
+from tavid_jax.untrusted import texts
+from tavid_jax.untrusted.errors import UntrustedError
 
 PLAN = "plan.json"
 
@@ -148,14 +150,27 @@ def _other_clips(there: Sequence[Mapping], now: Sequence[Mapping]) -> list[str]:
 def read_plan(folder: Place) -> Plan | None:
     """The plan of a folder, None if it has none."""
     fields = read_json(folder / PLAN)
-    return None if fields is None else Plan(**fields)
+    if fields is None:
+        return None
+    wanted = {"facts": dict, "clips": list, "shard_size": int}
+    whole = isinstance(fields, dict) and set(fields) == set(wanted)
+    if not whole or not all(isinstance(fields[name], kind) for name, kind in wanted.items()):
+        raise RecordError(f"{folder / PLAN} is broken: it is no plan; delete it and encode again")
+    for clip in fields["clips"]:
+        named = isinstance(clip, dict) and isinstance(clip.get("id"), str)
+        if not named or not isinstance(clip.get("caption", ""), str):
+            raise RecordError(f"{folder / PLAN} is broken: a clip of it has no id, or no words")
+    try:
+        return Plan(**fields)
+    except ValueError as error:
+        raise RecordError(f"{folder / PLAN} is broken: {error}") from error
 
 
 def read_json(path: Place) -> Any:
     """What a JSON file holds, None if there is none; RecordError for a broken one."""
     try:
-        return json.loads(path.read_text())
+        return texts.read_json(path)
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (OSError, UntrustedError) as error:
         raise RecordError(f"{path} is broken ({error}); delete it and encode again") from error

@@ -51,9 +51,12 @@ from jaxtyping import Float
 
 from tavid_jax.data.official import TrackFileError
 from tavid_jax.tracks.trajectories import Trajectories
+from tavid_jax.untrusted import limits
+from tavid_jax.untrusted.errors import LimitError
 
 Ease = Literal["linear", "smooth"]
 EASES = ("linear", "smooth")
+_LARGEST = 3e38  # that float32 holds
 FILE_KEYS = ("points", "size_hw", "frames", "fps", "segments", "ease")
 POINT_KEYS = ("path", "xy", "ease", "visible", "segment", "colour", "depth", "text")
 
@@ -78,6 +81,12 @@ def parse_points(
         raise TrackFileError("'points' must be a list of at least one point")
     size_hw = _size(held.get("size_hw", size_hw))
     count = _frames(held, points, frames)
+    try:
+        limits.check_tracks(len(points), count)
+        if _is_count(held.get("segments", 0)):
+            limits.check("segments", held.get("segments", 0), "'segments'")
+    except LimitError as error:
+        raise TrackFileError(str(error)) from error
     ease = _ease("", held.get("ease", "linear"))
     made = [_Point(f"points[{n}]", point, count, ease) for n, point in enumerate(points)]
     segment = _all_or_none("segment", [point.segment for point in made], needed=False)
@@ -143,9 +152,15 @@ def along(
     "smooth" is the cubic that passes every place at the mean velocity of the ways to the places
     beside it, and the first and last at rest.
     """
-    times, places = keys[:, 0].astype(np.float64), keys[:, 1:].astype(np.float64)
+    with np.errstate(all="ignore"):  # what is not finite then is refused with the trajectories
+        return _along(keys[:, 0].astype(np.float64), keys[:, 1:].astype(np.float64), frames, ease)
+
+
+def _along(
+    times: Float[np.ndarray, " K"], places: Float[np.ndarray, "K 2"], frames: int, ease: Ease
+) -> Float[np.ndarray, "T 2"]:
     at = np.clip(np.arange(frames, dtype=np.float64), times[0], times[-1])
-    if ease == "linear" or len(keys) == 1:
+    if ease == "linear" or len(times) == 1:
         out = np.stack([np.interp(at, times, places[:, axis]) for axis in (0, 1)], axis=-1)
         return out.astype(np.float32)
     speed = np.zeros_like(places)
@@ -322,7 +337,7 @@ def _array(values: Any) -> np.ndarray | None:
         array = np.asarray(values)
     except ValueError:  # rows of different lengths
         return None
-    good = array.dtype.kind in "fiu" and np.isfinite(array).all()
+    good = array.dtype.kind in "fiu" and (np.abs(array.astype(np.float64)) <= _LARGEST).all()
     return array.astype(np.float64) if good else None
 
 

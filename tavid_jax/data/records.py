@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
+import re
 import shutil
 import struct
 from collections.abc import Iterator, Mapping
@@ -18,6 +20,9 @@ from typing import Any
 import numpy as np
 
 from tavid_jax import places
+from tavid_jax.untrusted.errors import UntrustedError, told
+from tavid_jax.untrusted.npy import check_shape, check_values
+from tavid_jax.untrusted.texts import parse_json, read_json
 
 Example = dict[str, Any]  # str -> np.ndarray | str | int | float | bool
 
@@ -62,10 +67,10 @@ def decode(record: bytes) -> Example:
     """
     try:
         (length,) = struct.unpack_from("<I", record)
-        head = json.loads(record[4 : 4 + length])
+        head = parse_json(record[4 : 4 + length])
         return {key: _value(record, 4 + length, entry) for key, entry in head.items()}
     except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RecordError(f"broken record of {len(record)} bytes: {error}") from error
+        raise RecordError(f"broken record of {len(record)} bytes: {told(error)}") from error
 
 
 class RecordWriter:
@@ -174,12 +179,16 @@ class RecordSource:
         self.name = self.folder.name
         try:
             local = places.pull(self.folder)
-            facts = json.loads((local / _META).read_text())
+            facts = read_json(local / _META)
             count, size, self.meta = facts["count"], facts["bytes"], facts["meta"]
+            if type(count) is not int or type(size) is not int or not isinstance(self.meta, dict):
+                raise UntrustedError("is none of examples")
         except FileNotFoundError as error:
             raise RecordError(f"{folder}: holds no finished examples; write them first") from error
-        except (ValueError, KeyError) as error:
-            raise RecordError(f"{folder}: {_META} is broken; delete the folder") from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RecordError(
+                f"{folder}: {_META} is broken ({told(error)}); delete the folder"
+            ) from error
         data = local / _DATA
         found = data.stat().st_size if data.exists() else 0
         if found != size:
@@ -239,6 +248,7 @@ class RecordSource:
 
 
 _EXTENDED = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
+_NAME = re.compile(r"bool|u?int(8|16|32|64)|float(16|32|64)|complex(64|128)")
 
 
 def _plain(value: Any) -> Any:
@@ -252,12 +262,19 @@ def dtype_named(name: str) -> np.dtype:
         import ml_dtypes
 
         return np.dtype(getattr(ml_dtypes, name))
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise UntrustedError(f"{name!r:.60} is no type of numbers")
     return np.dtype(name)
 
 
 def _value(record: bytes, start: int, entry: dict) -> Any:
     if "value" in entry:
         return entry["value"]
-    count = int(np.prod(entry["shape"], dtype=np.int64))
-    array = np.frombuffer(record, dtype_named(entry["dtype"]), count, offset=start + entry["at"])
-    return array.reshape(entry["shape"])
+    dtype, shape, at = dtype_named(entry["dtype"]), tuple(entry["shape"]), start + entry["at"]
+    if not start <= at <= len(record):
+        raise UntrustedError(f"an array begins at byte {at} of {len(record)}")
+    check_shape(shape, dtype, len(record) - at)
+    count = math.prod(shape)
+    array = np.frombuffer(record, dtype, count, offset=at) if count else np.zeros(0, dtype)
+    check_values(array)
+    return array.reshape(shape)

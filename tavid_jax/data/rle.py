@@ -15,7 +15,10 @@ import numpy as np
 from jaxtyping import Bool
 
 from tavid_jax.data.clip import ClipError
+from tavid_jax.untrusted import limits
+from tavid_jax.untrusted.errors import told
 
+_LONGEST = 60  # bits of a number
 _URI = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-$"
 
 
@@ -28,9 +31,12 @@ def decode_rle(rle: Mapping[str, Any]) -> Bool[np.ndarray, "h w"]:
     try:
         height, width = (int(side) for side in rle["size"])
         counts = rle["counts"]
+        if min(height, width) < 1:
+            raise ValueError(f"a mask of {width}x{height}")
+        limits.check("frame_pixels", height * width, "a mask")
         counts = _numbers(counts) if isinstance(counts, str | bytes) else [int(n) for n in counts]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise ClipError(f"run lengths cannot be read ({error!r})") from error
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise ClipError(f"run lengths cannot be read ({told(error)})") from error
     if sum(counts) != height * width or min(counts, default=0) < 0:
         raise ClipError(
             f"run lengths add up to {sum(counts)} pixels, a mask of {width}x{height} has "
@@ -46,6 +52,8 @@ def _numbers(text: str | bytes) -> list[int]:
     while place < len(text):
         number, shift, more = 0, 0, True
         while more:
+            if shift > _LONGEST:
+                raise ValueError("a number of more than 60 bits")
             code = ord(text[place]) - 48
             if not 0 <= code < 64:
                 raise ValueError(f"character {text[place]!r}")
@@ -97,6 +105,7 @@ def _expand(bits: _Bits) -> str:
     before = _character(bits, code)
     entries.append(before)
     written, width, room = [before], 3, 4  # entries that still fit into codes of this width
+    length = len(before)
     while (code := bits.take(width)) != _END:
         if code in (_CHAR, _WIDE_CHAR):
             entries.append(_character(bits, code))
@@ -105,6 +114,8 @@ def _expand(bits: _Bits) -> str:
         if code > len(entries):
             raise ValueError(f"no entry {code}")
         entry = before + before[0] if code == len(entries) else entries[code]
+        length += len(entry)
+        limits.check("text_bytes", length, "squeezed text")
         written.append(entry)
         entries.append(before + entry[0])
         before, room = entry, room - 1

@@ -19,6 +19,8 @@ from tavid_jax.data.arrays import read_pickle
 from tavid_jax.data.cache import write_whole
 from tavid_jax.data.clip import ClipError
 from tavid_jax.data.rle import decode_rle
+from tavid_jax.untrusted import limits
+from tavid_jax.untrusted.errors import reading
 
 
 def frame_masks(path: str | os.PathLike, frame: int = 0) -> Bool[np.ndarray, "S H W"]:
@@ -53,6 +55,8 @@ def all_masks(path: str | os.PathLike) -> Bool[np.ndarray, "T S H W"]:
       ClipError: as `frame_masks`, or a frame between the first and the last is missing.
     """
     frames = _read(path)
+    with reading(path, ClipError, "masks"):
+        limits.check("video_frames", int(max(frames)) + 1, "its last frame")
     missing = sorted(set(range(max(frames) + 1)) - set(frames))
     if missing:
         raise ClipError(f"{path}: has no masks of frame {missing[0]}, only of {_span(frames)}")
@@ -61,6 +65,8 @@ def all_masks(path: str | os.PathLike) -> Bool[np.ndarray, "T S H W"]:
     if len(sizes) > 1:
         raise ClipError(f"{path}: frames have masks of different sizes: {sorted(sizes)}")
     most = max(len(masks) for masks in decoded)
+    with reading(path, ClipError, "masks"):
+        limits.check_video(len(decoded) * most, decoded[0].shape[1:], 1)
     out = np.zeros((len(decoded), most, *decoded[0].shape[1:]), bool)
     for frame, masks in enumerate(decoded):
         out[frame, : len(masks)] = masks
@@ -98,6 +104,8 @@ def _decoded(path: str | os.PathLike, frame: int, rles: Any) -> Bool[np.ndarray,
     if not rles:
         raise ClipError(f"{path}: frame {frame} has no masks")
     masks = []
+    with reading(path, ClipError, "masks"):
+        limits.check("segments", len(rles), f"masks of frame {frame}")
     for place, rle in enumerate(rles):
         if not isinstance(rle, Mapping):
             raise ClipError(f"{path}: mask {place} of frame {frame} is no dict of run lengths")
@@ -105,6 +113,9 @@ def _decoded(path: str | os.PathLike, frame: int, rles: Any) -> Bool[np.ndarray,
             masks.append(decode_rle(rle))
         except ClipError as error:
             raise ClipError(f"{path}: mask {place} of frame {frame}: {error}") from error
+        if place == 0:
+            with reading(path, ClipError, "masks"):
+                limits.check_video(len(rles), masks[0].shape, 1)
         if masks[-1].shape != masks[0].shape:
             raise ClipError(
                 f"{path}: mask {place} of frame {frame} is {masks[-1].shape}, the first is "

@@ -25,14 +25,17 @@ import numpy as np
 
 from tavid_jax import places
 from tavid_jax.data.files import some
-from tavid_jax.data.plan import Plan, begin, differing, read_json, read_plan
+from tavid_jax.data.plan import PLAN, Plan, begin, differing, read_json, read_plan
 from tavid_jax.data.records import Example, RecordError, RecordSource, RecordWriter, dtype_named
 from tavid_jax.places import Place
+from tavid_jax.untrusted.errors import reading
+from tavid_jax.untrusted.names import check_name
 
 _INDEX, SHARED = "index.json", "shared"
 NULL_TEXT = "null_text"
-# Clips decoded ahead of the one that is being encoded.
-_AHEAD = 3
+# Clips decoded ahead of the one that is being encoded, each by a thread: a clip of 81x480x832 has
+# 97 MB and takes a core for about half a second, the encoders of a host's chips less than that.
+_AHEAD = max(3, min(8, os.cpu_count() or 3))
 
 
 @runtime_checkable
@@ -139,8 +142,9 @@ class ShardedRecords:
         self._index = read_json(self.folder / _INDEX) or _gather(self.folder, plan)
         self._check_sizes()
         self._opened: dict[int, RecordSource] = {}
-        types = {name: one["dtype"] for name, one in self.meta.get("arrays", {}).items()}
-        self._types = {name: dtype_named(type_) for name, type_ in types.items()}
+        with reading(self.folder / PLAN, RecordError, "a plan"):
+            types = {name: one["dtype"] for name, one in self.meta.get("arrays", {}).items()}
+            self._types = {name: dtype_named(type_) for name, type_ in types.items()}
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -180,8 +184,10 @@ class ShardedRecords:
 
     def _check_sizes(self) -> None:
         """A folder that was copied in part."""
+        with reading(self.folder / _INDEX, RecordError, "an index of shards"):
+            sizes = {check_name(name): size for name, size in self._index["bytes"].items()}
         there = _sizes(self.folder)
-        lost = [name for name, size in self._index["bytes"].items() if there.get(name, 0) != size]
+        lost = [name for name, size in sizes.items() if there.get(name, 0) != size]
         if lost:
             raise RecordError(
                 f"{self.folder}: {some(lost)} are not as they were written; delete "

@@ -27,6 +27,7 @@ from tavid_jax.data.video import (
     VideoError,
     fit,
     probe,
+    read_picture,
     read_video,
     resample,
     write_video,
@@ -186,10 +187,10 @@ def _fitted(
 def _image(path: str) -> UInt8[np.ndarray, "H W 3"]:
     if not Path(path).is_file():
         raise ClipError(f"{path}: no such image")
-    image = cv2.imread(path, cv2.IMREAD_COLOR)
-    if image is None:
-        raise ClipError(f"{path}: is no image that can be read")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    try:
+        return read_picture(path)
+    except VideoError as error:
+        raise ClipError(str(error)) from error
 
 
 def _write_picture(path: Path, picture: UInt8[np.ndarray, "H W 3"]) -> None:

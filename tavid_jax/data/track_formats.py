@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +20,8 @@ from tavid_jax.data.official import (
 )
 from tavid_jax.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from tavid_jax.tracks.trajectories import Trajectories
+from tavid_jax.untrusted.errors import UntrustedError, reading
+from tavid_jax.untrusted.texts import parse_json, read_text
 
 KINDS = (
     "points", "arrays", "trajloom", "flextraj", "spatialtracker", "cotracker", "tapir", "wan_move",
@@ -76,25 +77,17 @@ def _held(path: str | os.PathLike) -> Any:
 def _json(path: str | os.PathLike) -> Any:
     if not Path(path).is_file():
         raise TrackFileError(f"{path}: no such file")
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+    with reading(path, TrackFileError, "JSON of tracks"):
+        text = read_text(path, "json_bytes")
         if not text.strip():
-            raise TrackFileError(f"{path}: file is empty")
+            raise UntrustedError("file is empty")
         if '"' not in text:  # as node tools print coordinates
             text = text.replace("'", '"')
-        return json.loads(text, parse_constant=_no_constant)
-    except RecursionError as error:
-        raise TrackFileError(f"{path}: is no JSON of tracks (nested too deep)") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, _ConstantError) as error:
-        raise TrackFileError(f"{path}: is no JSON that can be read ({error})") from error
-
-
-class _ConstantError(ValueError):
-    pass
+        return parse_json(text, parse_constant=_no_constant)
 
 
 def _no_constant(name: str) -> None:
-    raise _ConstantError(f"{name} is no place; write null where a point is not visible")
+    raise UntrustedError(f"{name} is no place; write null where a point is not visible")
 
 
 def _identified(path: str | os.PathLike, held: Any) -> str:

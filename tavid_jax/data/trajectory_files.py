@@ -49,6 +49,8 @@ from tavid_jax.data.official import TrackFileError
 from tavid_jax.data.track_formats import ARRAY_KEYS, READERS, USUAL_HW, opened, visibility_beside
 from tavid_jax.tracks.coordinates import resize
 from tavid_jax.tracks.trajectories import Trajectories, TrajectoryError
+from tavid_jax.untrusted import limits
+from tavid_jax.untrusted.errors import reading
 
 
 def read_trajectories(
@@ -197,7 +199,8 @@ def resized(trajectories: Trajectories, size_hw: tuple[int, int]) -> Trajectorie
 def _told(path: str | os.PathLike, found: str) -> Iterator[None]:
     """Errors name the file and its format."""
     try:
-        yield
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
+            yield
     except (ClipError, TrajectoryError) as error:
         words = str(error).removeprefix(f"{path}: ")
         raise TrackFileError(f"{path} (format {found!r}): {words}") from error
@@ -214,6 +217,8 @@ def _stored(
     """As the file has them; sizes and frames count where it says none."""
     usual = stored_hw or USUAL_HW.get(found) or size_hw
     trajectories = READERS[found](path, held, usual, frames)
+    with reading(path, TrackFileError, "tracks"):
+        limits.check_tracks(trajectories.num_points, trajectories.num_frames)
     if stored_hw and tuple(trajectories.size_hw) != tuple(stored_hw):
         raise TrackFileError(f"says that it is in pixels of {_wh(trajectories.size_hw)}")
     return trajectories

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from tavid_jax.data.cache import write_whole
 from tavid_jax.data.clip import ClipError
+from tavid_jax.untrusted.errors import reading
+from tavid_jax.untrusted.texts import read_table, read_text
 
 COLUMNS = ("video", "kept", "reason", "contact_frame")
 
@@ -58,20 +60,18 @@ def read_verdicts(path: str | os.PathLike) -> dict[str, Verdict]:
     Raises:
       ClipError: missing file, or neither of the two kinds.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ClipError(f"{path}: the list of selected clips cannot be read ({error})") from error
-    if Path(path).suffix.lower() == ".txt":
-        return {name: Verdict(True) for name in map(str.strip, text.splitlines()) if name}
-    reader = csv.DictReader(io.StringIO(text))
-    if not {"video", "kept"} <= set(reader.fieldnames or ()):
+    with reading(path, ClipError, "a list of selected clips"):
+        if Path(path).suffix.lower() == ".txt":
+            lines = map(str.strip, read_text(path).splitlines())
+            return {name: Verdict(True) for name in lines if name}
+        columns, rows = read_table(path)
+    if not {"video", "kept"} <= set(columns):
         raise ClipError(
             f"{path}: a list of selected clips has the columns {', '.join(COLUMNS)}, got "
-            f"{reader.fieldnames}; make one by `python -m tavid_jax.data select`, or give a .txt "
+            f"{columns}; make one by `python -m tavid_jax.data select`, or give a .txt "
             "with one name a line"
         )
-    return {row["video"]: _verdict(path, reader.line_num, row) for row in reader}
+    return {row["video"] or "": _verdict(path, n, row) for n, row in enumerate(rows, 2)}
 
 
 def _verdict(path: str | os.PathLike, line: int, row: Mapping[str, str | None]) -> Verdict:

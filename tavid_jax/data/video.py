@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +15,11 @@ from typing import Literal
 import cv2
 import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
+
+from tavid_jax.untrusted import limits
+from tavid_jax.untrusted.errors import UntrustedError, reading
+from tavid_jax.untrusted.pictures import check_container, check_picture
+from tavid_jax.untrusted.texts import read_text
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".webm", ".mkv", ".mov", ".m4v", ".gif")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -124,7 +130,7 @@ def stated_rate(folder: str | os.PathLike) -> float | None:
     if not path.is_file():
         return None
     try:
-        rate = float(path.read_text())
+        rate = float(read_text(path))
     except (OSError, ValueError):
         rate = 0.0
     if not 0 < rate < float("inf"):
@@ -158,20 +164,31 @@ def probe(path: str | os.PathLike, fps: float | int | None = None) -> VideoInfo:
             raise VideoError(f"{path}: folder holds no images ({', '.join(IMAGE_SUFFIXES)})")
         for image in _iter_images(path, list(range(len(files)))):
             size_hw = image.shape[:2]
-        return VideoInfo(str(path), len(files), size_hw, stated_rate(path) or fps or DEFAULT_FPS)
-    capture = _open(path)
+        rate = stated_rate(path) or fps or DEFAULT_FPS
+        return _checked(VideoInfo(str(path), len(files), size_hw, rate))
+    capture = open_video(path)
     try:
-        ok, frame = capture.read()
-        if not ok:
-            raise VideoError(f"{path}: opens, but not one frame can be decoded (zero-frame video)")
-        count = 1
-        while capture.grab():
-            count += 1
-        stated = capture.get(cv2.CAP_PROP_FPS)
+        with reading(path, VideoError, "a video"):
+            ok, frame = capture.read()
+            count, most = 1, limits.most("video_frames")
+            while ok and count <= most and capture.grab():
+                count += 1
+            stated = capture.get(cv2.CAP_PROP_FPS)
+    except cv2.error as error:
+        raise VideoError(f"{path}: cannot be decoded ({error})") from error
     finally:
         capture.release()
+    if not ok:
+        raise VideoError(f"{path}: opens, but not one frame can be decoded (zero-frame video)")
     rate = stated if np.isfinite(stated) and 0 < stated <= 1000 else (fps or DEFAULT_FPS)
-    return VideoInfo(str(path), count, (frame.shape[0], frame.shape[1]), float(rate))
+    return _checked(VideoInfo(str(path), count, (frame.shape[0], frame.shape[1]), float(rate)))
+
+
+def _checked(info: VideoInfo) -> VideoInfo:
+    with reading(info.path, VideoError, "a video"):
+        limits.check("video_frames", info.num_frames, "its length")
+        limits.check("video_seconds", math.ceil(info.num_frames / info.fps), "its duration")
+    return info
 
 
 def resample(
@@ -208,9 +225,9 @@ def iter_frames(
     if path.is_dir():
         yield from _iter_images(path, frames)
         return
-    capture = _open(path)
+    capture = open_video(path)
     try:
-        position, frame = -1, None
+        position, size = -1, None
         for wanted in frames:
             while position < wanted and capture.grab():
                 position += 1
@@ -219,8 +236,15 @@ def iter_frames(
             ok, bgr = capture.retrieve()
             if not ok:
                 raise VideoError(f"{path}: frame {wanted} cannot be decoded")
-            frame = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-            yield frame
+            size = size or bgr.shape
+            if bgr.shape != size:
+                raise VideoError(
+                    f"{path}: frame {wanted} is {bgr.shape[1]}x{bgr.shape[0]}, frames before it "
+                    f"are {size[1]}x{size[0]}"
+                )
+            yield cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    except cv2.error as error:
+        raise VideoError(f"{path}: cannot be decoded ({error})") from error
     finally:
         capture.release()
 
@@ -250,8 +274,11 @@ def read_video(
         frames = resample(info.num_frames, info.fps, fps)
     if len(frames) == 0:
         raise VideoError(f"{path}: no frames asked for")
-    shots = []
+    shots: list[np.ndarray] = []
     for frame in iter_frames(path, frames):
+        if not shots:
+            with reading(path, VideoError, "a video"):
+                limits.check_video(len(frames), size_hw or frame.shape[:2])
         shots.append(fit(frame.shape[:2], size_hw, resize).frame(frame) if size_hw else frame)
     return np.stack(shots)
 
@@ -289,18 +316,46 @@ def file_hash(path: str | os.PathLike) -> str:
     return digest.hexdigest()
 
 
-def _open(path: Path) -> cv2.VideoCapture:
+def open_video(path: str | os.PathLike) -> cv2.VideoCapture:
+    """A video file, opened; nothing of it is decoded yet, and its frames are not too large.
+
+    Raises:
+      VideoError: absent, empty, no video, or of more pixels than a limit.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise VideoError(f"{path}: no such file")
     if path.stat().st_size == 0:
         raise VideoError(f"{path}: file is empty")
-    capture = cv2.VideoCapture(str(path))
+    try:
+        check_container(path)
+    except UntrustedError as error:
+        raise VideoError(f"{path}: {error}") from error
+    with reading(path, VideoError, "a video"):
+        capture = cv2.VideoCapture(str(path))
+        height, width = (
+            capture.get(key) for key in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH)
+        )
+        if np.isfinite(height * width):
+            limits.check("frame_pixels", int(height * width), f"frames of {width:g}x{height:g}")
     if not capture.isOpened():
         capture.release()
         raise VideoError(f"{path}: not a video that OpenCV can open (broken file or codec)")
     return capture
 
 
-def _read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+def read_picture(path: str | os.PathLike) -> UInt8[np.ndarray, "h w 3"]:
+    """RGB pixels of one picture.
+
+    Raises:
+      VideoError: absent, no picture, or of more pixels than a limit.
+    """
+    with reading(path, VideoError, "an image"):
+        check_picture(path)
+    try:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise VideoError(f"{path}: image cannot be decoded ({error})") from error
     if image is None:
         raise VideoError(f"{path}: image cannot be decoded")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -312,7 +367,7 @@ def _iter_images(folder: Path, frames: list[int]) -> Iterator[UInt8[np.ndarray, 
     for wanted in frames:
         if wanted >= len(files):
             raise VideoError(f"{folder}: ends after {len(files)} images, frame {wanted} wanted")
-        image = _read_image(files[wanted])
+        image = read_picture(files[wanted])
         size = size or image.shape
         if image.shape != size:
             raise VideoError(

@@ -19,10 +19,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import jax
 from absl import logging
 
 from tavid_jax.engine.workdir import write_json
+from tavid_jax.parallel.processes import is_first
+from tavid_jax.places import Place, is_remote
 
 #: What counts: steps of train stages, and passes of compute and encode stages.
 PRODUCTIVE = ("step", "pass")
@@ -50,23 +51,27 @@ class Ledger:
       folder: the run's `goodput/`; None keeps nothing. A run that was finished once is over: its
         later starts are not kept.
       began: when the start began, in seconds since 1970; None is now.
-      every: seconds between two writes.
+      every: seconds between two writes; None is 2, and 10 into a bucket.
     """
 
     def __init__(
-        self, folder: Path | None = None, began: float | None = None, every: float | int = 2.0
+        self,
+        folder: Place | None = None,
+        began: float | None = None,
+        every: float | int | None = None,
     ):
         former = read_starts(folder) if folder is not None else []
         if any(start["finished"] for start in former):
             folder = None
-        elif folder is not None and jax.process_index() != 0:
+        elif folder is not None and not is_first():
             folder = None
         now = time.time()
         # A process may begin several runs: only its first one began with it.
         began = max(now if began is None else min(began, now), *[s["ended"] for s in former], 0.0)
         self._number = len(former)
-        self._path = None if folder is None else Path(folder) / f"{self._number:04d}.json"
-        self._began, self._every = began, every
+        self._path = None if folder is None else folder / f"{self._number:04d}.json"
+        slow = self._path is not None and is_remote(self._path)
+        self._began, self._every = began, every or (10.0 if slow else 2.0)
         self._category, self._since = "start-up", time.perf_counter()
         self._seconds = {"start-up": max(0.0, now - began)}
         self._stages: dict[str, dict[str, Any]] = {}
@@ -212,10 +217,10 @@ class Goodput:
         return f"goodput {100 * self.share:.1f} % of {of}: {parts}"
 
 
-def read_starts(folder: Path) -> list[dict[str, Any]]:
+def read_starts(folder: Place) -> list[dict[str, Any]]:
     """All starts that are kept, in order; a file that is damaged is passed over."""
     starts = []
-    for path in sorted(Path(folder).glob("*.json")):
+    for path in sorted(folder.glob("*.json")) if folder.exists() else ():
         try:
             starts.append(json.loads(path.read_text()))
         except ValueError:

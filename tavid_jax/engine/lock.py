@@ -10,7 +10,8 @@ import signal
 import socket
 import threading
 import time
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any
 
 from absl import logging
 
@@ -28,12 +29,7 @@ class InUse(RuntimeError):
     """Another process holds the lock; the message says which one."""
 
 
-@runtime_checkable
-class Lock(Protocol):
-    def release(self) -> None: ...
-
-
-def take(folder: Place) -> Lock:
+def take(folder: Place) -> FileLock | Lease:
     """The lock of a folder that exists, held until released or until the process ends.
 
     Raises InUse when another live process holds it.
@@ -62,7 +58,7 @@ class Lease:
     """An object that says who holds the folder, written again every few seconds by a thread.
 
     One that stays as it is for `DEAD` seconds, or whose process was of this machine and has ended,
-    belongs to nobody and is taken over with a warning. No clock is trusted but this process's own.
+    belongs to nobody and is taken over with a warning. Clocks of machines may differ by minutes.
     Two that take over a dead lease in the same instant may both go on until the next sign of life;
     then the one that was overwritten stops as if it had been told to (SIGTERM). A process that
     hangs for longer than `DEAD` loses its lease in the same way.
@@ -70,7 +66,12 @@ class Lease:
 
     def __init__(self, folder: Place):
         self._path = folder / NAME
-        self._me = {"host": socket.gethostname(), "pid": os.getpid(), "id": secrets.token_hex(8)}
+        self._me = {
+            "host": socket.gethostname(),
+            "machine": _machine(),
+            "pid": os.getpid(),
+            "id": secrets.token_hex(8),
+        }
         self._left = threading.Event()
         if not places.create(self._path, self._sign()):
             self._take_over()
@@ -108,7 +109,7 @@ class Lease:
     def _is_dead(self, there: dict[str, Any]) -> bool:
         if not there or time.time() - there.get("time", 0) > _LONG_DEAD:
             return True
-        if there.get("host") != self._me["host"]:
+        if not self._me["machine"] or there.get("machine") != self._me["machine"]:
             return False
         try:
             os.kill(int(there.get("pid", 0)), 0)
@@ -140,3 +141,12 @@ class Lease:
         self._thread.join()
         if self._read().get("id") == self._me["id"]:
             self._path.unlink(missing_ok=True)
+
+
+def _machine() -> str:
+    """What only processes that see each other's numbers have in common; "" where nobody knows."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""

@@ -1,8 +1,9 @@
-"""What a person reads while a run goes on: our own lines, and only the warnings of libraries."""
+"""What a person reads while a run goes on: our and their own lines, and warnings of libraries."""
 
 from __future__ import annotations
 
 import logging as std_logging
+import sysconfig
 from pathlib import Path
 
 from absl import logging
@@ -10,13 +11,16 @@ from absl import logging
 from tavid_jax.parallel.processes import index
 
 PACKAGE = Path(__file__).resolve().parents[1]
+LIBRARIES = {Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")}
 
 
 class OwnLines(std_logging.Filter):
-    """Keeps what this package says, and what anybody else says at WARNING or above."""
+    """Keeps what this package and the user's files say, and what libraries say from WARNING on."""
 
     def filter(self, record: std_logging.LogRecord) -> bool:
-        return record.levelno >= std_logging.WARNING or PACKAGE in Path(record.pathname).parents
+        folders = set(Path(record.pathname).parents)
+        of_a_library = bool(LIBRARIES & folders) and PACKAGE not in folders
+        return record.levelno >= std_logging.WARNING or not of_a_library
 
 
 class ShortFormatter(std_logging.Formatter):

@@ -3,6 +3,8 @@
 A `Method` is one thing that can be trained: pure functions of their arguments, no files, no
 meshes, no clocks. A `System` is what a paper amounts to: it names the methods of its stages and
 knows how to judge, sample and draw the result. The engine sees nothing else of a paper.
+
+docs/add_a_method.md writes the smallest of both, step by step.
 """
 
 from __future__ import annotations
@@ -24,7 +26,12 @@ Ratio = tuple[jax.Array, jax.Array]
 
 
 class Spec(NamedTuple):
-    """One entry of an example: shape without the batch axis, dtype, logical axis names."""
+    """One entry of an example: shape without the batch axis, dtype, logical axis names.
+
+    The names are those of `parallel.sharding.RULES`, None for an axis without one. A batch arrives
+    split along its first axis alone; where it shall lie within a model, the model says by
+    `parallel.sharding.constrain`.
+    """
 
     shape: tuple[int, ...]
     dtype: Any
@@ -60,7 +67,13 @@ class Phase(NamedTuple):
 
 
 class Method:
-    """One trainable thing. Subclasses override what they need; `loss` and `init` are required."""
+    """One trainable thing.
+
+    A method that reads clips defines `prepare`, `raw_spec`, `init` and `loss`, one that reads a
+    cache `encoded_spec` in place of the first two; the rest is overridden where it is needed. What
+    runs on the device (`init`, `encode`, `loss`) is traced: its shapes are those of the specs, with
+    the batch axis in front, and its randomness comes from the keys that it is given.
+    """
 
     #: regexes over whole "a/b/c" parameter paths: what this method trains and hands on; every
     #: other parameter must come from an earlier stage or from outside (`pretrained`)
@@ -76,9 +89,11 @@ class Method:
     scheduled: bool = False
 
     def prepare(self, clip: Any, rng: np.random.Generator) -> dict[str, Any]:
-        """Host side: one clip -> one example, a dict of numpy arrays of static shapes.
+        """Host side: one clip (`data.clip.Clip`) -> one example, numpy arrays of static shapes.
 
-        Strings (such as "id") may be in it; they travel beside the batch, never to the device.
+        All that is random is drawn from `rng`, which depends on the run's seed and the example's
+        number in the run: any number of hosts, workers and restarts makes the same examples. The
+        string "id" may be among the arrays: it names the example in messages and stays on the host.
 
         A `scheduled` method has `prepare(clip, rng, step)`. In training, step is the one that the
         example is for (0 is the first), in a resumed run too. What validates a stage is prepared
@@ -92,7 +107,7 @@ class Method:
         return functools.partial(self.prepare, step=step) if self.scheduled else self.prepare
 
     def raw_spec(self) -> dict[str, Spec]:
-        """What `prepare` returns (without strings)."""
+        """What `prepare` returns, without "id"."""
         raise TypeError(f"{type(self).__name__} does not read clips: give its stage cached data")
 
     def encoded_spec(self) -> dict[str, Spec]:
@@ -134,8 +149,12 @@ class Method:
     ) -> tuple[Ratio, dict[str, Ratio]]:
         """The loss of an encoded batch as (sum, weight), and named (sum, weight) pairs to log.
 
-        `rng` is an array of one key per example, so that noise does not depend on how a batch is
-        split over devices or micro-batches.
+        Args:
+          params: the whole tree of `init`; gradients are taken of what `trainable_paths` name.
+          batch: arrays of `encoded_spec`, B examples; B may be a share of the stage's batch_size.
+          rng: one key per example, (B,), so that noise does not depend on how a batch is split
+            over devices or micro-batches.
+          step: of the run, an int32 scalar, for what changes over training.
         """
         raise TypeError(f"{type(self).__name__} defines no loss")
 
@@ -209,14 +228,22 @@ class EncodeMethod(Method):
 
 
 class System:
-    """A paper's whole: the methods of its stages, and what to do with their results."""
+    """A paper's whole: the methods of its stages, and what to do with their results.
+
+    It is made from the run's config, `ItsSystem(config)`, for every mode and on every host, and
+    does no work then. Of a run that trains it needs `method` and `evaluate` alone. `inputs` opens
+    sources of clips by name (`data.inputs.ConfiguredInputs`); `report` is a `report.Report`.
+    """
 
     def method(self, stage: str) -> Method:
-        """The method that the named stage of the config asks for."""
+        """The method that a stage asks for: `config.stages[stage].method`, `.options`."""
         raise TypeError(f"{type(self).__name__} defines no method")
 
     def evaluate(self, results: Results, inputs: Any, report: Any) -> dict[str, Any]:
-        """Judge the finished stages, fill the report, return the tree of metrics.json."""
+        """Judge the finished stages, fill the report, return the tree of metrics.json.
+
+        The tree holds what JSON can, numpy values and tuples included; the run adds its seconds.
+        """
         raise TypeError(f"{type(self).__name__} defines no evaluate")
 
     def sampler(self, results: Results, inputs: Any) -> Any:

@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding
 from tavid_jax.engine import trees
 from tavid_jax.engine.method import Method, Params, Stored
 from tavid_jax.parallel.memory import placed_on_host
-from tavid_jax.parallel.sharding import PathTable, is_in_few_bits, shardings_for
+from tavid_jax.parallel.sharding import AnyMesh, PathTable, is_in_few_bits, shardings_for
 
 
 class InitError(ValueError):
@@ -36,7 +36,7 @@ def result_of(method: Method, params: Params) -> Params:
     return trees.partition(params, method.trainable_paths)[0]
 
 
-def placed(shapes: Any, mesh: Mesh, table: PathTable) -> Any:
+def placed(shapes: Any, mesh: AnyMesh, table: PathTable) -> Any:
     """The same tree of shapes, each with its place on the mesh by a path table."""
     return jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
@@ -45,7 +45,7 @@ def placed(shapes: Any, mesh: Mesh, table: PathTable) -> Any:
     )
 
 
-def abstract_params(method: Method, mesh: Mesh, on_host: Collection[str] = ()) -> Params:
+def abstract_params(method: Method, mesh: AnyMesh, on_host: Collection[str] = ()) -> Params:
     """Shapes, dtypes and places of all parameters of a method; nothing is allocated.
 
     Args:

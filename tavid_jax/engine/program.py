@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 import optax
-from jax.sharding import Mesh
 
 from tavid_jax.engine import trees
 from tavid_jax.engine.method import Arrays, Method, Params, Spec
@@ -25,9 +24,10 @@ from tavid_jax.engine.placement import (
     split_trainable,
 )
 from tavid_jax.engine.state import TrainState, init_state, make_train_step
-from tavid_jax.parallel.memory import placed_on_host
+from tavid_jax.parallel.memory import fetched_behind, placed_on_host, whole_first
 from tavid_jax.parallel.mesh import BATCH_AXES
-from tavid_jax.parallel.sharding import batch_sharding, is_in_few_bits
+from tavid_jax.parallel.one_message import in_one_message, is_worth_it
+from tavid_jax.parallel.sharding import AnyMesh, batch_sharding, is_in_few_bits
 
 #: A batch that is only shapes, dtypes and places.
 Shapes = dict[str, jax.ShapeDtypeStruct]
@@ -46,12 +46,12 @@ class Program:
     Attributes:
       method: what the stage trains.
       stage: its config (see configs/common.py for the fields).
-      mesh: where everything lies.
+      mesh: where everything lies; without devices, only shapes can be asked for.
     """
 
     method: Method
     stage: Any
-    mesh: Mesh
+    mesh: AnyMesh
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
@@ -129,7 +129,15 @@ class Program:
         return abstract_batch(spec, size or self.stage.batch_size, self.mesh)
 
     def step(self) -> Step:
-        """The step as a pure function."""
+        """The step as a pure function.
+
+        The compiler sums over the devices, or `one_message` where that is faster.
+        """
+        ways = math.prod(self.mesh.shape[axis] for axis in BATCH_AXES)
+        own = self.stage.batch_size // ways
+        options: dict[str, Any] = {"fetch": self._fetch()} if self._offloads("optimizer") else {}
+        if own % self.stage.micro_batches == 0 and is_worth_it(self.mesh, self.abstract_params()):
+            options["spread"] = functools.partial(in_one_message, mesh=self.mesh)
         return make_train_step(
             self.method,
             self.optimizer,
@@ -138,7 +146,14 @@ class Program:
             micro_batches=self.stage.micro_batches,
             ema_decay=self.stage.ema,
             ema_window=self.stage.ema_window,
+            **options,
         )
+
+    def _fetch(self) -> Callable[[Any, jax.Array], Any]:
+        """How what waits on the host comes to the device for the update."""
+        state = self.abstract_state(self.abstract_params()[0])
+        slices = whole_first((state.opt_state, state.ema))
+        return lambda kept, norm: fetched_behind(kept, norm, slices)
 
     def jitted_step(self, state: TrainState) -> Step:
         """The compiled step: the state is donated and stays where `abstract_state` put it."""
@@ -146,7 +161,7 @@ class Program:
         return jax.jit(self.step(), donate_argnums=0, out_shardings=(places, None))
 
 
-def abstract_batch(spec: dict[str, Spec], size: int, mesh: Mesh) -> Shapes:
+def abstract_batch(spec: dict[str, Spec], size: int, mesh: AnyMesh) -> Shapes:
     """`size` examples as shapes, split over the data axes of the mesh.
 
     Raises ValueError for a size that does not split.

@@ -12,7 +12,6 @@ import optax
 
 from tavid_jax.engine import trees
 from tavid_jax.engine.method import Arrays, Method, Params
-from tavid_jax.parallel.memory import on_device
 
 # Arrays, or what stands for them while a tree is mapped: shapes, shardings, placeholders of jax.
 Leaf = Any
@@ -81,8 +80,11 @@ def accumulate(
     *,
     encode: bool,
     micro_batches: int,
+    spread: Callable[[Callable[..., Tree]], Callable[..., Tree]] = lambda sums: sums,
 ) -> tuple[Params, dict[str, tuple[jax.Array, jax.Array]]]:
     """Gradient of sum(loss)/sum(weight), and all (sum, weight) pairs, over micro-batches.
+
+    `spread` says how sums over a batch come from those of the devices, see `Program.step`.
 
     Sums and weights are added up before the division, and every example has its own key, so the
     result is that of the whole batch at once, masks included, whatever `micro_batches` is.
@@ -95,6 +97,27 @@ def accumulate(
         "loss": example_keys(rng, step, 1, size),
     }
 
+    def sums(whole: Tree, parts: Tree):
+        (weights, fixed, now), (examples, example_keys) = whole, parts
+        return _sums(method, weights, fixed, examples, example_keys, now, encode, micro_batches)
+
+    grads, ratios = spread(sums)((trainable, frozen, step), (batch, keys))
+    total_weight = jnp.maximum(ratios["loss"][1], 1e-8)
+    return jax.tree.map(lambda g: g / total_weight, grads), ratios
+
+
+def _sums(
+    method: Method,
+    trainable: Params,
+    frozen: Params,
+    batch: Arrays,
+    keys: dict[str, jax.Array],
+    step: jax.Array,
+    encode: bool,
+    micro_batches: int,
+) -> tuple[Params, dict[str, tuple[jax.Array, jax.Array]]]:
+    """Gradient of sum(loss), and all (sum, weight) pairs."""
+
     def loss_sum(weights: Params, part: Arrays, part_keys: jax.Array):
         (total, weight), logs = method.loss(trees.merge(frozen, weights), part, part_keys, step)
         return total.astype(jnp.float32), {"loss": (total, weight), **logs}
@@ -105,23 +128,20 @@ def accumulate(
         return jax.grad(loss_sum, has_aux=True)(weights, part, part_keys["loss"])
 
     if micro_batches == 1:
-        grads, ratios = grad(trainable, batch, keys)
-    else:
-        # Micro-batch m takes examples m, m + M, m + 2M, ...: every device keeps its own examples.
-        split = jax.tree.map(
-            lambda x: x.reshape(-1, micro_batches, *x.shape[1:]).swapaxes(0, 1), (batch, keys)
-        )
-        zeros = jax.tree.map(
-            lambda x: jnp.zeros(x.shape, jnp.float32),
-            jax.eval_shape(grad, trainable, *jax.tree.map(lambda x: x[0], split)),
-        )
+        return grad(trainable, batch, keys)
+    # Micro-batch m takes examples m, m + M, m + 2M, ...: every device keeps its own examples.
+    split = jax.tree.map(
+        lambda x: x.reshape(-1, micro_batches, *x.shape[1:]).swapaxes(0, 1), (batch, keys)
+    )
+    zeros = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, jnp.float32),
+        jax.eval_shape(grad, trainable, *jax.tree.map(lambda x: x[0], split)),
+    )
 
-        def body(carry, part):
-            return jax.tree.map(jnp.add, carry, grad(trainable, *part)), None
+    def body(carry, part):
+        return jax.tree.map(jnp.add, carry, grad(trainable, *part)), None
 
-        (grads, ratios), _ = jax.lax.scan(body, zeros, split)
-    total_weight = jnp.maximum(ratios["loss"][1], 1e-8)
-    return jax.tree.map(lambda g: g / total_weight, grads), ratios
+    return jax.lax.scan(body, zeros, split)[0]
 
 
 def _batch_size(batch: Arrays, micro_batches: int) -> int:
@@ -143,10 +163,16 @@ def make_train_step(
     micro_batches: int = 1,
     ema_decay: float | int = 0.0,
     ema_window: float | int = 0.0,
+    fetch: Callable[[Tree, jax.Array], Tree] = lambda kept, norm: kept,
+    spread: Callable[[Callable[..., Tree]], Callable[..., Tree]] = lambda sums: sums,
 ) -> Callable[[TrainState, Params, Arrays], tuple[TrainState, dict[str, jax.Array]]]:
     """The step (state, frozen, batch) -> (state, metrics): pure, to be jitted with donated state.
 
     A step whose loss or gradient is not finite changes no weight; it is counted in the state.
+
+    Args:
+      fetch: brings the optimizer's state and the average to where they are used, after the norm of
+        the gradient is known.
 
     Raises ValueError for a decay or a window of the moving average that cannot be.
     """
@@ -168,13 +194,14 @@ def make_train_step(
                 state.step,
                 encode=encode,
                 micro_batches=micro_batches,
+                spread=spread,
             )
         norm = optax.tree.norm(grads)
         metrics = {name: total / jnp.maximum(w, 1e-8) for name, (total, w) in ratios.items()}
         finite = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"])
         with jax.named_scope("update"):
             # Only now, if it waited in the host's memory: `jitted_step` sends it back there.
-            before, average = on_device(state.opt_state), on_device(state.ema)
+            before, average = fetch((state.opt_state, state.ema), norm)
             updates, opt_state = optimizer.update(grads, before, state.trainable)
             trainable = optax.apply_updates(state.trainable, updates)
             ema = update_ema(average, trainable, state.step, ema_decay, ema_window)

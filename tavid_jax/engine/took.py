@@ -28,7 +28,7 @@ _NOTE = (
 )
 
 
-def stage_speed(records: Iterable[Mapping[str, float]]) -> dict[str, float]:
+def stage_speed(records: Iterable[Mapping[str, float | int]]) -> dict[str, float]:
     """The median of every number of `engine/speed.py` over the records of a stage."""
     values: dict[str, list[float]] = {}
     for record in records:
@@ -40,7 +40,7 @@ def stage_speed(records: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 
 def add_took(
-    report: Report, curves: Mapping[str, list[dict[str, float]]], goodput: Goodput | None
+    report: Report, curves: Mapping[str, list[Mapping[str, float | int]]], goodput: Goodput | None
 ) -> None:
     """Adds the section "What it took" to a report; nothing where nothing is known.
 

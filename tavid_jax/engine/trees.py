@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 
@@ -61,11 +60,6 @@ def partition(tree: Mapping[str, Any], patterns: Iterable[str]) -> tuple[dict, d
         matched.update(hits)
     rest = {path: leaf for path, leaf in flat.items() if path not in matched}
     return unflatten(matched), unflatten(rest)
-
-
-def to_host(tree: Any) -> Any:
-    """Device arrays -> numpy, leaf by leaf."""
-    return jax.tree.map(np.asarray, tree)
 
 
 def fingerprint(tree: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var, jaxprs_in_params
 from jax.interpreters import partial_eval
 
 #: (shape, dtype) -> bytes of an array on one chip
-SizeOf = Callable[[tuple[int, ...], Any], float]
+SizeOf = Callable[[tuple[int, ...], Any], float | int]
 
 #: What is never done where it is read.
 _MADE = (
@@ -125,7 +125,7 @@ class _Region:
         aval = v.aval
         if v in self.free or not hasattr(aval, "shape"):
             return 0.0
-        return self.size_of(tuple(aval.shape), aval.dtype)
+        return float(self.size_of(tuple(aval.shape), aval.dtype))
 
     def _is_made(self, eqn: JaxprEqn, v: Any) -> bool:
         """Whether a result lies in memory, rather than being computed where it is read."""
@@ -166,9 +166,9 @@ class _Region:
             ends.setdefault(index, []).append(v)
         held = most = 0.0
         for index, eqn in enumerate(self.eqns):
-            own = sum(map(self.bytes_of, made[index]))
+            own = sum(map(self.bytes_of, made[index]), 0.0)
             most = max(most, held + own + _within(eqn, self.size_of))
-            held += own - sum(map(self.bytes_of, ends.get(index, [])))
+            held += own - sum(map(self.bytes_of, ends.get(index, [])), 0.0)
         return most
 
 
@@ -185,7 +185,7 @@ def _body(eqn: JaxprEqn, inner: Jaxpr, size_of: SizeOf) -> float:
     if eqn.primitive.name == "scan":
         # One round's slices of what the scan walks over; weights are gathered for it.
         first = eqn.params["num_consts"] + eqn.params["num_carry"]
-        slices = sum(
+        slices = 0.0 + sum(
             math.prod(v.aval.shape) * v.aval.dtype.itemsize if _is_plain(v.aval.dtype) else 0.0
             for v in inner.invars[first:]
         )

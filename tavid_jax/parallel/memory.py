@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 #: Kinds of memory, by jax's names.
 HOST, DEVICE = "pinned_host", "device"
@@ -30,6 +31,47 @@ def on_device(tree: Any) -> Any:
         return jax.device_put(leaf, jax.memory.Space.Device) if waits_on_host(leaf) else leaf
 
     return jax.tree.map(bring, tree)
+
+
+def fetched_behind(tree: Any, norm: jax.Array, whole_first: Any) -> Any:
+    """`on_device` of traced arrays that set out when `norm` has been computed, not before.
+
+    Compilers fetch as early as they can, to hide the journey, and look through barriers: the room
+    would be taken from all that comes before. So an array comes in slices along its first axis, at
+    places that depend on the norm, which a loop on the device gathers.
+
+    Args:
+      norm: any number that is never below -1.
+      whole_first: for every array whether its first axis is whole on each device (`whole_first`);
+        others come at once, and too early.
+    """
+    zero = (norm < -1.0).astype(jnp.int32)
+
+    def fetch(leaf: Any, is_whole: bool) -> Any:
+        if not waits_on_host(leaf) or not is_whole:
+            return on_device(leaf)
+
+        def one(_: None, index: jax.Array) -> tuple[None, jax.Array]:
+            piece = jax.lax.dynamic_index_in_dim(leaf, index + zero, keepdims=False)
+            return None, on_device(piece)
+
+        return jax.lax.scan(one, None, jnp.arange(leaf.shape[0]))[1]
+
+    return jax.tree.map(fetch, tree, whole_first)
+
+
+def whole_first(shapes: Any) -> Any:
+    """For every array whether its first axis has several entries and is split over no devices.
+
+    Args:
+      shapes: tree of `jax.ShapeDtypeStruct`s with NamedShardings.
+    """
+
+    def look(leaf: jax.ShapeDtypeStruct) -> bool:
+        first = (*leaf.sharding.spec, None)[0]
+        return leaf.ndim > 1 and leaf.shape[0] > 1 and first is None
+
+    return jax.tree.map(look, shapes)
 
 
 def placed_on_host(shapes: Any) -> Any:

@@ -14,10 +14,12 @@ import functools
 import itertools
 import json
 import os
+import re
 import signal
 import socket
 import sys
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypeVar
@@ -37,7 +39,11 @@ DEFAULT_TIMEOUT = 300
 _FOREVER_MS = 10**9  # eleven days; who dies meanwhile is noticed by jax's heartbeats
 _GRACE = 30  # seconds that jax may wait longer than we do, whose message is the better one
 _LAST_WORDS = 10.0  # seconds that a failed process has to say why
+# Seconds that the coordinator goes on after a failure: jax makes the others crash when it is gone.
+_COURTESY = 2.0
 _PIECE_BYTES = 2**30  # of an array, gathered at once
+# What collective operations say, on CPUs, GPUs and TPUs, when another side is gone.
+_LOST = re.compile(r"Gloo|NCCL|Connection (closed|reset)|coordination service|DATA_LOSS", re.I)
 _ROOT = "tavid"
 _FAILURE = f"{_ROOT}/failure"
 
@@ -228,6 +234,13 @@ def shared_fate() -> Iterator[None]:
     except SystemExit:  # they have agreed upon it
         raise
     except BaseException as error:
+        if _joined() and isinstance(error, Exception) and _LOST.search(str(error)):
+            lost = ProcessError(
+                "another process has died, or the network between them: its own log says more "
+                f"({str(error).strip().splitlines()[0][:200]})"
+            )
+            _fail(lost)
+            raise lost from error
         _fail(error)
         raise
 
@@ -256,25 +269,36 @@ def _watch_for_failures() -> None:
             return
         if told is not None and _here.exit_code is None:
             who, words = told
-            _end(f"process {who} has failed, so this one ends, too: {words}", FAILED_EXIT_CODE)
+            _take_leave(
+                f"process {who} has failed, so this one ends, too: {words}", FAILED_EXIT_CODE
+            )
 
     watching = threading.Thread(target=watch, name="failures", daemon=True)
     watching.start()
 
     def leave() -> None:
         if _here.exit_code is not None:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(_here.exit_code)
+            _take_leave("", _here.exit_code)
         _set_once(mine, None)
         watching.join(timeout=_LAST_WORDS)
 
     atexit.register(leave)  # which comes before jax's own, that waits for the others
 
 
+def _take_leave(message: str, code: int) -> NoReturn:
+    """Ends a process that has joined, the coordinator after the others."""
+    if message:
+        print(f"tavid_jax: {message}", file=sys.stderr, flush=True)
+    if jax.process_index() == 0:
+        time.sleep(_COURTESY)
+    _end("", code)
+
+
 def _end(message: str, code: int) -> NoReturn:
     """From any thread, whatever the others are waiting for."""
-    print(f"tavid_jax: {message}", file=sys.stderr, flush=True)
+    if message:
+        print(f"tavid_jax: {message}", file=sys.stderr)
+    sys.stderr.flush()
     sys.stdout.flush()
     os._exit(code)
 

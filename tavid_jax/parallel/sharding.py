@@ -12,8 +12,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
+# Of devices that are there, or of none: places of arrays are known either way.
+AnyMesh = Mesh | AbstractMesh
 # One dimension's place: no mesh axis, one, or several.
 Place = None | str | tuple[str, ...]
 
@@ -162,7 +164,7 @@ class PathTable:
     min_size: int = 2**20
     axis: str = "fsdp"
 
-    def spec(self, path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+    def spec(self, path: str, shape: tuple[int, ...], mesh: AnyMesh) -> PartitionSpec:
         """The partition of one array.
 
         Raises:
@@ -212,7 +214,7 @@ def paths(tree: Any) -> list[tuple[str, Any]]:
     return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
 
 
-def shardings_for(tree: Any, mesh: Mesh, table: PathTable | None = None) -> Any:
+def shardings_for(tree: Any, mesh: AnyMesh, table: PathTable | None = None) -> Any:
     """The same tree with a NamedSharding in place of each leaf.
 
     Args:
@@ -237,12 +239,12 @@ def is_in_few_bits(leaf: Any) -> bool:
     return hasattr(leaf, "qvalue")
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
+def batch_sharding(mesh: AnyMesh) -> NamedSharding:
     """First dimension over replica x fsdp, the rest whole."""
     return NamedSharding(mesh, PartitionSpec(RULES["batch"]))
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: AnyMesh) -> NamedSharding:
     """A copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
 

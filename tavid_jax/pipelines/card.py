@@ -14,6 +14,8 @@ from tavid_jax.pipelines.located import Locate
 from tavid_jax.pipelines.move import Move
 from tavid_jax.pipelines.settings import PUBLISHED, Published, Sampling
 from tavid_jax.pipelines.targets import Targets
+from tavid_jax.untrusted.errors import reading
+from tavid_jax.untrusted.names import inside
 from tavid_jax.weights.peft_export import DIFFUSERS_FILE
 from tavid_jax.weights.problems import WeightsError
 from tavid_jax.weights.source import read_json
@@ -128,6 +130,9 @@ class Card:
             raise ValueError(f"it lacks {', '.join(needed)}")
         if given["backbone"] not in PUBLISHED:
             raise ValueError(f"backbone {given['backbone']!r} is none of {', '.join(PUBLISHED)}")
+        for name in ("trained", "quality", "files", "targets", "follow", "locate"):
+            if not isinstance(given.get(name, {}), Mapping):
+                raise ValueError(f"{name!r} must be an object, got {given[name]!r:.60}")
         sampling = PUBLISHED[given["backbone"]].sampling.changed(given["sampling"])
         curve = tuple((int(step), float(loss)) for step, loss in given.get("loss_curve", ()))
         targets = {name: _tupled(value) for name, value in given.get("targets", {}).items()}
@@ -177,7 +182,8 @@ def read_card(folder: str | Path, check_files: bool = True) -> Card:
     except (ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path} is no card of a model: {error}") from error
     for name, digest in card.files.items() if check_files else ():
-        file = folder / name
+        with reading(path, WeightsError, "a card"):
+            file = inside(folder, name)
         if not file.is_file():
             raise WeightsError(f"{folder} is not complete: {name} is missing; {_AGAIN}")
         if sha256(file) != digest:

@@ -8,16 +8,22 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from tavid_jax.pipelines.jobs import ImageSource
+from tavid_jax.untrusted.errors import reading
+from tavid_jax.untrusted.pictures import picture_bytes
+
+
+class ImageError(ValueError):
+    """A picture cannot be used; the message names it."""
 
 
 def read_image(source: ImageSource) -> UInt8[np.ndarray, "H W 3"]:
     """RGB pixels, 0..255.
 
     Args:
-      source: a file of any format that Pillow opens, an array (H, W, 3) of uint8, or a picture.
+      source: a file (PNG, JPEG, WebP, BMP or GIF), an array (H, W, 3) of uint8, or a picture.
         Photographs are turned as their camera notes.
 
     Raises:
@@ -32,11 +38,9 @@ def read_image(source: ImageSource) -> UInt8[np.ndarray, "H W 3"]:
             )
         return source
     name = str(source) if isinstance(source, str | os.PathLike) else "the image"
-    try:
-        image = source if isinstance(source, Image.Image) else Image.open(Path(source).expanduser())
+    with reading(name, ImageError, "an image"):
+        image = source if isinstance(source, Image.Image) else open_picture(source)
         image.load()
-    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{name} cannot be read as an image ({error})") from error
     if "A" in image.getbands() or "transparency" in image.info:
         raise ValueError(
             f"{name} has an alpha channel: lay it on a background and save it without "
@@ -48,6 +52,15 @@ def read_image(source: ImageSource) -> UInt8[np.ndarray, "H W 3"]:
             "it with 8"
         )
     return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def open_picture(path: str | os.PathLike) -> Image.Image:
+    """A file of a picture, whose pixels are not decoded yet.
+
+    Raises:
+      OSError, UntrustedError and others: see `untrusted.errors.DAMAGED`; call it under `reading`.
+    """
+    return Image.open(picture_bytes(Path(path).expanduser()))
 
 
 def fit_image(

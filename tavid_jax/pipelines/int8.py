@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from tavid_jax.weights.table import nest, walk
 Chosen = Callable[[str], bool]
 
 
+@runtime_checkable
 class Stored(Protocol):
     """A parameter that is read when it is asked for."""
 

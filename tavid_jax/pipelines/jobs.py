@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,11 +16,18 @@ from tavid_jax.pipelines.follow import Follow
 from tavid_jax.pipelines.move import Move
 from tavid_jax.pipelines.settings import Sampling
 from tavid_jax.tracks.trajectories import Trajectories
+from tavid_jax.untrusted.errors import UnsafeNameError, UntrustedError, told
+from tavid_jax.untrusted.names import check_name
+from tavid_jax.untrusted.texts import parse_json, read_text
 
 # A file, RGB pixels (H, W, 3) of 0..255, or a picture of Pillow's.
 ImageSource = str | os.PathLike | np.ndarray | Image.Image
 # A file or a folder of images, or RGB pixels (T, H, W, 3) of 0..255.
 VideoSource = str | os.PathLike | np.ndarray
+
+
+class JobError(ValueError):
+    """A file of jobs cannot be used; the message names the file and the line."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -166,7 +172,7 @@ def read_jobs(path: str | os.PathLike) -> list[Job]:
     Empty lines are skipped.
 
     Raises:
-      ValueError: naming the line: no JSON object, an unknown field, a bad value, a name given
+      JobError: naming the line: no JSON object, an unknown field, a bad value, a name given
         twice, or no job at all.
     """
     path = Path(path)
@@ -179,11 +185,11 @@ def read_jobs(path: str | os.PathLike) -> list[Job]:
             if job.name in names:
                 raise ValueError(f"name {job.name!r} is that of line {names[job.name]} too")
         except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {error}") from error
+            raise JobError(f"{path}, line {number}: {error}") from error
         names[str(job.name)] = number
         jobs.append(job)
     if not jobs:
-        raise ValueError(f"{path} holds no jobs: write one JSON object per line")
+        raise JobError(f"{path} holds no jobs: write one JSON object per line")
     return jobs
 
 
@@ -193,18 +199,18 @@ def read_fields(path: str | os.PathLike) -> Iterator[tuple[int, dict[str, Any]]]
     Images, masks, tracks, texts and videos in them are relative to the file.
 
     Raises:
-      ValueError: a file that cannot be read; naming the line, one that is no JSON object.
+      JobError: a file that cannot be read; naming the line, one that is no JSON object.
     """
     path = Path(path)
     for number, line in enumerate(_lines(path), 1):
         if not line.strip():
             continue
         try:
-            fields = json.loads(line)
+            fields = parse_json(line)
             if not isinstance(fields, dict):
                 raise ValueError("not a JSON object")
         except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {error}") from error
+            raise JobError(f"{path}, line {number}: {error}") from error
         for name in _FILES:
             if isinstance(fields.get(name), str):
                 fields[name] = _below(path.parent, fields[name])
@@ -242,7 +248,10 @@ def _is_image(value: Any) -> bool:
 def _is_file_name(value: Any) -> bool:
     if not isinstance(value, str):
         return value is None
-    return value not in ("", ".", "..") and Path(value).name == value
+    try:
+        return bool(check_name(value))
+    except UnsafeNameError:
+        return False
 
 
 def _is_mask(value: Any) -> bool:
@@ -304,6 +313,6 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
 def _lines(path: Path) -> list[str]:
     try:
         # Windows editors begin with a mark. Only line feeds end lines: texts may hold the others.
-        return path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: jobs cannot be read ({error})") from error
+        return read_text(path).split("\n")
+    except (OSError, UntrustedError) as error:
+        raise JobError(f"{path}: jobs cannot be read ({told(error)})") from error

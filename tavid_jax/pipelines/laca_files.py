@@ -25,6 +25,7 @@ from tavid_jax.pipelines.additions import has_experts
 from tavid_jax.pipelines.card import LOCATED
 from tavid_jax.pipelines.located import NODE, Locate, locate
 from tavid_jax.pipelines.part import Part
+from tavid_jax.untrusted.texts import parse_json
 from tavid_jax.weights import WeightsError
 from tavid_jax.weights.lazy import LazyArray
 from tavid_jax.weights.safetensors import read_metadata, read_safetensors, write_safetensors
@@ -141,8 +142,8 @@ def _metadata(path: Path) -> tuple[Locate, dict[str, Any]]:
             f"{missing[0]!r}"
         )
     try:
-        return Locate.of(json.loads(found[_LOCATE])), dict(json.loads(found[_MODEL]))
-    except (ValueError, TypeError, AttributeError) as error:
+        return Locate.of(parse_json(found[_LOCATE])), dict(parse_json(found[_MODEL]))
+    except (ArithmeticError, ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path}: its header makes no sense ({error})") from error
 
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Num
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
+from tavid_jax.pipelines.images import ImageError, open_picture
 from tavid_jax.pipelines.jobs import ImageSource
+from tavid_jax.untrusted.errors import reading
 
 How = Literal["nearest", "area", "max"]
 HOWS = ("nearest", "area", "max")
@@ -46,11 +47,9 @@ def _values(source: ImageSource, name: str) -> Mask:
     if isinstance(source, np.ndarray):
         array = source[..., 0] if source.ndim == 3 else source
     else:
-        try:
-            image = source if isinstance(source, Image.Image) else Image.open(_path(source))
+        with reading(name, ImageError, "a mask"):
+            image = source if isinstance(source, Image.Image) else open_picture(source)
             array = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))[..., 0]
-        except (OSError, UnidentifiedImageError, SyntaxError) as error:
-            raise ValueError(f"{name} cannot be read as a mask ({error})") from error
     if array.ndim != 2 or array.dtype.kind not in "bfu":
         raise ValueError(
             f"{name} of shape {array.shape} and type {array.dtype}: give (H, W) of bool, of uint8 "
@@ -61,10 +60,6 @@ def _values(source: ImageSource, name: str) -> Mask:
     if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
         raise ValueError(f"{name} has values outside of [0, 1]: divide it by its largest one")
     return array
-
-
-def _path(source: str | os.PathLike) -> Path:
-    return Path(source).expanduser()
 
 
 def check_mask(mask: Mask, name: str) -> None:

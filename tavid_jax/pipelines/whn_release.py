@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ from jaxtyping import Float
 
 from tavid_jax.models.whn.config import WhnConfig
 from tavid_jax.pipelines.picture_towers import open_dinov2
+from tavid_jax.untrusted.errors import reading
+from tavid_jax.untrusted.texts import read_json
 from tavid_jax.weights import WeightsError, open_parameters
 from tavid_jax.weights.files import SUFFIXES
 from tavid_jax.weights.opened import Opened
@@ -130,13 +131,11 @@ def _search(folder: Path) -> dict[str, Any]:
 def _scale(given: Any, channels: int) -> Float[np.ndarray, " C"]:
     values = given
     if isinstance(given, (str, Path)):
-        try:
-            values = json.loads(Path(given).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise WeightsError(f"{given} is not readable as JSON ({error})") from error
+        with reading(given, WeightsError, "JSON"):
+            values = read_json(given)
     try:
         scale = np.asarray(values, np.float32)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise WeightsError(f"scale: {values!r} is no list of numbers") from error
     if scale.shape != (channels,) or not np.all(np.isfinite(scale) & (scale > 0)):
         raise WeightsError(f"scale: {channels} positive numbers are needed, got {values}")

@@ -22,6 +22,8 @@ from tavid_jax.data.carry import carry_masks
 from tavid_jax.data.tracker import Tracker
 from tavid_jax.data.video import natural_key
 from tavid_jax.scoring.providers import ScoringError
+from tavid_jax.untrusted.errors import reading
+from tavid_jax.untrusted.pictures import check_picture
 
 _MASK = re.compile(r"\.(target|mask|other)(_\d+)?\.png")
 
@@ -100,6 +102,8 @@ def carried(
 
 
 def _read(path: Path) -> Bool[np.ndarray, "h w"]:
+    with reading(path, ScoringError, "a mask"):
+        check_picture(path)
     pixels = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if pixels is None:
         raise ScoringError(f"{path}: the mask cannot be decoded")

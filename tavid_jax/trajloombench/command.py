@@ -18,7 +18,7 @@ from tavid_jax.data.arguments import positive, size
 from tavid_jax.data.cache import write_whole
 from tavid_jax.engine.log import set_up_logging
 from tavid_jax.engine.report import write_metrics
-from tavid_jax.engine.telemetry import Progress
+from tavid_jax.engine.telemetry import Progress, duration
 from tavid_jax.metrics.result import for_json
 from tavid_jax.tracks.grid import ORIGINS
 from tavid_jax.trajloombench import methods, outputs, page, pictures, tables, trackers
@@ -59,9 +59,10 @@ def _prepare(args: argparse.Namespace) -> int:
     print(f"tracker: {tracker.fingerprint} (the paper's is AllTracker)")
     began = time.monotonic()
 
-    def told(done: int, text: str) -> None:
-        rate = done / max(time.monotonic() - began, 1e-9)
-        print(f"{done:5d} ({rate:.2f}/s)  {text}", flush=True)
+    def told(done: int, share: float | int, text: str) -> None:
+        gone = max(time.monotonic() - began, 1e-9)
+        left = duration(gone * (1 - share) / share) if share else "?"
+        print(f"{done:5d} ({done / gone:.2f}/s, ETA {left})  {text}", flush=True)
 
     made = prepare(
         args.kind, args.source, args.destination, tracker, rules, args.name, args.limit, told

@@ -33,6 +33,7 @@ from tavid_jax.tracks.coordinates import in_bounds
 from tavid_jax.tracks.forecasting import Past
 from tavid_jax.tracks.grid import row_major_order
 from tavid_jax.trajloombench.protocol import DATASETS, BenchError, Protocol
+from tavid_jax.untrusted.texts import read_json
 
 VIDEO = "_video"
 MANIFEST = "_manifest.json"
@@ -255,7 +256,7 @@ def _stated_tracker(path: Path, tracks: str) -> str | None:
     if not path.is_file():
         return None
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_json(path)
         return str(manifest["tracker"]["name"]) if manifest["tracks"] == tracks else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BenchError(f"{path}: is no manifest of the bench ({error})") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from tavid_jax.tracks.coordinates import clip_to_frame, in_bounds
 from tavid_jax.tracks.forecasting import Future, Past, Predictor
 from tavid_jax.trajloombench.named import named_function
 from tavid_jax.trajloombench.protocol import BenchError
+from tavid_jax.untrusted.texts import read_json
 from tavid_jax.weights.trajloom_release import is_trajloom_release
 
 _LABEL = re.compile(r"[^\\=@,:]{1,60}")
@@ -192,7 +192,7 @@ def _system_of(folder: str) -> str:
     """What a run says that it is of."""
     path = Path(folder) / "config.json"
     try:
-        return str(json.loads(path.read_text(encoding="utf-8")).get("system"))
+        return str(read_json(path).get("system"))
     except (OSError, ValueError, AttributeError) as error:
         raise BenchError(f"{path}: is no config of a run ({error})") from error
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,8 @@ from tavid_jax.data.cache import write_whole
 from tavid_jax.data.forecast_files import META
 from tavid_jax.data.video import natural_key
 from tavid_jax.trajloombench.protocol import BenchError
+from tavid_jax.untrusted.names import safe_name
+from tavid_jax.untrusted.texts import read_json
 
 OUTPUTS, RUN = "outputs", "run.json"
 FORECAST, RECONSTRUCTION = "forecast", "reconstruction"
@@ -172,7 +173,7 @@ def _solver(meta: Mapping[str, Any]) -> str:
 
 def _facts(path: Path) -> dict[str, Any]:
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = read_json(path)
     except (OSError, ValueError) as error:
         raise BenchError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(facts, dict):
@@ -190,4 +191,4 @@ def _flat(facts: Mapping[str, Any], place: str = "") -> dict[str, Any]:
 
 
 def _safe(name: str) -> str:
-    return re.sub(r"[^\w.\-]+", "_", name)
+    return safe_name(name)

@@ -83,7 +83,7 @@ def draw(folders: Sequence[Folder], count: int) -> list[Picture]:
 
 def _motion(folder: Path) -> float:
     """Mean distance in px from the first to the last place of the true points."""
-    tracks = np.load(folder / "gt_tracks.npy", mmap_mode="r")
+    tracks = read_forecast(folder).gt_tracks.swapaxes(0, 1)
     return float(np.nanmean(np.linalg.norm(tracks[-1] - tracks[0], axis=-1)))
 
 

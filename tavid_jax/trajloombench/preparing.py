@@ -30,6 +30,7 @@ from tavid_jax.data.video import Resize, VideoError, fit, resample, write_video
 from tavid_jax.trajloombench.datasets import MANIFEST, VIDEO
 from tavid_jax.trajloombench.protocol import BenchError, Protocol
 from tavid_jax.trajloombench.sources import SOURCES, SourceClip, Unusable
+from tavid_jax.untrusted.texts import read_json
 
 PAPER_TRACKER = "AllTracker"
 
@@ -111,7 +112,7 @@ def prepare(
     rules: Rules = Rules(),  # noqa: B008 (frozen)
     name: str | None = None,
     limit: int | None = None,
-    told: Callable[[int, str], None] = lambda done, text: None,
+    told: Callable[[int, float | int, str], None] = lambda done, share, text: None,
 ) -> Prepared:
     """Makes <name>_video/, <name>_<tracker>_s32/, captions and manifest below `destination`.
 
@@ -126,7 +127,8 @@ def prepare(
       rules: which videos, and what becomes of them.
       name: of the data set; None = the paper's name for that kind.
       limit: stop when the data set holds so many clips.
-      told: is called with the number of videos gone through, and a line about the last.
+      told: is called with the number of videos gone through, the share of the work that they are
+        (0 = not known), and a line about the last.
 
     Raises:
       BenchError: an unknown kind, a source without videos, no usable clip, or a data set there
@@ -142,7 +144,8 @@ def prepare(
         raise BenchError(f"{kind}: give the data set a name of letters and digits, got {name!r}")
     book = _Book(Path(destination), name, kind, source, tracker, rules)
     for number, item in enumerate(read(Path(source)), start=1):
-        told(number, book.add(item))
+        line = book.add(item)
+        told(number, max(item.share, len(book.clips) / limit if limit else 0), line)
         if limit is not None and len(book.clips) >= limit:
             break
     book.close()
@@ -186,7 +189,7 @@ class _Book:
                 )
             return
         try:
-            before = json.loads(self.path.read_text(encoding="utf-8"))
+            before = read_json(self.path)
             known = {key: before[key] for key in ("dataset", "tracker", "tracks", "rules")}
             clips = before["clips"]
         except (OSError, ValueError, KeyError, TypeError) as error:

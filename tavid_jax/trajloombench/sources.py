@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,10 +32,12 @@ from tavid_jax.data.video import (
 )
 from tavid_jax.trajloombench.protocol import BenchError
 from tavid_jax.trajloombench.tfrecords import read_examples
+from tavid_jax.untrusted.errors import UntrustedError, told
+from tavid_jax.untrusted.names import safe_name
+from tavid_jax.untrusted.pictures import check_picture
 
 Frame = UInt8[np.ndarray, "h w 3"]
 TAPVID_FPS, MOVI_FPS = 25.0, 12.0  # TAP-Vid-Kinetics' and MOVi's; pickles do not say theirs
-_FORBIDDEN = re.compile(r"[^\w.\-]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,7 @@ class SourceClip:
       frames: (frame numbers, ascending) -> those frames, RGB.
       origin: where it lies, for people.
       caption: "" for none.
+      share: of the source, 0 to 1, that is gone through with this video; 0 = not known.
     """
 
     name: str
@@ -58,14 +60,16 @@ class SourceClip:
     frames: Callable[[Sequence[int]], Iterator[Frame]]
     origin: str
     caption: str = ""
+    share: float | int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Unusable:
-    """A video that cannot be read: its name and why."""
+    """A video that cannot be read: its name and why; `share` as above."""
 
     name: str
     reason: str
+    share: float | int = 0
 
 
 Items = Iterator[SourceClip | Unusable]
@@ -81,21 +85,26 @@ def read_tapvid(path: Path) -> Items:
     if path.is_dir() and not any(path.rglob("*.pkl")):
         yield from read_videos(path)
         return
-    for file in _found(path, "*.pkl", "pickles of TAP-Vid (*.pkl)"):
+    pickles = _found(path, "*.pkl", "pickles of TAP-Vid (*.pkl)")
+    for before, file in enumerate(pickles):
+        after = (before + 1) / len(pickles)
         try:
             records = read_pickle(file)
         except ArrayFileError as error:
-            yield Unusable(file.stem, str(error))
+            yield Unusable(file.stem, str(error), after)
             continue
         if isinstance(records, dict) and "video" in records:
             records = {file.stem: records}
         if isinstance(records, list | tuple):
             records = {f"{file.stem}_{i:05d}": record for i, record in enumerate(records)}
         if not isinstance(records, dict):
-            yield Unusable(file.stem, f"{file}: holds a {type(records).__name__}, no records")
+            reason = f"{file}: holds a {type(records).__name__}, no records"
+            yield Unusable(file.stem, reason, after)
             continue
-        for name, record in records.items():
-            yield _record(str(name), record, f"{file}:{name}")
+        for number, (name, record) in enumerate(records.items(), start=1):
+            share = (before + number / len(records)) / len(pickles)
+            item = _record(str(name), record, f"{file}:{name}")
+            yield dataclasses.replace(item, share=share)
 
 
 def _record(name: str, record: Any, origin: str) -> SourceClip | Unusable:
@@ -107,7 +116,12 @@ def _record(name: str, record: Any, origin: str) -> SourceClip | Unusable:
         frames = lambda numbers: (video[i] for i in numbers)  # noqa: E731
         size_hw = (video.shape[1], video.shape[2])
         return SourceClip(name, len(video), size_hw, TAPVID_FPS, frames, origin)
-    if video is None or not len(video) or not isinstance(video[0], bytes | np.bytes_):
+    row = isinstance(video, list | tuple) or (isinstance(video, np.ndarray) and video.ndim == 1)
+    if (
+        not row
+        or not len(video)
+        or not all(isinstance(picture, bytes | np.bytes_) for picture in video)
+    ):
         return Unusable(name, "has no 'video' that is an array or a row of encoded pictures")
     return _encoded(name, [bytes(picture) for picture in video], TAPVID_FPS, origin)
 
@@ -118,16 +132,18 @@ def read_movi(path: Path) -> Items:
     Every example's "video" is a row of PNG pictures, its "metadata/video_name" the name. Public
     MOVi has clips of 24 frames; TrajLoom's authors rendered theirs again, longer.
     """
-    for file in _found(path, "*.tfrecord*", "MOVi of TFDS (*.tfrecord*)"):
+    shards = _found(path, "*.tfrecord*", "MOVi of TFDS (*.tfrecord*)")
+    for before, file in enumerate(shards):
+        share = before / len(shards)  # how many examples a file holds is known at its end
         try:
             for number, example in enumerate(read_examples(file)):
                 named = example.get("metadata/video_name") or [b""]
                 name = named[0].decode(errors="replace") or f"{file.name}_{number:05d}"
                 if not example.get("video"):
-                    yield Unusable(safe_name(name), "has no 'video' of encoded pictures")
+                    yield Unusable(safe_name(name), "has no 'video' of encoded pictures", share)
                     continue
-                origin = f"{file}:{number}"
-                yield _encoded(safe_name(name), example["video"], MOVI_FPS, origin)
+                item = _encoded(safe_name(name), example["video"], MOVI_FPS, f"{file}:{number}")
+                yield dataclasses.replace(item, share=share)
         except BenchError as error:
             yield Unusable(file.name, str(error))
 
@@ -150,12 +166,13 @@ def read_kubric(path: Path) -> Items:
         raise BenchError(f"{path}: no folder below it has frames/*.png or rgba_*.png")
     scenes.sort(key=lambda scene: natural_key(str(scene[0])))
     labels = files.names([str(folder) for folder, _ in scenes])
-    for label, (folder, pictures) in zip(labels, scenes, strict=True):
+    for number, (label, (folder, pictures)) in enumerate(zip(labels, scenes, strict=True), start=1):
         pictures = [p for p in pictures if p.suffix.lower() in IMAGE_SUFFIXES]
         pictures.sort(key=lambda p: natural_key(p.name))
         rate = stated_rate(folder) or MOVI_FPS
         loaders = [p.read_bytes for p in pictures]
-        yield _lazily(safe_name(label), loaders, rate, str(folder))
+        item = _lazily(safe_name(label), loaders, rate, str(folder))
+        yield dataclasses.replace(item, share=number / len(scenes))
 
 
 def read_videos(path: Path, captions: dict[str, str] | None = None) -> Items:
@@ -163,17 +180,19 @@ def read_videos(path: Path, captions: dict[str, str] | None = None) -> Items:
     found = [p for p in files.find_videos(path) if p.suffix.lower() in VIDEO_SUFFIXES]
     if not found:
         raise BenchError(f"{path}: holds no video")
-    for label, video in zip(files.names([str(v) for v in found]), found, strict=True):
-        name = safe_name(label)
+    labels = files.names([str(v) for v in found])
+    for number, (label, video) in enumerate(zip(labels, found, strict=True), start=1):
+        name, share = safe_name(label), number / len(found)
         try:
             info = probe(video)
             caption = (captions or {}).get(video.stem) or files.find_caption(video)
         except (VideoError, ClipError, OSError) as error:
-            yield Unusable(name, str(error).removeprefix(f"{video}: "))
+            yield Unusable(name, str(error).removeprefix(f"{video}: "), share)
             continue
         frames = lambda numbers, video=video: iter_frames(video, numbers)  # noqa: E731
         size_hw = (int(info.size_hw[0]), int(info.size_hw[1]))
-        yield SourceClip(name, info.num_frames, size_hw, info.fps, frames, str(video), caption)
+        shape = (info.num_frames, size_hw, info.fps)
+        yield SourceClip(name, *shape, frames, str(video), caption, share)
 
 
 def read_magicdata(path: Path) -> Items:
@@ -200,11 +219,6 @@ SOURCES: dict[str, tuple[Callable[[Path], Items], str | None]] = {
     "videos": (read_videos, None),
     "magicdata": (read_magicdata, "magicdata"),
 }
-
-
-def safe_name(name: str) -> str:
-    """A name that is one file's stem on any system."""
-    return _FORBIDDEN.sub("_", name).strip(".") or "_"
 
 
 def _found(path: Path, pattern: str, what: str) -> list[Path]:
@@ -245,8 +259,11 @@ def _lazily(
 
 
 def _decoded(picture: bytes) -> Frame:
-    buffer = np.frombuffer(picture, np.uint8)
-    image = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if buffer.size else None
+    try:
+        check_picture(picture)
+        image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
+    except (UntrustedError, cv2.error) as error:
+        raise VideoError(f"cannot be decoded as a picture ({told(error)})") from error
     if image is None:
         raise VideoError("cannot be decoded as a picture")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

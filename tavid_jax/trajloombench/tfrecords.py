@@ -23,10 +23,12 @@ def read_examples(path: str | os.PathLike) -> Iterator[dict[str, list[bytes]]]:
       BenchError: a file that ends early, or holds something else.
     """
     with open(path, "rb") as stream:
-        number = 0
+        number, size = 0, os.fstat(stream.fileno()).st_size
         while head := stream.read(_LENGTH + _CHECKSUM):
             try:
                 (length,) = struct.unpack_from("<Q", head)
+                if length > size:
+                    raise ValueError("it claims more bytes than the file has")
                 data = stream.read(length)
                 if len(data) != length or len(stream.read(_CHECKSUM)) != _CHECKSUM:
                     raise ValueError("it ends early")

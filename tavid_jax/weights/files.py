@@ -1,10 +1,15 @@
 """Checkpoint files, and finding the tensors inside what a training script saved."""
 
+import mmap
+import pickletools
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tavid_jax.untrusted import limits
+from tavid_jax.untrusted.errors import reading, told
 from tavid_jax.weights.lazy import LazyArray, as_lazy
 from tavid_jax.weights.problems import WeightsError
 from tavid_jax.weights.safetensors import read_safetensors
@@ -13,6 +18,10 @@ from tavid_jax.weights.torch_zip import is_torch_zip, read_torch_zip
 
 # What may stand before every key: data parallelism, torch.compile, repackaged diffusion models.
 WRAPPERS = ("module.", "_orig_mod.", "model.diffusion_model.")
+
+# Pickles of a file of before PyTorch 1.6: a magic number, a version, facts, tensors, storages.
+_OLD_PICKLES = 5
+_PROTO = 0x80
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin")
 SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
@@ -94,11 +103,31 @@ def read_torch(path: str | Path) -> Any:
     if not path.is_file():
         raise WeightsError(f"no file at {path}")
     if not is_torch_zip(path):
+        _check_old(path)
         return _read_with_torch(path, "it is no zip archive, as such files are since PyTorch 1.6")
     try:
         return read_torch_zip(path)
     except UnknownContent as error:  # perhaps PyTorch knows it, and that it is harmless
         return _read_with_torch(path, f"it holds {error}")
+
+
+def _check_old(path: Path) -> None:
+    """Before PyTorch 1.6 such files were rows of pickles; all else is not given to PyTorch."""
+    with reading(path, WeightsError, "a checkpoint"):
+        limits.check("array_bytes", path.stat().st_size, "its size")
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as row:
+            if row[0] != _PROTO:
+                raise ValueError("it does not begin as one")
+            for _ in range(_OLD_PICKLES):  # a text that is longer than the file is an error of this
+                for opcode, argument, _ in pickletools.genops(row):
+                    if opcode.name in ("LONG_BINPUT", "PUT") and argument > len(row):
+                        raise ValueError("it asks for a memory beyond its own size")
+    except Exception as error:  # of many kinds, for damaged bytes
+        raise WeightsError(
+            f"{path}: damaged, neither a zip archive nor a row of pickles, as such files were "
+            f"before PyTorch 1.6 ({path.stat().st_size} bytes; {told(error)})"
+        ) from error
 
 
 def _read_with_torch(path: Path, why: str) -> Any:
@@ -110,8 +139,10 @@ def _read_with_torch(path: Path, why: str) -> Any:
             "tavid_jax[convert]); a .safetensors file needs nothing"
         ) from error
     try:
-        # A zip can be mapped, so that tensors are read when they are used.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_torch_zip(path))
+        with warnings.catch_warnings():  # of old protocols
+            warnings.simplefilter("ignore")
+            # A zip can be mapped, so that tensors are read when they are used.
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_torch_zip(path))
     except Exception as error:  # whatever damaged bytes make the unpickler do
         named = re.search(r"GLOBAL (\S+)", str(error))
         if named or "Unsupported" in str(error):

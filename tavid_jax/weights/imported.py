@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from tavid_jax import __version__
+from tavid_jax.untrusted.errors import told
 from tavid_jax.weights.identified import Identified, identify
 from tavid_jax.weights.lazy import LazyArray, to_dtype
 from tavid_jax.weights.orbax_io import restore_leaves, save_leaves, stored_leaves
@@ -124,12 +125,19 @@ def read_record(folder: Path) -> dict[str, Any]:
     """Content of weights.json; WeightsError where there is none."""
     if not is_imported(folder):
         raise WeightsError(f"{folder} holds no {RECORD}: it is no imported checkpoint")
-    return read_json(folder / RECORD)
+    record = read_json(folder / RECORD)
+    missing = [name for name in ("kind", "config", "preset") if name not in record]
+    raise_all({"missing": missing}, f"{folder / RECORD} is no record of an import", "")
+    return record
 
 
 def recorded_config(record: Mapping[str, Any]) -> Any:
-    """The model config of a record."""
-    return _config_of(checkpoint_kind(record["kind"]).config, record["config"])
+    """The model config of a record; WeightsError where it is none."""
+    try:
+        kind = checkpoint_kind(str(record["kind"])).config
+        return _config_of(kind, record["config"])
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise WeightsError(f"{RECORD} is no record of an import ({told(error)})") from error
 
 
 def _config_of(kind: type, content: Mapping[str, Any]) -> Any:

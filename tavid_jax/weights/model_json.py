@@ -17,6 +17,7 @@ from tavid_jax.models.vision.config import (
 from tavid_jax.models.wan.config import PRESETS as WAN_PRESETS
 from tavid_jax.models.wan.vae.config import VAE_PRESETS as WAN_VAE_PRESETS
 from tavid_jax.models.whn.config import WHN_PRESETS, WHN_VAE_PRESETS
+from tavid_jax.untrusted.errors import reading
 from tavid_jax.weights import (
     clip,
     cogvideox,
@@ -32,6 +33,7 @@ from tavid_jax.weights.formats import CLASS, CLASSES, Format
 from tavid_jax.weights.problems import WeightsError, raise_all
 from tavid_jax.weights.source import read_json
 
+_MOST = 2**26  # the largest number in a config.json: of pixels of attention, or of a vocabulary
 # Published name -> config.
 PRESETS: dict[str, Any] = {
     **COGVIDEOX_PRESETS,
@@ -76,8 +78,10 @@ def config_from_json(path: str | Path, keys: Iterable[str] | None = None) -> Any
     """
     path = Path(path)
     path = path / "config.json" if path.is_dir() else path
-    stated = parse_config(read_json(path), path, keys)
-    return _format(read_json(path), path).config(**stated)
+    content = read_json(path)
+    stated = parse_config(content, path, keys)
+    with reading(path, WeightsError, "the config of a model"):
+        return _format(content, path).config(**stated)
 
 
 def parse_config(
@@ -92,7 +96,11 @@ def parse_config(
     ]
     raise_all({"options": odd}, f"{path} describes a model that this library does not have", "")
     stated = {ours: content.get(name, default) for name, (ours, default) in form.fields.items()}
-    return stated | form.decode(content, stated, path, keys)
+    with reading(path, WeightsError, "the config of a model"):
+        stated |= form.decode(content, stated, path, keys)
+    large = [name for name, value in stated.items() if _is_huge(value)]
+    raise_all({"numbers that no model has": large}, f"{path} makes no sense", "")
+    return stated
 
 
 def config_to_json(config: Any, naming: str = "diffusers") -> dict[str, Any]:
@@ -131,7 +139,9 @@ def class_of(content: Mapping[str, Any]) -> str | None:
     """The class that a config.json names; some original ones only have its fields."""
     if {"model_type", "in_dim", "dim"} <= content.keys() and CLASS not in content:
         return "WanModel"
-    return content.get(CLASS, next(iter(content.get(CLASSES, ())), None))
+    named = content.get(CLASSES)
+    name = content.get(CLASS, named[0] if isinstance(named, list) and named else None)
+    return name if isinstance(name, str) else None
 
 
 def differences(stated: Mapping[str, Any], config: Any, place: str = "in config.json") -> list[str]:
@@ -141,6 +151,13 @@ def differences(stated: Mapping[str, Any], config: Any, place: str = "in config.
         for name, value in stated.items()
         if value != getattr(config, name)
     ]
+
+
+def _is_huge(value: Any) -> bool:
+    """Whether a size of a model, or one in a list, would make endless tables of parameters."""
+    if isinstance(value, list | tuple):
+        return len(value) > 1000 or any(map(_is_huge, value))
+    return isinstance(value, int) and abs(value) > _MOST
 
 
 def _format(content: Mapping[str, Any], path: Path | str) -> Format:

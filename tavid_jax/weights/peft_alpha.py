@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tavid_jax.models.layers.lora import LoraRule
+from tavid_jax.untrusted.errors import UntrustedError, told
+from tavid_jax.untrusted.texts import parse_json
 from tavid_jax.weights.peft_keys import COMPONENTS
 from tavid_jax.weights.problems import WeightsError
 from tavid_jax.weights.safetensors import read_metadata
@@ -94,8 +96,8 @@ def read_own(file: Path) -> Own | None:
             layers = rule["layers"]
             rules.append(LoraRule(**rule | {"layers": layers and tuple(layers)}))
         return Own(tuple(rules), bool(stated["baked"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{file}: damaged metadata {OWN_KEY!r} ({error!r})") from error
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{file}: damaged metadata {OWN_KEY!r} ({told(error)})") from error
 
 
 def own_metadata(rules: Sequence[LoraRule], depth: int, baked: bool) -> dict[str, str]:
@@ -148,10 +150,18 @@ def _settings(stated: Mapping[str, Any], origin: str) -> Settings:
             if not math.isfinite(value):
                 raise ValueError(f"alpha is {value}")
         for pattern in (*found.rank_patterns, *found.alpha_patterns):
-            re.compile(pattern)
-    except (TypeError, ValueError, re.error) as error:
-        raise WeightsError(f"{origin}: damaged settings ({error})") from error
+            _check_pattern(pattern)
+    except (ArithmeticError, RecursionError, TypeError, ValueError, re.error) as error:
+        raise WeightsError(f"{origin}: damaged settings ({told(error)})") from error
     return found
+
+
+def _check_pattern(pattern: str) -> None:
+    """Names of modules, perhaps with a few wildcards: others may take for ever to match."""
+    repeats = len(re.findall(r"[*+{]|\)\?", pattern))
+    if len(pattern) > 512 or repeats > 2 or re.search(r"\)[*+{]|\\\d|\(\?[^:]", pattern):
+        raise ValueError(f"the pattern {pattern[:60]!r} is more than the name of a module")
+    re.compile(pattern)
 
 
 def _first(patterns: Mapping[str, Any], module: str, otherwise: Any) -> Any:
@@ -172,9 +182,9 @@ def _of_component(stated: Mapping[str, Any], component: str) -> dict[str, Any]:
 
 def _json(text: str, file: Path, key: str) -> dict[str, Any]:
     try:
-        stated = json.loads(text)
-    except ValueError as error:
-        raise WeightsError(f"{file}: damaged metadata {key!r} ({error})") from error
+        stated = parse_json(text)
+    except UntrustedError as error:
+        raise WeightsError(f"{file}: damaged metadata {key!r} ({told(error)})") from error
     if not isinstance(stated, dict):
         raise WeightsError(f"{file}: damaged metadata {key!r} (not a table)")
     return stated

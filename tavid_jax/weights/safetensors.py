@@ -14,6 +14,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from tavid_jax.untrusted import limits
+from tavid_jax.untrusted.errors import UntrustedError, reading
+from tavid_jax.untrusted.npy import check_shape
+from tavid_jax.untrusted.texts import parse_json
 from tavid_jax.weights.lazy import LazyArray
 from tavid_jax.weights.problems import WeightsError
 
@@ -44,7 +48,8 @@ def read_safetensors(path: Path) -> dict[str, LazyArray]:
     """
     path = Path(path)
     header, start = _header(path)
-    tensors, end = {}, start
+    tensors, end, spans = {}, start, []
+    there = path.stat().st_size - start
     for key, entry in header.items():
         if key == _METADATA:
             continue
@@ -52,22 +57,33 @@ def read_safetensors(path: Path) -> dict[str, LazyArray]:
             shape, (first, last) = tuple(entry["shape"]), entry["data_offsets"]
             dtype, matches = _DTYPES.get(entry["dtype"]), True
             if dtype is not None:
-                matches = last - first == prod(shape) * dtype.itemsize
+                matches = type(first) is type(last) is int and 0 <= first <= last
+                matches = matches and last - first == prod(shape) * dtype.itemsize
+                check_shape(shape, dtype, max(there, last))
         except (KeyError, TypeError, ValueError) as error:
-            raise WeightsError(f"{path}: damaged safetensors header at {key!r}") from error
+            raise WeightsError(f"{path}: damaged safetensors header at {key!r:.80}") from error
         if dtype is None:
-            raise WeightsError(f"{path}: {key} has dtype {entry['dtype']}, which is not supported")
+            raise WeightsError(
+                f"{path}: {key:.80} has dtype {entry['dtype']!r:.80}, which is not supported"
+            )
         if not matches:
             raise WeightsError(f"{path}: damaged safetensors header at {key!r}: sizes disagree")
         tensors[key] = _tensor(path, shape, dtype, start + first)
         end = max(end, start + last)
+        spans += [(first, last)] if last > first else []
     _check_size(path, end)
+    spans.sort()
+    if any(after[0] < before[1] for before, after in zip(spans, spans[1:], strict=False)):
+        raise WeightsError(f"{path}: damaged safetensors header: tensors share bytes")
     return tensors
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The strings that the writer left in the header."""
-    return dict(_header(Path(path))[0].get(_METADATA, {}))
+    found = _header(Path(path))[0].get(_METADATA, {})
+    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+        raise WeightsError(f"{path}: damaged safetensors header: its metadata are no texts")
+    return found
 
 
 class SafetensorsWriter:
@@ -151,15 +167,17 @@ def _tensor(path: Path, shape: tuple[int, ...], dtype: np.dtype, offset: int) ->
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
     """The header and the position of the first tensor."""
-    size = path.stat().st_size
+    with reading(path, WeightsError, "a safetensors file"):
+        size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if size < 8 or not 2 <= length < 1 << 30:
+        if size < 8 or length < 2:
             raise WeightsError(f"{path}: damaged safetensors file (no header in {size} bytes)")
         _check_size(path, 8 + length, exactly=False)
         try:
-            header = json.loads(file.read(length))
-        except ValueError as error:
+            limits.check("header_bytes", length, "its header")
+            header = parse_json(file.read(length))
+        except UntrustedError as error:
             raise WeightsError(f"{path}: damaged safetensors header ({error})") from error
     if not isinstance(header, dict):
         raise WeightsError(f"{path}: damaged safetensors header (not a table)")

@@ -6,7 +6,6 @@ folder (its `transformer/`, and `transformer_2/` if there); an original Wan2.2 A
 or folder in a bucket (`gs://bucket/name`) is read from a local copy.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from tavid_jax import places
+from tavid_jax.untrusted import texts
+from tavid_jax.untrusted.errors import UnsafeNameError, reading
+from tavid_jax.untrusted.names import check_name
 from tavid_jax.weights.files import SUFFIXES, read_file, strip_wrappers
 from tavid_jax.weights.lazy import LazyArray
 from tavid_jax.weights.problems import WeightsError, fold, raise_all
@@ -34,6 +36,7 @@ _OTHER_FOLDERS = ("image_encoder", "text_encoder", "tokenizer", "vae")
 _INDEX_ENDING = ".index.json"
 WEIGHT_FILES = ("*config.json", "*.safetensors", f"*{_INDEX_ENDING}")
 _AGAIN = "download or copy it again"
+_DIGITS = 5  # of a number of shards
 _SHARD = re.compile(r"(.+)-(\d+)-of-(\d+)(\.\w+)")
 
 
@@ -152,6 +155,8 @@ def _read_parts(
     if len(found) > 1 and not all(shards):
         names = ", ".join(p.name for p in found[:8])
         raise WeightsError(f"{folder} holds several checkpoints ({names}); name one of them")
+    if all(shards) and len(shards[0][3]) > _DIGITS:
+        raise WeightsError(f"{found[0]}: no checkpoint has so many shards")
     if all(shards):
         stem, _, count, suffix = shards[0].groups()
         wanted = [f"{stem}-{i:0{len(count)}d}-of-{count}{suffix}" for i in range(1, int(count) + 1)]
@@ -168,24 +173,29 @@ def _from_index(
 ) -> tuple[dict[str, LazyArray], tuple[Path, ...]]:
     """The tensors that an index names; every shard must be there and hold what is said of it."""
     try:
-        where = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        where = texts.read_json(index)["weight_map"]
         names = sorted(set(where.values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{index}: not an index of shards ({error!r})") from error
+    outside = [ascii(name) for name in names if not _is_plain(name)]
+    raise_all({"shards outside the folder": outside}, f"{index} cannot be used", _AGAIN)
     files = tuple(index.parent / name for name in names)
-    outside = [name for name in names if Path(name).name != name]
     gone = [path.name for path in files if not path.is_file()]
-    raise_all(
-        {"shards outside the folder": outside, "missing shards": gone},
-        f"{index} cannot be used",
-        _AGAIN,
-    )
+    raise_all({"missing shards": gone}, f"{index} cannot be used", _AGAIN)
     shards = {path.name: read_file(path, containers) for path in files}
     tensors = {key: tensor for shard in shards.values() for key, tensor in shard.items()}
     lost = [key for key in where if strip_wrappers(key) not in shards[where[key]]]
     wrong = {"tensors that their shard does not hold": fold(lost)}
     raise_all(wrong, f"{index} disagrees with the shards", _AGAIN)
     return tensors, files
+
+
+def _is_plain(name: Any) -> bool:
+    """Whether it names a file of the folder itself; the hub's caches make that a link."""
+    try:
+        return bool(check_name(name))
+    except UnsafeNameError:
+        return False
 
 
 def _config(folder: Path) -> tuple[dict[str, Any] | None, Path | None]:
@@ -197,10 +207,8 @@ def _config(folder: Path) -> tuple[dict[str, Any] | None, Path | None]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; WeightsError naming the file if it is none."""
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise WeightsError(f"{path} is not readable as JSON ({error})") from error
+    with reading(path, WeightsError, "JSON"):
+        content = texts.read_json(path)
     if not isinstance(content, dict):
         raise WeightsError(f"{path} is not a JSON object")
     return content

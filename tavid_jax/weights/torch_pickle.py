@@ -8,6 +8,7 @@ import pickletools
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import ml_dtypes
@@ -29,6 +30,8 @@ _STORAGES = {dtype: name for name, dtype in DTYPES.items()}
 _DICT = "collections OrderedDict"
 _TENSOR = "torch._utils _rebuild_tensor_v2"
 _PARAMETER = "torch._utils _rebuild_parameter"
+_EXPANDED = 2**24  # elements that a smaller storage may stand for
+_SIDE = 2**40
 _KNOWN = (*DTYPES, _DICT, _TENSOR, _PARAMETER)
 
 
@@ -61,6 +64,9 @@ class Stored:
             raise ValueError(f"storage {self.key!r}: sizes and strides must not be negative")
         if len(self.shape) != len(self.strides) or self.offset + self.span > self.size:
             raise ValueError(f"storage {self.key!r} is smaller than a tensor in it")
+        # One element may stand for many (an expanded tensor): that takes memory out of proportion.
+        if prod(self.shape) > max(self.size, _EXPANDED) or max(self.shape, default=0) > _SIDE:
+            raise ValueError(f"storage {self.key!r} is far smaller than a tensor in it")
 
     @property
     def span(self) -> int:
@@ -174,7 +180,7 @@ class _Machine:
 
     def _call(self, name: str, arguments: tuple) -> Any:
         if name == _DICT:
-            return dict(*arguments)
+            return _table(*arguments)
         if name == _PARAMETER:
             return arguments[0]
         if name != _TENSOR:
@@ -213,7 +219,16 @@ def _of(kind: type, value: Any) -> Any:
 
 
 def _pairs(items: list[Any]) -> dict[Any, Any]:
-    return dict(zip(items[::2], items[1::2], strict=True))
+    return _table(zip(items[::2], items[1::2], strict=True))
+
+
+def _table(items: Any = ()) -> dict[Any, Any]:
+    """A dict with plain keys: tuples in tuples, as keys, would overflow the stack of C."""
+    pairs = list(items.items() if isinstance(items, dict) else items)
+    for key, _ in pairs:
+        if not isinstance(key, str | int | float | bytes | None):
+            raise TypeError(f"a {type(key).__name__} as a key")
+    return dict(pairs)
 
 
 # --- writing

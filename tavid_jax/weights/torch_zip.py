@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from tavid_jax.untrusted import limits
+from tavid_jax.untrusted.errors import DAMAGED, told
+from tavid_jax.untrusted.npy import check_members
 from tavid_jax.weights.lazy import LazyArray
 from tavid_jax.weights.problems import WeightsError
 from tavid_jax.weights.torch_pickle import (
@@ -53,6 +56,7 @@ def read_torch_zip(path: str | Path) -> Any:
     size = path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+            check_members(archive.infolist(), size)
             root = _root(archive)
             if f"{root}byteorder" in archive.NameToInfo:
                 order = archive.read(_plain(archive, f"{root}byteorder")).decode().strip()
@@ -63,10 +67,14 @@ def read_torch_zip(path: str | Path) -> Any:
                 info = _plain(archive, f"{root}data/{stored.key}")
                 return _lazy(path, stored, _position(file, info, stored))
 
-            return read_pickle(archive.read(_plain(archive, f"{root}{_PICKLE}")), tensor)
-    except (zipfile.BadZipFile, KeyError, ValueError, NotImplementedError, EOFError) as error:
+            content = _plain(archive, f"{root}{_PICKLE}")
+            limits.check("pickle_bytes", content.file_size, "its pickle")
+            return read_pickle(archive.read(content), tensor)
+    except WeightsError:
+        raise
+    except DAMAGED as error:
         raise WeightsError(
-            f"{path}: damaged, no whole .pth file ({size} bytes; {error}); {_AGAIN}"
+            f"{path}: damaged, no whole .pth file ({size} bytes; {told(error)}); {_AGAIN}"
         ) from error
 
 

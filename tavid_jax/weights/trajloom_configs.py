@@ -163,10 +163,13 @@ def _build(
         values["size_hw"] = (section.get("input_height", 480), section.get("input_width", 832))
     try:
         config = record(**values)
-    except (TypeError, ValueError) as error:
+        latents = config.num_latent_frames if sizes else None
+    except (ArithmeticError, TypeError, ValueError) as error:
         raise WeightsError(f"{where} describes no model: {error}") from error
     latent = section.get("num_frames_latent")
-    if sizes and latent is not None and latent != config.num_latent_frames:
+    if latent is not None and not isinstance(latent, int | float):
+        raise WeightsError(f"{where}: num_frames_latent is {latent!r:.60}, no number")
+    if sizes and latent is not None and latent != latents:
         if getattr(config, "use_temp_compress", True) and latent < config.num_frames:
             raise WeightsError(
                 f"{where}: num_frames_latent is {latent}, but {config.num_frames} frames at a "

@@ -54,6 +54,7 @@ def test_one_line_of_json(trained: dict):
     assert trained["collectives"]["all-reduce"] >= 1  # gradients of eight chips
 
 
+@pytest.mark.slow
 def test_sampling_step_of_the_demo_as_a_table():
     done = launch_fit("--what=sample", "--stage=flow", "--topology=v5e:2x2", "--batch_per_chip=2")
     assert done.returncode == 0, done.stderr

@@ -129,7 +129,9 @@ def test_tracks_can_be_edited_on_the_way(clip, tmp_path, capsys):
     drawn = Trajectories(np.full((1, 9, 2), 7.0), np.ones((1, 9), bool), tiny.SIZE_HW)
     write_trajectories(tmp_path / "drawn.npz", drawn)
     more = ["--edits", str(tmp_path / "edits.json"), "--add", str(tmp_path / "drawn.npz")]
-    assert main([*plain, *more, "--save-tracks", str(out)]) == 0
+    assert main([*plain, *more, "--save-tracks", str(out)]) == 1
+    assert "tracks.npz exists already" in capsys.readouterr().err
+    assert main([*plain, *more, "--save-tracks", str(out), "--overwrite"]) == 0
     changed = read_trajectories(out)
     np.testing.assert_array_equal(changed.tracks[0], drawn.tracks[0])
     kept = tracks.take(tracks.tracks[:, 0, 1] <= 30)

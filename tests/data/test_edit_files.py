@@ -27,7 +27,7 @@ def test_edits_of_another_frame_size(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is no JSON of edits that can be read"),
+        ("{", "cannot be read as JSON of edits"),
         ("[]", 'holds no object with "edits", a list'),
         ('{"edits": [], "size": 3}', r"it has unknown keys \['size'\]; known are edits, size_hw"),
         ('{"edits": [3]}', 'edit 1 is no object with "what"'),

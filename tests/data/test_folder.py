@@ -351,7 +351,7 @@ def test_captions_and_videos_that_do_not_match_are_named(clips, tmp_path):
 
 def test_captions_that_cannot_be_read(clips):
     (clips / "b.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ClipError, match="b.txt: the caption cannot be read"):
+    with pytest.raises(ClipError, match="b.txt: cannot be read as a caption"):
         open_untracked(clips)
 
 

@@ -173,7 +173,7 @@ def edit_meta(**changes):
     [
         (lambda f: (f / "gt_tracks.npy").unlink(), r"lacks gt_tracks\.npy; write it again"),
         (lambda f: (f / "meta.json").unlink(), r"lacks meta\.json"),
-        (lambda f: (f / "meta.json").write_text("{"), r"meta\.json cannot be read as JSON"),
+        (lambda f: (f / "meta.json").write_text("{"), r"meta\.json: cannot be read as JSON"),
         (lambda f: (f / "meta.json").write_text("[1]"), "must hold an object with the frame's H"),
         (edit_meta(W="40"), "must say the frame's 'W', got '40'"),
         (edit_meta(W=48), r"grid_idx\.npy is not y \* 48 \+ x"),

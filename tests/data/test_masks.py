@@ -134,7 +134,7 @@ def test_every_kind_of_picture(tmp_path, mode):
     picture.save(tmp_path / "m.png")
     np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), box(1, 2, 3, 5, (4, 6)) > 0)
     (tmp_path / "m.png").write_bytes(b"junk")
-    with pytest.raises(ClipError, match="m.png: the mask cannot be read"):
+    with pytest.raises(ClipError, match="m.png: cannot be read as a mask"):
         read_mask(tmp_path / "m.png")
 
 
@@ -211,7 +211,7 @@ def test_a_broken_list_is_named(clips, tmp_path, text, why):
     (tmp_path / "list.csv").write_text(text)
     with pytest.raises(ClipError, match=f"list.csv.*{why}"):
         opened(clips, selected=tmp_path / "list.csv")
-    with pytest.raises(ClipError, match="none.csv: .* cannot be read"):
+    with pytest.raises(ClipError, match="none.csv: cannot be read"):
         opened(clips, selected=tmp_path / "none.csv")
 
 

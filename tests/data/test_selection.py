@@ -108,6 +108,7 @@ def test_without_any_actor_nothing_comes_near():
         assert verdict.reason.startswith(("no actor mask, and of what moves", "a still video"))
 
 
+@pytest.mark.slow
 def test_without_an_actor_mask_most_scenes_are_kept():
     found = []
     for config, seeds in ((reaching(), range(8)), (STILL_CAMERA, range(2))):

@@ -113,7 +113,7 @@ def test_a_sequence_with_one_odd_or_broken_image_is_named(tmp_path, make_video):
     with pytest.raises(VideoError, match="1.png: is 8x8, images before it are 64x48"):
         video.probe(tmp_path / "odd")
     (tmp_path / "odd" / "1.png").write_bytes(b"junk")
-    with pytest.raises(VideoError, match="1.png: image cannot be decoded"):
+    with pytest.raises(VideoError, match="1.png: cannot be read as an image"):
         video.probe(tmp_path / "odd")
 
 

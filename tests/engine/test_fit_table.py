@@ -64,7 +64,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, peaks: dict, guess=0.5, held=1.0) -
 def test_the_smallest_layout_that_holds_all_stages(monkeypatch, tmp_path):
     peaks = {("v5e:2x4", "fit"): 20, ("v5e:4x4", "fit"): 9, ("v5e:4x4", "more"): 12}
     asked = answers(monkeypatch, peaks)
-    rows = search(config(16, stages=2), None, "toy", "v5e", Kept(tmp_path / "kept"))
+    rows = search(config(16, stages=2), toy.ToySystem(), "toy", "v5e", Kept(tmp_path / "kept"))
     # Behind a stage that does not fit no other is compiled there.
     assert asked == [("v5e:2x4", "fit"), ("v5e:4x4", "fit"), ("v5e:4x4", "more")]
     assert [(r.stage, r.topology, r.fits, r.peak_bytes // GIB) for r in rows] == [
@@ -75,7 +75,7 @@ def test_the_smallest_layout_that_holds_all_stages(monkeypatch, tmp_path):
 def test_what_does_not_fit_says_what_is_missing(monkeypatch, tmp_path):
     peaks = {(topology, "fit"): 17 for topology in LADDERS["v5e"]}
     asked = answers(monkeypatch, peaks)
-    (row,) = search(config(16), None, "toy", "v5e", Kept(tmp_path / "kept"))
+    (row,) = search(config(16), toy.ToySystem(), "toy", "v5e", Kept(tmp_path / "kept"))
     assert len(asked) == 3 and not row.fits
     assert "does not fit: 17.00, 1.00 GiB are missing" in markdown([row])
 
@@ -86,7 +86,7 @@ def test_what_does_not_fit_says_what_is_missing(monkeypatch, tmp_path):
 )
 def test_hopeless_layouts_are_not_compiled(monkeypatch, tmp_path, guess, held, why):
     asked = answers(monkeypatch, {}, guess, held)
-    (row,) = search(config(16), None, "toy", "v5e", Kept(tmp_path / "kept"))
+    (row,) = search(config(16), toy.ToySystem(), "toy", "v5e", Kept(tmp_path / "kept"))
     assert not asked and why in row.note and f"does not fit: {row.note}" in markdown([row])
 
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -140,11 +139,10 @@ def test_a_damaged_file_and_a_full_disk_stop_nothing(
 
 @pytest.mark.parametrize("stop", ["kill", "terminate"])
 def test_killed_program(tmp_path: Path, programs: dict[str, str], stop: str):
-    """Checkpoints every 2 steps; killed while the data of step 3 (the fourth) are made."""
+    """Checkpoints every 2 steps; stopped while the data of the fourth are made."""
     settings = {"JAX_PLATFORMS": "cpu", "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
 
-    def program(*arguments: str) -> float:
-        before = time.time()
+    def program(*arguments: str) -> None:
         left = subprocess.run(
             [sys.executable, "-m", "tests.engine.toy", str(tmp_path), *arguments],
             cwd=CHECKOUT,
@@ -152,7 +150,6 @@ def test_killed_program(tmp_path: Path, programs: dict[str, str], stop: str):
             capture_output=True,
         )
         assert left.returncode in (0, 75, -signal.SIGKILL), left.stderr[-2000:]
-        return time.time() - before
 
     program(f"--{stop}=3")
     program()
@@ -167,9 +164,11 @@ def test_killed_program(tmp_path: Path, programs: dict[str, str], stop: str):
         assert fit["step"] == 4 and starts[1]["stages"]["fit"]["begun"] == 4
         assert found.seconds["lost"] == pytest.approx(0.0, abs=1e-3)
     else:
-        assert starts[1]["stages"]["fit"]["begun"] == 2
-        at_2 = dict(map(tuple, fit["saves"]))[2]
-        assert found.seconds["lost"] == pytest.approx(fit["productive"] - at_2)
+        # From the checkpoint of step 2, or from the beginning, if that was not finished in time.
+        begun = starts[1]["stages"]["fit"]["begun"]
+        kept = {0: 0.0} | {step: seconds for step, seconds in fit["saves"]}
+        assert begun in (0, 2) and fit["step"] == 3 and fit["productive"] > 0
+        assert found.seconds["lost"] == pytest.approx(fit["productive"] - kept[begun])
     steps = sum(s["seconds"].get("step", 0.0) for s in starts)
     assert found.seconds["step"] + found.seconds["lost"] == pytest.approx(steps)
     assert json.dumps(found.seconds)  # plain numbers

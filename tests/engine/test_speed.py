@@ -26,7 +26,7 @@ class Chip:
 
 def test_steps_with_their_data_and_without_the_first():
     clock = {"compile": 50.0}
-    meter = Speed(Work(flops=4 * 10**12, amounts={"tokens": 6}, chips=2, peak=10**13), clock)
+    meter = Speed(Work(flops=4 * 10**12, amounts={"tokens": 6}, chips=2, peak=1e13), clock)
     assert not {name for name in meter.record() if name.startswith("speed/")}
     meter.tick()  # of the step that compiled
     for step, data in ((0.9, 0.1), (0.9, 0.1), (0.9, 0.1), (2.6, 0.4)):

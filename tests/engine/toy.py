@@ -258,7 +258,7 @@ def run(folder: Path, config: ConfigDict | None = None, inputs=None, system=None
     workdir = Workdir(folder, config, ())
     system, inputs, mesh = system or ToySystem(), inputs or ToyInputs(), mesh or make_mesh()
     try:
-        with Ledger(folder / "goodput", every=0.05) as ledger:
+        with Ledger(workdir.path / "goodput", every=0.05) as ledger:
             return run_stages(config, system, inputs, workdir, mesh, ledger)
     finally:
         workdir.close()

@@ -88,6 +88,7 @@ def test_moments_are_the_same_for_the_same_seed(tmp_path: Path):
     assert drawn(1) == drawn(1) != drawn(2)
 
 
+@pytest.mark.slow
 def test_one_fault_from_its_beginning_to_its_end(tmp_path: Path):
     """The config of another run in the folder: the real program refuses, before any work."""
     program = Program(tmp_path / "run", shared=tmp_path, logs=tmp_path)

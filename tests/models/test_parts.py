@@ -43,9 +43,9 @@ def forecast(config: TrackFlowConfig, params, numbers: int | None) -> tuple:
 @pytest.mark.parametrize(
     "changes",
     [
-        dict(),
+        pytest.param(dict(), marks=pytest.mark.slow),
         dict(video_ctx_mode="sum", spatial_ctx_mode="none"),
-        dict(use_video_cond=False, use_hist_vis_cond=False),
+        pytest.param(dict(use_video_cond=False, use_hist_vis_cond=False), marks=pytest.mark.slow),
     ],
     ids=["concat", "sum", "tracks alone"],
 )

@@ -25,7 +25,7 @@ def free_address() -> str:
 
 
 def run_together(
-    *commands: list[str], devices: int = 1, variables: dict[str, str] | None = None, timeout=180.0
+    *commands: list[str], devices: int = 1, variables: dict[str, str] | None = None, timeout=600.0
 ) -> list[Ended]:
     """One process for each list of arguments of python, all at once; in their order.
 

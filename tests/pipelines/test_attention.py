@@ -42,6 +42,7 @@ def run(models, tmp_path, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_the_files_of_one_video(models, run, tmp_path):
     given = ["--prompt", PROMPT, "--words", "target", "red disc", "--image"]
     given += [str(models / "first.png"), "--mask", str(models / "mask.png"), "--seed", "5"]

@@ -68,7 +68,7 @@ def test_no_card(tmp_path):
 
 
 BAD = {
-    "no JSON": ("{", "base.json is not readable as JSON"),
+    "no JSON": ("{", "base.json: cannot be read as JSON"),
     "a list": ("[]", "base.json is not a JSON object"),
     "unknown field": (dict(colour="red"), "is no card of a model: 'colour' is no field of a card"),
     "backbone": (dict(backbone="wan3"), "backbone 'wan3' is none of cogvideox-2b"),

@@ -70,6 +70,7 @@ def test_cache_equals_lock_step(made):
     assert float(jnp.abs(other - joint).max()) > 1e-3
 
 
+@pytest.mark.slow
 def test_one_condition_serves_several_draws(made):
     """Two conditions, four noisy videos: as if each video had its own copy of the condition."""
     backbone, params, batch = made
@@ -88,7 +89,7 @@ def test_one_condition_serves_several_draws(made):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), one, many)
 
 
-@pytest.mark.parametrize("control_guidance", [1.0, 2.5])
+@pytest.mark.parametrize("control_guidance", [1.0, pytest.param(2.5, marks=pytest.mark.slow)])
 def test_sampling_with_the_branches_at_once_and_one_by_one(made, control_guidance):
     backbone, params, batch = made
     text, black = batch["text"][::-1], {CONTROL: jnp.zeros_like(batch[CONTROL])}

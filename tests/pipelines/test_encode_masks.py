@@ -86,6 +86,7 @@ def test_one_command(run, model):
         np.testing.assert_array_equal(example["text"], text)
 
 
+@pytest.mark.slow
 def test_further_options(run, model, clips, tmp_path):
     """Masks in another folder, other words and objects, another way to the latent."""
     (tmp_path / "masks").mkdir()

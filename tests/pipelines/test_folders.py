@@ -82,6 +82,7 @@ def test_the_original_layout_gives_the_same_video(original, video):
     assert_same(pipeline, video)
 
 
+@pytest.mark.slow
 def test_imported_parts_give_the_same_video(published, tmp_path, video):
     parts = {}
     for name in ("transformer", "vae", "text_encoder"):

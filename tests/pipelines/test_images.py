@@ -24,9 +24,9 @@ def test_reads_files_arrays_and_pictures(tmp_path):
 
 def test_refuses_what_is_no_picture(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
-    with pytest.raises(ValueError, match=r"broken\.png cannot be read as an image"):
+    with pytest.raises(ValueError, match=r"broken\.png: cannot be read as an image"):
         read_image(tmp_path / "broken.png")
-    with pytest.raises(ValueError, match=r"gone\.png cannot be read as an image.*No such file"):
+    with pytest.raises(ValueError, match=r"gone\.png: cannot be read as an image.*No such file"):
         read_image("gone.png")
     with pytest.raises(ValueError, match=r"shape \(4, 5, 3\) and type float32.*uint8"):
         read_image(np.zeros((4, 5, 3), np.float32))

@@ -50,7 +50,7 @@ def test_what_editors_and_writers_of_json_leave_in_a_file(tmp_path):
     ("lines", "message"),
     [
         ([{"prompt": "a"}, {"prompt": "b", "sedd": 1}], r"line 2: .*'sedd'; did you mean 'seed'\?"),
-        (['{"prompt": "a"'], r"line 1: Expecting"),
+        (['{"prompt": "a"'], r"line 1: is no JSON that can be read \(Expecting"),
         (['{"prompt": "a"}', "", "[1]"], r"line 3: not a JSON object"),
         ([{"seed": 1}], r"line 1: a job needs a prompt"),
         ([{"prompt": 5}], r"line 1: prompt 5: give a text"),

@@ -323,6 +323,7 @@ OPTIONS = dict(
 )
 
 
+@pytest.mark.slow
 def test_the_command(folder, tmp_path):
     pytest.importorskip("imageio_ffmpeg")
     write_trajectories(tmp_path / "t.json", TRACKS)

@@ -139,7 +139,7 @@ def test_a_photograph_is_turned_as_its_camera_notes(tmp_path):
 
 def test_what_is_no_mask(tmp_path):
     (tmp_path / "a.png").write_text("no picture")
-    with pytest.raises(ValueError, match=r"a\.png cannot be read as a mask"):
+    with pytest.raises(ValueError, match=r"a\.png: cannot be read as a mask"):
         read_mask(tmp_path / "a.png")
     for array, message in (
         (np.zeros(5), r"the mask of shape \(5,\)"),

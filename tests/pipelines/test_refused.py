@@ -164,7 +164,7 @@ IMAGE = picture((32, 48))
         (LEARNED, {}, r"cogvideox-5b-i2v makes videos from an image"),
         (FLF2V, {"image": IMAGE}, r"needs a first and a last image"),
         (I2V, {"last_image": IMAGE}, r"last_image without image"),
-        (I2V, {"image": "gone.png"}, r"gone\.png cannot be read"),
+        (I2V, {"image": "gone.png"}, r"gone\.png: cannot be read"),
         (I2V, {"image": IMAGE.astype(np.float32)}, r"type float32: give RGB pixels"),
         (I2V, {"image": Image.new("RGBA", (8, 8))}, r"has an alpha channel"),
         (I2V, {"image": 3}, r"image 3: give a file"),

@@ -144,6 +144,7 @@ def test_of_both_directions_and_among_the_text():
     assert all(a["inside"] > b["inside"] for a, b in zip(own, found["video_to_text"], strict=True))
 
 
+@pytest.mark.slow
 def test_jobs_are_looked_at_while_they_are_sampled():
     pipeline = trained.in_memory("cogvideox")
     jobs = [

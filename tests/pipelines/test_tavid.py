@@ -172,7 +172,7 @@ def test_files_and_targets_that_do_not_fit(release, tmp_path):
         ({"mask": np.zeros(SIZE_HW)}, "mask 1 is empty: no pixel of it is white"),
         ({"mask": np.ones(SIZE_HW)}, "mask 1 covers everything"),
         ({"mask": np.ones((40, 40))[:, :30] * np.eye(40)[:, :30]}, "the aspect ratios differ"),
-        ({"mask": "gone.png"}, "gone.png cannot be read as a mask"),
+        ({"mask": "gone.png"}, "gone.png: cannot be read as a mask"),
         ({"mask": np.full(SIZE_HW, 2.0)}, r"has values outside of \[0, 1\]"),
         ({"mask": np.full(SIZE_HW, 2)}, "give .H, W. of bool, of uint8"),
         ({"mask": 3}, "mask 3: give a file"),

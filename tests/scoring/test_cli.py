@@ -82,6 +82,7 @@ def test_a_mask_that_is_empty_stops_before_the_work(video_folder, tmp_path, caps
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_real_bottle_is_taken_and_its_neighbour_not(clips_dir, tmp_path):
     """A hand takes the left one of three bottles (frame 205 or so) within 220 frames."""
     shutil.copy(clips_dir / "intel_bottle.mp4", tmp_path)

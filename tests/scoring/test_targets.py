@@ -57,7 +57,7 @@ def test_masks_that_cannot_be_used(tmp_path):
     write_mask(path, square((60, 40)))
     attempt("is 40x60, a.mp4 is 60x40: another aspect ratio")
     path.write_bytes(b"no picture")
-    attempt("cannot be decoded")
+    attempt("cannot be read as a mask")
 
 
 def test_masks_move_with_what_they_cover():

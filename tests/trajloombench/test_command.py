@@ -44,6 +44,7 @@ def write_goldens(root) -> None:
         write_official(root / f"clip{v}", arrays)
 
 
+@pytest.mark.slow
 def test_tables_of_a_folder_that_the_original_code_wrote(tmp_path, capsys):
     write_goldens(tmp_path / "theirs")
     folders = [f"--folder=TrajLoom:kubric{kind}={tmp_path / 'theirs'}" for kind in ("", ":vae")]

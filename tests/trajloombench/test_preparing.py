@@ -52,12 +52,13 @@ def test_robotap_pickles_become_a_data_set(tmp_path):
     told = []
     made = prepare(
         "robotap", tmp_path / "src", tmp_path / "dst", named_tracker(STANDING), RULES,
-        told=lambda done, text: told.append((done, text)),
+        told=lambda done, share, text: told.append((done, share, text)),
     )  # fmt: skip
     assert made.name == "robotap" and made.clips == ("pick_1",)
     assert made.skipped["short"] == "has 9 frames, 15 are needed"
     assert made.skipped["wide"].startswith("aspect ratio 96x40 is 100% off 48x40, at most 5%")
-    assert told[0] == (1, "pick_1: 50% of points and frames visible") and len(told) == 3
+    assert told[0] == (1, 1 / 4, "pick_1: 50% of points and frames visible")
+    assert [share for _, share, _ in told] == [1 / 4, 1 / 2, 1]
     file = read_tracks(tmp_path / "dst" / "robotap_standing_s8" / "pick_1.npz")
     np.testing.assert_array_equal(file.tracks[:, 0], TINY.queries)
     assert file.tracks.shape == (30, 15, 2) and file.size_hw == (40, 48) and file.fps == 25

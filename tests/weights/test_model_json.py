@@ -100,7 +100,7 @@ def test_what_is_not_supported_is_listed(write):
         weights.config_from_json(write({**wan, "added_kv_proj_dim": None}))
     folder = write({})
     (folder / "config.json").write_text("{")
-    with raises("config.json is not readable as JSON"):
+    with raises("config.json: cannot be read as JSON"):
         weights.config_from_json(folder)
 
 

@@ -11,6 +11,10 @@ from jaxtyping import UInt8
 
 from tavid_jax.data.clip import Clip, check_clip
 from tavid_jax.data.records import Example, RecordError
+from tavid_jax.untrusted import limits
+from tavid_jax.untrusted.errors import DAMAGED
+from tavid_jax.untrusted.pictures import check_picture
+from tavid_jax.untrusted.texts import parse_json
 
 Codec = Literal["jpeg", "png"]
 QUALITY = 95  # of JPEG, 0..100
@@ -53,17 +57,20 @@ def unpack(record: Example) -> Clip:
     """
     try:
         ends = np.cumsum(record["frame_bytes"])
+        if len(ends) == 0 or (record["frame_bytes"] < 1).any() or ends[-1] != len(record["frames"]):
+            raise RecordError("its frames are cut off")
         frames = np.split(record["frames"], ends[:-1])
+        limits.check_video(len(frames), check_picture(frames[0].tobytes()))
         clip = Clip(
             size_hw=tuple(int(side) for side in record["size_hw"]),
             fps=record["fps"],
             video=np.stack([_unpacked(frame) for frame in frames]),
             **{name: record[name] for name in _PLAIN},
-            **{name: tuple(json.loads(record[name])) for name in _LISTS},
+            **{name: tuple(parse_json(record[name])) for name in _LISTS},
             **{name: record[name] for name in _ARRAYS if name in record},
         )
         return check_clip(clip)
-    except (KeyError, TypeError, ValueError, cv2.error) as error:
+    except (*DAMAGED, cv2.error) as error:
         raise RecordError(f"no record of a grounded clip: {error}") from error
 
 
@@ -76,6 +83,7 @@ def _packed(frame: UInt8[np.ndarray, "H W 3"], codec: Codec) -> UInt8[np.ndarray
 
 
 def _unpacked(data: UInt8[np.ndarray, " bytes"]) -> UInt8[np.ndarray, "H W 3"]:
+    check_picture(data.tobytes())
     frame = cv2.imdecode(data, cv2.IMREAD_COLOR)
     if frame is None:
         raise RecordError("a frame of it cannot be decoded")

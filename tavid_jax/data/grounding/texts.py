@@ -9,8 +9,6 @@ Objects count from 1, in the order of the masks: `<stem>.mask_0.png` is object 1
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +16,8 @@ from typing import Any
 
 from tavid_jax.data.clip import ClipError
 from tavid_jax.data.files import stem
+from tavid_jax.untrusted.errors import reading
+from tavid_jax.untrusted.texts import read_json, read_table
 
 SUFFIX = ".texts.json"
 Texts = dict[int, str]  # number of an object -> its text
@@ -35,17 +35,12 @@ def read_texts(path: str | os.PathLike) -> dict[str, Texts]:
         if not isinstance(held, dict):
             raise ClipError(f"{path}: must map names of videos to texts, got a {_kind(held)}")
         return {name: _texts(value, f"{path}: {name!r}") for name, value in held.items()}
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            columns = set(reader.fieldnames or ())
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ClipError(f"{path}: texts cannot be read ({error})") from error
-    if not {"object", "text"} <= columns or not columns & {"videoid", "video_path"}:
+    with reading(path, ClipError, "texts"):
+        columns, rows = read_table(path)
+    if not {"object", "text"} <= set(columns) or not set(columns) & {"videoid", "video_path"}:
         raise ClipError(
             f"{path}: texts need the columns 'object', 'text', and 'videoid' or 'video_path', got "
-            f"{sorted(columns)}"
+            f"{sorted(set(columns))}"
         )
     found: dict[str, Texts] = {}
     for row in rows:
@@ -89,10 +84,8 @@ def in_order(texts: Texts, count: int | None) -> tuple[str, ...]:
 
 
 def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise ClipError(f"{path}: texts cannot be read ({error})") from error
+    with reading(path, ClipError, "texts"):
+        return read_json(path)
 
 
 def _texts(value: Any, where: str) -> Texts:
@@ -108,9 +101,10 @@ def _texts(value: Any, where: str) -> Texts:
 
 
 def _number(text: Any, where: str) -> int:
-    if not str(text).strip().isdigit() or int(text) < 1:
-        raise ClipError(f"{where}: {text!r} is no number of an object; they count from 1")
-    return int(text)
+    digits = str(text).strip()
+    if not (digits.isdecimal() and len(digits) <= 9 and int(digits) >= 1):
+        raise ClipError(f"{where}: {text!r:.60} is no number of an object; they count from 1")
+    return int(digits)
 
 
 def _kind(value: Any) -> str:

@@ -1,18 +1,21 @@
 """Draws scenes in several processes, in order.
 
 The processes are plain children `python -m tavid_jax.data.synthetic.workers` that read one JSON
-request and write pickled records: nothing is forked (JAX may be running here), the caller's main
-module is not imported again, and it works from a notebook or from standard input.
+request and write pickled records, read as `arrays` reads files: nothing is forked (JAX may be
+running here), the caller's main module is not imported again, and it works from a notebook or from
+standard input.
 """
 
 import dataclasses
 import json
 import os
 import pickle
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
 
+from tavid_jax.data.arrays import ArrayFileError, unpickled
 from tavid_jax.data.synthetic.config import SceneConfig
 from tavid_jax.data.synthetic.records import encode_scenes
 
@@ -82,8 +85,9 @@ def _start(config: SceneConfig, chunks: list[range]) -> subprocess.Popen:
 def _receive(child: subprocess.Popen) -> list[dict]:
     """The next message of a child."""
     try:
-        return pickle.load(child.stdout)
-    except (EOFError, pickle.UnpicklingError) as error:
+        (length,) = struct.unpack("<Q", child.stdout.read(8))
+        return unpickled("a message of a process that draws", child.stdout.read(length))
+    except (struct.error, ArrayFileError) as error:
         code = child.wait()
         raise RuntimeError(
             f"a process that draws synthetic scenes stopped with exit code {code}; "
@@ -103,7 +107,8 @@ def main() -> None:
     try:
         for bounds in request["chunks"]:
             records = encode_scenes(config, range(*bounds))
-            pickle.dump(records, out, protocol=pickle.HIGHEST_PROTOCOL)
+            message = pickle.dumps(records, protocol=4)
+            out.write(struct.pack("<Q", len(message)) + message)
             out.flush()
     except BrokenPipeError:
         os._exit(0)  # nobody listens any more

@@ -14,7 +14,6 @@ def attention_flops(
     text: int,
     targets: int,
     width: int,
-    heads: int,
     joint: bool,
 ) -> int:
     """Of all blocks that are looked at: a few rows of logits, their sums, and the gradients.
@@ -23,7 +22,7 @@ def attention_flops(
       attention: see there.
       grid: video tokens along (frames, rows, columns).
       batch, text, targets: examples, tokens of a prompt, maps of each example.
-      width, heads: of the backbone.
+      width: of the backbone's tokens.
       joint: whether text and video are one sequence, or video asks text alone.
     """
     work, first = Work(), grid[1] * grid[2]
@@ -34,5 +33,6 @@ def attention_flops(
         keys = text + video if joint and attention.norm != TEXT else target
         # In one loop over heads, gradients go to all of its operands.
         work.product(batch * rows, width, keys, x=True, w=True)
-        work.product(batch * heads * rows, target, targets, x=True, w=True)
+        # Of the mean over heads.
+        work.product(batch * rows, target, targets, x=True, w=True)
     return attention.blocks.most * work.flops

@@ -144,7 +144,6 @@ class Tavid(Finetune):
                 text=length,
                 targets=targets.count,
                 width=c.dim,
-                heads=c.num_heads,
                 joint=isinstance(backbone, CogVideoXBackbone),
             )
 

@@ -85,7 +85,7 @@ class VAEMethod(Method):
         latents = posterior.mean
         if self.weights.sample:
             keys = jax.vmap(lambda key: jax.random.split(key, 2))(rng)
-            keys = jnp.concatenate([keys[:, 0], keys[:, 1]])
+            keys = keys.reshape(-1)
             noise = jax.vmap(lambda key: jax.random.normal(key, latents.shape[1:]))(keys)
             latents = latents + posterior.std * noise
         if self.weights.field == "dense":
@@ -150,9 +150,16 @@ class VAEMethod(Method):
         return {"tokens": 2 * g.frames * g.num_tokens, "frames": 2 * g.frames}
 
     def _windows(self, batch: Arrays) -> tuple[Array, Array]:
-        """Both halves of every clip as windows of their own: (2B, T, gh, gw, 2) and a mask."""
-        tracks = jnp.concatenate([batch["history_tracks"], batch["future_tracks"]])
-        mask = jnp.concatenate([batch["history_visibility"], batch["future_visibility"]])
+        """Both halves of every clip as windows of their own: (2B, T, gh, gw, 2) and a mask.
+
+        The halves of a clip lie side by side, so that every device keeps its own clips.
+        """
+
+        def windows(name: str) -> Array:
+            halves = [batch[f"history_{name}"], batch[f"future_{name}"]]
+            return jnp.stack(halves, axis=1).reshape(-1, *halves[0].shape[1:])
+
+        tracks, mask = windows("tracks"), windows("visibility")
         return normalise(tracks, self.geometry.size_hw), mask.astype(jnp.float32)
 
     def _pixel_error(

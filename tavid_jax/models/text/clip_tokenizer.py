@@ -11,6 +11,8 @@ from absl import logging
 from jaxtyping import Int
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
+from tavid_jax.models.text.pieces import TokenizerError, check_size, fast_tokenizer
+
 START, END = "<|startoftext|>", "<|endoftext|>"
 LENGTH = 77
 # What becomes tokens of its own before pairs are merged: English contractions, words, single
@@ -35,7 +37,7 @@ class CLIPTokenizer:
             raise ValueError(f"length={self.length}: the start and end tokens alone need 2")
         missing = [token for token in (START, END) if self.pieces.token_to_id(token) is None]
         if missing:
-            raise ValueError(
+            raise TokenizerError(
                 f"this vocabulary has no {' and no '.join(missing)}: it is not that of a CLIP"
             )
 
@@ -44,26 +46,33 @@ class CLIPTokenizer:
         """From a folder with tokenizer.json, or with vocab.json and merges.txt.
 
         Raises:
-          ValueError: neither is there, a file that cannot be read, or the vocabulary of another
+          TokenizerError: neither is there, a file that cannot be read, or the vocabulary of another
             kind of model.
         """
         names = ("tokenizer.json", "vocab.json", "merges.txt")
         whole, vocabulary, merges = (Path(folder).expanduser() / name for name in names)
         if not whole.is_file() and not (vocabulary.is_file() and merges.is_file()):
-            raise ValueError(
+            raise TokenizerError(
                 f"{folder} holds no CLIP tokenizer: it needs tokenizer.json, or vocab.json "
                 "and merges.txt, as in the folder of the published model"
             )
-        try:
-            if whole.is_file():
-                pieces = Tokenizer.from_file(str(whole))
-            else:
+        if whole.is_file():
+            pieces = fast_tokenizer(whole)
+        else:
+            check_size(vocabulary)
+            check_size(merges)
+            try:
                 pieces = _assembled(str(vocabulary), str(merges))
-        except Exception as error:  # the library raises nothing more precise
-            raise ValueError(f"{folder}: the tokenizer's files cannot be read: {error}") from error
+            except Exception as error:  # the library raises nothing more precise
+                raise TokenizerError(
+                    f"{folder}: the tokenizer's files cannot be read: {error}"
+                ) from error
         pieces.no_truncation()
         pieces.no_padding()
-        return cls(pieces, length)
+        try:
+            return cls(pieces, length)
+        except TokenizerError as error:
+            raise TokenizerError(f"{folder}: {error}") from error
 
     def __call__(self, texts: str | Sequence[str]) -> Int[np.ndarray, "B L"]:
         """Ids, padded with the end token; what does not fit is cut, with a warning that shows it.

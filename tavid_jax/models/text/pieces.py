@@ -6,7 +6,6 @@ by piece. Where marks combine with what stands before them ("½" and a joiner), 
 normalise differently; each file is read by its own.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,17 +14,27 @@ from typing import Any
 import sentencepiece
 import tokenizers
 
+from tavid_jax.untrusted import limits
+from tavid_jax.untrusted.errors import reading
+from tavid_jax.untrusted.texts import read_json
+
 PAD, END, UNKNOWN = 0, 1, 2
+_MOST_IDS = 2**24
+
+
+class TokenizerError(ValueError):
+    """A tokenizer's file cannot be used; the message names it."""
 
 
 class SentencePieces:
     """A sentencepiece model, `spiece.model`, and the special tokens listed beside it."""
 
     def __init__(self, file: Path):
+        check_size(file)
         try:
             self._model = sentencepiece.SentencePieceProcessor(model_file=str(file))
-        except (OSError, RuntimeError) as error:
-            raise ValueError(f"{file} is not a sentencepiece model ({error})") from error
+        except (OSError, RuntimeError, ValueError) as error:
+            raise TokenizerError(f"{file} is not a sentencepiece model ({error})") from error
         ids = (self._model.pad_id(), self._model.eos_id(), self._model.unk_id())
         _check_special(file, *ids)
         own = {self._model.id_to_piece(i): i for i in ids}
@@ -67,10 +76,7 @@ class FastPieces:
     """A `tokenizer.json` of the library tokenizers."""
 
     def __init__(self, file: Path):
-        try:
-            self._model = tokenizers.Tokenizer.from_file(str(file))
-        except Exception as error:  # the library raises nothing more special
-            raise ValueError(f"{file} is not a file of the library tokenizers ({error})") from error
+        self._model = fast_tokenizer(file)
         self._model.no_truncation()
         self._model.no_padding()
         _check_special(file, *map(self._model.token_to_id, ("<pad>", "</s>", "<unk>")))
@@ -98,9 +104,28 @@ def _spaced(piece: str) -> str:
     return piece.replace(_SPACE, " ")
 
 
+def check_size(file: Path) -> None:
+    """Raises TokenizerError for a file that is not there, or larger than a limit."""
+    with reading(file, TokenizerError, "a tokenizer"):
+        limits.check("tokenizer_bytes", file.stat().st_size, "its size")
+
+
+def fast_tokenizer(file: Path) -> tokenizers.Tokenizer:
+    """What a `tokenizer.json` describes.
+
+    Raises:
+      TokenizerError: it is none.
+    """
+    check_size(file)
+    try:
+        return tokenizers.Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises nothing more special
+        raise TokenizerError(f"{file} is not a file of the library tokenizers ({error})") from error
+
+
 def _check_special(file: Path, pad: int | None, end: int | None, unknown: int | None) -> None:
     if (pad, end, unknown) != (PAD, END, UNKNOWN):
-        raise ValueError(
+        raise TokenizerError(
             f"{file} is no tokenizer of T5: padding, end and unknown have the ids {pad}, {end} and "
             f"{unknown}, T5's are {PAD}, {END} and {UNKNOWN}"
         )
@@ -108,15 +133,22 @@ def _check_special(file: Path, pad: int | None, end: int | None, unknown: int | 
 
 def _added_tokens(folder: Path) -> dict[str, int]:
     """Special tokens beside the pieces, from `added_tokens.json` and `tokenizer_config.json`."""
-    listed = _json(folder / "tokenizer_config.json").get("added_tokens_decoder", {})
-    named = {entry["content"]: int(number) for number, entry in listed.items()}
-    return named | _json(folder / "added_tokens.json")
+    file = folder / "tokenizer_config.json"
+    with reading(file, TokenizerError, "the config of a tokenizer"):
+        listed = _json(file).get("added_tokens_decoder", {})
+        named = {entry["content"]: int(number) for number, entry in listed.items()}
+    named |= _json(folder / "added_tokens.json")
+    for name, number in named.items():
+        if not isinstance(name, str) or type(number) is not int or not 0 <= number < _MOST_IDS:
+            raise TokenizerError(f"{folder}: {name!r:.60} is listed as token {number!r:.60}")
+    return named
 
 
 def _json(file: Path) -> Mapping[str, Any]:
     if not file.is_file():
         return {}
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is not readable as JSON ({error})") from error
+    with reading(file, TokenizerError, "JSON"):
+        held = read_json(file)
+    if not isinstance(held, Mapping):
+        raise TokenizerError(f"{file} holds a {type(held).__name__}, not an object")
+    return held

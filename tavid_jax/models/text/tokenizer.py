@@ -8,7 +8,14 @@ import numpy as np
 from absl import logging
 from jaxtyping import Bool, Int
 
-from tavid_jax.models.text.pieces import END, PAD, FastPieces, Pieces, SentencePieces
+from tavid_jax.models.text.pieces import (
+    END,
+    PAD,
+    FastPieces,
+    Pieces,
+    SentencePieces,
+    TokenizerError,
+)
 
 _FAST = "tokenizer.json"
 _SLOW = "spiece.model"
@@ -36,7 +43,7 @@ class Tokenizer:
             take them. A file of either kind itself is taken too.
 
         Raises:
-          ValueError: no such file there, or a file of another kind of tokenizer.
+          TokenizerError: no such file there, or a file of another kind of tokenizer.
         """
         file = _find(Path(folder).expanduser())
         return cls(FastPieces(file) if file.suffix == ".json" else SentencePieces(file))
@@ -105,7 +112,7 @@ def _find(path: Path) -> Path:
     if len(others) == 1:
         return others[0]
     inside = ", ".join(sorted(p.name for p in path.iterdir())[:8]) if path.is_dir() else ""
-    raise ValueError(
+    raise TokenizerError(
         f"no tokenizer in {path}: expected {_FAST}, {_SLOW} or one other *.model; "
         f"{f'found {inside}' if inside else 'found nothing'}"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,11 @@ from absl import logging
 from tavid_jax.data.files import some
 from tavid_jax.data.latent_statistics import LatentSums, Statistics, differing
 from tavid_jax.engine.telemetry import Progress
+from tavid_jax.untrusted import limits
+from tavid_jax.untrusted.errors import reading, told
+from tavid_jax.untrusted.names import inside
+from tavid_jax.untrusted.npy import float32
+from tavid_jax.untrusted.texts import parse_json, read_json, read_text
 from tavid_jax.weights.files import read_torch
 from tavid_jax.weights.problems import WeightsError
 
@@ -161,11 +165,15 @@ def _array(path: str | os.PathLike, key: str, value: Any, axes: int) -> np.ndarr
         array = array[0]
     if array.ndim != axes:
         raise LatentCacheError(f"{path}: {key} has shape {list(shape)}, {axes} axes are due")
-    return array.astype(np.float32)
+    if array.dtype.kind == "c":
+        raise LatentCacheError(f"{path}: {key} holds complex numbers")
+    return float32(array)
 
 
 def _values(value: Any) -> np.ndarray | None:
     """A tensor that is read lazily, or by PyTorch, as numpy."""
+    if hasattr(value, "nbytes"):
+        limits.check("array_bytes", int(value.nbytes), "a tensor")
     if hasattr(value, "read"):
         return value.read()
     if hasattr(value, "detach"):
@@ -201,11 +209,16 @@ def _manifest(folder: Path, split: str) -> list[dict[str, Any]]:
     if path is None:
         raise LatentCacheError(f"{folder}: holds no {names[0]}, so it is no cache of latents")
     entries = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    with reading(path, LatentCacheError, "a manifest"):
+        lines = read_text(path, "json_bytes").splitlines()
+    for number, line in enumerate(lines, 1):
         if line.strip():
             entries.append(_entry(path, number, line))
     if not entries:
         raise LatentCacheError(f"{path}: names no clip")
+    for entry in entries:
+        with reading(path, LatentCacheError, "a manifest"):
+            inside(folder, entry["path"])
     lost = [entry["path"] for entry in entries if not (folder / entry["path"]).is_file()]
     if lost:
         raise LatentCacheError(
@@ -217,7 +230,7 @@ def _manifest(folder: Path, split: str) -> list[dict[str, Any]]:
 
 def _entry(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
-        entry = json.loads(line)
+        entry = parse_json(line)
         place = entry.get("path") or entry["pt_path"]
     except (ValueError, KeyError, AttributeError) as error:
         raise LatentCacheError(f"{path}, line {number}: names no 'path' ({line[:80]})") from error
@@ -226,8 +239,11 @@ def _entry(path: Path, number: int, line: str) -> dict[str, Any]:
 
 def _meta(folder: Path) -> dict[str, Any]:
     try:
-        return json.loads((folder / META).read_text(encoding="utf-8"))
+        meta = read_json(folder / META)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise LatentCacheError(f"{folder / META}: cannot be read ({error})") from error
+        raise LatentCacheError(f"{folder / META}: cannot be read ({told(error)})") from error
+    if not isinstance(meta, dict):
+        raise LatentCacheError(f"{folder / META}: holds a {type(meta).__name__}, not an object")
+    return meta

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,8 @@ from tavid_jax.data.davis import OBJECTS
 from tavid_jax.data.video import VideoInfo
 from tavid_jax.scoring.motion.trackfiles import SUFFIXES
 from tavid_jax.scoring.providers import ScoringError
+from tavid_jax.untrusted.errors import UntrustedError, told
+from tavid_jax.untrusted.texts import parse_json, read_text
 
 JOBS = "jobs.jsonl"
 
@@ -103,15 +104,15 @@ def read_prompts(path: str | os.PathLike) -> dict[str, str]:
     if path.suffix.lower() == ".csv":
         return files.read_captions(path)
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ClipError(f"{path}: prompts cannot be read ({error})") from error
+        lines = read_text(path).split("\n")
+    except (OSError, UntrustedError) as error:
+        raise ClipError(f"{path}: prompts cannot be read ({told(error)})") from error
     found = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            fields = json.loads(line)
+            fields = parse_json(line)
             found[fields["name"]] = str(fields["prompt"])
         except (ValueError, KeyError, TypeError) as error:
             raise ClipError(f"{path}, line {number}: needs a name and a prompt") from error

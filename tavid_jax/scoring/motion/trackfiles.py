@@ -13,6 +13,8 @@ from tavid_jax.data.video import VideoInfo
 from tavid_jax.scoring.motion.following import check_aspect
 from tavid_jax.scoring.providers import ScoringError
 from tavid_jax.tracks.trajectories import Trajectories, TrajectoryError
+from tavid_jax.untrusted.errors import reading
+from tavid_jax.untrusted.npy import load_npz
 
 SUFFIXES = (".tracks.npz", ".tracks.json", ".npz", ".json", "_tracks.npy", ".npy")
 
@@ -66,6 +68,6 @@ def check_video(video: VideoInfo, trajectories: Trajectories, path: str | os.Pat
 def _is_finite(path: str | os.PathLike) -> bool:
     if not zipfile.is_zipfile(path):
         return True
-    with np.load(path, allow_pickle=False) as file:
-        numbers = [file[name] for name in file.files if file[name].dtype.kind == "f"]
+    with reading(path, ScoringError, "an npz file"):
+        numbers = [array for array in load_npz(path).values() if array.dtype.kind == "f"]
     return all(np.isfinite(values).all() for values in numbers)

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image
 
 from tavid_jax.data.files import find_videos, probe_all, stem
 from tavid_jax.data.movebench import MoveBenchClip
@@ -27,6 +26,8 @@ from tavid_jax.scoring.motion.following import check_aspect, follow
 from tavid_jax.scoring.progress import Stage, silent
 from tavid_jax.scoring.providers import ScoringError
 from tavid_jax.tracks.trajectories import Trajectories
+from tavid_jax.untrusted.errors import reading
+from tavid_jax.untrusted.pictures import check_picture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,8 +83,8 @@ def judge(
 def _score(
     clip: MoveBenchClip, video: VideoInfo, tracker: Tracker, predicted: str | Path | None
 ) -> Score:
-    with Image.open(clip.image) as image:
-        image_hw = image.height, image.width
+    with reading(clip.image, ScoringError, "an image"):
+        image_hw = check_picture(clip.image)
     given = read_trajectories(clip.tracks, size_hw=image_hw)
     if video.num_frames < given.num_frames:
         raise ScoringError(

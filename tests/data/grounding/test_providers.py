@@ -78,7 +78,7 @@ def test_texts_come_from_files(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("t.json", "[1", "texts cannot be read"),
+        ("t.json", "[1", "cannot be read as texts"),
         ("t.json", '["a"]', "must map names of videos to texts, got a list"),
         ("t.json", '{"a": {"0": "x"}}', "'0' is no number of an object"),
         ("t.json", '{"a": [1]}', "the text of object 1 is a int"),

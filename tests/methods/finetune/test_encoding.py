@@ -90,6 +90,10 @@ KINDS = {
 
 both = pytest.mark.parametrize("kind", KINDS, indirect=True)
 one = pytest.mark.parametrize("kind", ["cogvideox"], indirect=True)
+# The other one among the slow tests.
+one_by_one = pytest.mark.parametrize(
+    "kind", [pytest.param("wan", marks=pytest.mark.slow), "cogvideox"], indirect=True
+)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +147,7 @@ def test_a_stage_encodes_what_the_next_one_reads(staged, kind, checkpoint, clips
     adapters(results)
 
 
-@both
+@one_by_one
 def test_training_from_clips_equals_training_from_their_cache(
     staged, kind, checkpoint, clips, tmp_path
 ):
@@ -159,7 +163,7 @@ def test_training_from_clips_equals_training_from_their_cache(
         np.testing.assert_allclose(got[path], value, atol=1e-4, err_msg=path)
 
 
-@both
+@one_by_one
 def test_a_cache_of_the_command_serves_the_same_run(
     staged, kind, checkpoint, clips, tmp_path, caplog
 ):

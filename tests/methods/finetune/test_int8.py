@@ -58,13 +58,11 @@ def test_gradients_are_those_of_the_rounded_weights():
 
         return jax.grad(loss)(params["backbone"]["lora"])
 
-    got, want, unrounded = map(gradients, (few, again, params))
+    got, want = gradients(few), gradients(again)
     for path, leaf in trees.flatten(want).items():
         size = float(jnp.linalg.norm(leaf))
         assert size > 0, path
         assert float(jnp.linalg.norm(trees.flatten(got)[path] - leaf)) < 1e-4 * size, path
-    changed = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), got, unrounded)
-    assert min(jax.tree.leaves(changed)) > 0  # it is another base
 
 
 def test_a_checkpoint_is_rounded_as_it_is_read():

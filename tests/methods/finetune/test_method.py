@@ -157,7 +157,7 @@ def test_a_few_steps_of_the_engine_lower_the_loss(name: str):
     method, program, state, frozen = start(name)
     batch = tiny.batch_of(method.encoded_spec())
     before = {path: np.array(x) for path, x in trees.flatten(frozen).items()}
-    begun = trees.flatten(trees.to_host(state.trainable))
+    begun = trees.flatten(jax.device_get(state.trainable))
     loss = jax.jit(lambda t: method.loss(trees.merge(frozen, t), batch, keys(), jnp.int32(0))[0])
     first = loss(state.trainable)
     step = jax.jit(program.step())

@@ -180,7 +180,7 @@ def test_it_alone_is_trained():
         return jax.grad(loss)(own)
 
     def reached(own):
-        found = trees.flatten(trees.to_host(gradient(own)))
+        found = trees.flatten(jax.device_get(gradient(own)))
         return {path for path, x in found.items() if np.any(x)}
 
     own = trainable["backbone"]["controlnet"]

@@ -14,7 +14,6 @@ from ml_collections import ConfigDict
 
 from configs.trajloom import get_config
 from tavid_jax.data.clip import Clip
-from tavid_jax.engine import trees
 from tavid_jax.engine.placement import result_of
 from tavid_jax.methods.trajloom.examples import Geometry, example_of
 from tavid_jax.methods.trajloom.features import CellFeatures
@@ -221,6 +220,6 @@ def untrained(system: Any, *stages: str) -> dict[str, dict[str, Any]]:
     """What stages would hand on if they had random weights, by stage."""
     methods = {name: system.method(name) for name in stages}
     return {
-        name: trees.to_host(result_of(method, random_params(method.init, i)))
+        name: jax.device_get(result_of(method, random_params(method.init, i)))
         for i, (name, method) in enumerate(methods.items())
     }

@@ -130,6 +130,7 @@ def results_of(system, config, **snapshots) -> Results:
     return Results(params=params, curves=curves, seconds=seconds, provenance={"config": "abc"})
 
 
+@pytest.mark.slow
 def test_ablations_have_all_their_rows(tmp_path, programs):
     config = micro.small_run(tmp_path, "ablations")
     config.stages.flow.update(steps=450, snapshots=(225,))

@@ -42,6 +42,7 @@ def test_encode(pair, monkeypatch, size, tiles):
 
 
 @pytest.mark.parity
+@pytest.mark.slow
 def test_default_tiles_in_several_chunks(pair, monkeypatch):
     pair = pair("two levels")
     enable(pair, monkeypatch)

@@ -193,7 +193,7 @@ def test_damaged_and_other_files(folder, tmp_path):
         Tokenizer.open(tmp_path)
     (tmp_path / "spiece.model").write_bytes(MODEL.read_bytes())
     (tmp_path / "added_tokens.json").write_text("{")
-    with pytest.raises(ValueError, match="added_tokens.json is not readable as JSON"):
+    with pytest.raises(ValueError, match="added_tokens.json: cannot be read as JSON"):
         Tokenizer.open(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ValueError, match="tokenizer.json is not a file of the library tokenizers"):

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from tavid_jax.data.pipeline import batches
+from tavid_jax.data.records import RecordWriter
 from tavid_jax.engine.log import only_first_speaks, set_up_logging
 from tavid_jax.engine.workdir import Workdir, WorkdirError
 from tavid_jax.parallel import processes
@@ -49,11 +50,14 @@ class PipelineInputs(toy.ToyInputs):
     def open(self, name: str) -> Examples:
         return Examples()
 
+    def cache(self, folder: Path, meta: dict[str, Any]) -> RecordWriter:
+        return RecordWriter(folder, meta)
+
     def batches(self, source: Any, prepare: Any, **options: Any):
         share = dict(process_index=processes.index(), process_count=processes.count())
         for batch in batches(source, prepare, threads=0, **share, **options):
-            self.at(batch.step, batch.arrays)
-            if options.get("num_epochs") is None:
+            if options.get("num_epochs") is None:  # training
+                self.at(batch.step, batch.arrays)
                 self.seen.append(batch.ids)
             yield batch
 
@@ -103,7 +107,7 @@ def main() -> None:
     def at(step: int, arrays: dict[str, np.ndarray]) -> None:
         if not refused:
             refused.append(_is_refused(args.workdir))
-        if args.index == int(victim) and step == int(when) and "weight" in arrays:
+        if args.index == int(victim) and step == int(when):
             os.kill(os.getpid(), getattr(signal, f"SIG{name}"))
 
     set_up_logging()

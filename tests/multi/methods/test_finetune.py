@@ -61,7 +61,7 @@ def one_step(name: str, axes: dict[str, int]) -> tuple[float, dict[str, np.ndarr
     ways = [
         x.size // int(np.prod(x.sharding.shard_shape(x.shape))) for x in jax.tree.leaves(frozen)
     ]
-    return float(metrics["loss"]), trees.flatten(trees.to_host(state.trainable)), ways
+    return float(metrics["loss"]), trees.flatten(jax.device_get(state.trainable)), ways
 
 
 @pytest.mark.parametrize("name", ["cogvideox i2v", "wan i2v"])

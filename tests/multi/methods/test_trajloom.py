@@ -66,7 +66,7 @@ def train(method, mesh, batch, earlier, stage) -> tuple[list[float], dict[str, n
         for _ in range(STEPS):
             state, metrics = step(state, frozen, arrays)
             found.append(float(metrics["loss"]))
-    return found, trees.flatten(trees.to_host(state.trainable))
+    return found, trees.flatten(jax.device_get(state.trainable))
 
 
 @pytest.mark.parametrize("stage", ["vae", "on_policy"])
@@ -117,7 +117,7 @@ def test_statistics_are_those_of_one_device(system):
                 params, to_global(batch, mesh), micro.keys(CLIPS)
             )
         totals = jax.tree.map(lambda x: np.asarray(x).sum(axis=0, dtype=np.float64), sums)
-        found[name] = trees.flatten(method.conclude(totals)) | trees.to_host(encoded)
+        found[name] = trees.flatten(method.conclude(totals)) | jax.device_get(encoded)
     for path, value in found["fsdp and context"].items():
         np.testing.assert_allclose(value, found["one"][path], rtol=2e-4, atol=2e-5, err_msg=path)
     assert jnp.isfinite(found["one"]["statistics/all/std"]).all()
