@@ -81,8 +81,10 @@ class Lab:
         """Does one fault."""
         self._current, began = fault.name, time.monotonic()
         shutil.rmtree(self.folder / fault.name, ignore_errors=True)
-        (self.folder / fault.name).mkdir(parents=True)
         try:
+            if self.place.exists():
+                raise Failed(f"{self.place} cannot be emptied: is a disk still mounted there?")
+            self.place.mkdir(parents=True)
             done, said, outcome = fault.do(self)
         except Refused as error:
             done, said, outcome = fault.about, str(error), NOT_DONE
