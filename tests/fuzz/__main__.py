@@ -119,7 +119,8 @@ class _Watchdog:
     """
 
     def __init__(self, child: subprocess.Popen):
-        self._child, self._heard, self._done = child, self._used(), threading.Event()
+        self._child, self._done = child, threading.Event()
+        self._heard = self._used()
         threading.Thread(target=self._watch, daemon=True).start()
 
     def heard(self) -> None:
