@@ -7,7 +7,13 @@ from typing import Any
 
 from tavid_jax.methods.finetune import flops as counting
 from tavid_jax.models.cogvideox import flops as cogvideox
-from tavid_jax.models.layers.flops import Weights, Work, everything
+from tavid_jax.models.layers.flops import (
+    Weights,
+    Work,
+    embed_condition,
+    everything,
+    patches,
+)
 from tavid_jax.models.layers.streams import TEXT, VIDEO
 from tavid_jax.models.wan import flops as wan
 
@@ -23,12 +29,12 @@ def injected_flops(work: Work, backbone: Any, weights: Weights, shape: counting.
     """
     c, side = backbone.model.config, backbone.controlnet
     is_wan = isinstance(shape, wan.WanShape)
-    model, rows, d = (wan if is_wan else cogvideox), shape.batch * shape.tokens, c.dim
+    rows, d = shape.batch * shape.tokens, c.dim
     copy = Weights(everything, (), c.num_layers)
     fuse = dataclasses.replace(weights, trained=lambda path: path.startswith("fuse/"))
-    condition = model.embed_condition(work, c, fuse, rows)
+    condition = embed_condition(work, c, fuse, rows)
     # The copy enters as the backbone does, by its frozen embeddings.
-    model.patches(work, c, weights, rows, extra=shape.extra)
+    patches(work, c, weights, rows, extra=shape.extra)
     if is_wan:
         times = {VIDEO: wan._time(work, c, weights, shape.batch * shape.groups)}
         context = wan.embed_context(work, c, weights, shape)

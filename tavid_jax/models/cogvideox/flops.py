@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 
 from tavid_jax.models.cogvideox.config import CogVideoXConfig
-from tavid_jax.models.layers.flops import Weights, Work
+from tavid_jax.models.layers.flops import Weights, Work, embed_condition, patches
 from tavid_jax.models.layers.streams import CONDITION, TEXT, VIDEO
 
 
@@ -82,29 +82,6 @@ def embed_time(work: Work, config: CogVideoXConfig, weights: Weights, rows: int)
         if n_in is not None:
             hidden = weights.project(work, f"{name}/fc1", rows, n_in, e, x=False)
             live |= weights.project(work, f"{name}/fc2", rows, e, e, x=hidden)
-    return live
-
-
-def patches(
-    work: Work, config: CogVideoXConfig, weights: Weights, rows: int, *, extra: bool
-) -> bool:
-    """Video tokens; whether they are live."""
-    c = config
-    n_in = c.patch_elements * c.in_channels
-    live = weights.project(work, "patch_embed", rows, n_in, c.dim, x=False)
-    if extra:
-        n_in, path = c.patch_elements * c.extra_channels, "patch_embed_extra"
-        live |= weights.project(work, path, rows, n_in, c.dim, x=False)
-    return live
-
-
-def embed_condition(work: Work, config: CogVideoXConfig, weights: Weights, rows: int) -> bool:
-    """Condition tokens, of one video or of two that are fused; whether they are live."""
-    live = patches(work, config, weights, rows, extra=False)
-    if config.condition_videos == 2:
-        second = patches(work, config, weights, rows, extra=False)
-        d = config.dim
-        live |= weights.project(work, "fuse", rows, d, d, x=second, stream=CONDITION)
     return live
 
 

@@ -16,9 +16,11 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 from tavid_jax.models.layers.linear import ALL_STREAMS
 from tavid_jax.models.layers.lora import STACK, LoraRule
+from tavid_jax.models.layers.streams import CONDITION
 
 #: whether a parameter, by its path, is trained
 Trained = Callable[[str], bool]
@@ -95,3 +97,37 @@ class Weights:
             down = work.product(rows, n_in, rule.rank, x=x, w=True)
             live = work.product(rows, rule.rank, n_out, x=down, w=True)
         return live
+
+
+@runtime_checkable
+class TokenSizes(Protocol):
+    """Of a config of Wan or CogVideoX, what its tokens are made from."""
+
+    dim: int
+    in_channels: int
+    extra_channels: int
+    condition_videos: int
+
+    @property
+    def patch_elements(self) -> int: ...
+
+
+def patches(work: Work, config: TokenSizes, weights: Weights, rows: int, *, extra: bool) -> bool:
+    """Video tokens; whether they are live."""
+    c = config
+    n_in = c.patch_elements * c.in_channels
+    live = weights.project(work, "patch_embed", rows, n_in, c.dim, x=False)
+    if extra:
+        n_in, path = c.patch_elements * c.extra_channels, "patch_embed_extra"
+        live |= weights.project(work, path, rows, n_in, c.dim, x=False)
+    return live
+
+
+def embed_condition(work: Work, config: TokenSizes, weights: Weights, rows: int) -> bool:
+    """Condition tokens, of one video or of two that are fused; whether they are live."""
+    live = patches(work, config, weights, rows, extra=False)
+    if config.condition_videos == 2:
+        second = patches(work, config, weights, rows, extra=False)
+        d = config.dim
+        live |= weights.project(work, "fuse", rows, d, d, x=second, stream=CONDITION)
+    return live

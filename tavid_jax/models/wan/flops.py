@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 
-from tavid_jax.models.layers.flops import Weights, Work
+from tavid_jax.models.layers.flops import Weights, Work, embed_condition, patches
 from tavid_jax.models.layers.streams import CONDITION, IMAGE, TEXT, VIDEO
 from tavid_jax.models.wan.config import WanConfig
 
@@ -67,27 +67,6 @@ def predict(work: Work, config: WanConfig, weights: Weights, shape: WanShape) ->
     head_live = live[VIDEO] or times[VIDEO]
     outputs = config.patch_elements * config.out_channels
     weights.project(work, "out_proj", s.batch * s.tokens, config.dim, outputs, x=head_live)
-
-
-def patches(work: Work, config: WanConfig, weights: Weights, rows: int, *, extra: bool) -> bool:
-    """Video tokens; whether they are live."""
-    c = config
-    n_in = c.patch_elements * c.in_channels
-    live = weights.project(work, "patch_embed", rows, n_in, c.dim, x=False)
-    if extra:
-        n_in, path = c.patch_elements * c.extra_channels, "patch_embed_extra"
-        live |= weights.project(work, path, rows, n_in, c.dim, x=False)
-    return live
-
-
-def embed_condition(work: Work, config: WanConfig, weights: Weights, rows: int) -> bool:
-    """Condition tokens, of one video or of two that are fused; whether they are live."""
-    live = patches(work, config, weights, rows, extra=False)
-    if config.condition_videos == 2:
-        second = patches(work, config, weights, rows, extra=False)
-        d = config.dim
-        live |= weights.project(work, "fuse", rows, d, d, x=second, stream=CONDITION)
-    return live
 
 
 def _time(work: Work, config: WanConfig, weights: Weights, rows: int) -> bool:
