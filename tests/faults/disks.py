@@ -53,7 +53,7 @@ def disk_full_at_the_start(lab: Lab) -> tuple[str, str, str]:
 @fault
 def file_too_large(lab: Lab) -> tuple[str, str, str]:
     """No file may grow beyond 20 kB (a quota): the first checkpoint cannot be saved."""
-    straight, program = lab.straight(), lab.program("run", "compile_cache=''")
+    straight, program = lab.straight(), lab.program("run", "compile_cache=")
     said = program.start(file_bytes=20_000).refuses("cannot be written", "File too large")
     program = lab.program()
     lab.goes_on(program, straight)
