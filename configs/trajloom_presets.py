@@ -114,8 +114,8 @@ def paper(config: ConfigDict) -> None:
 def small(config: ConfigDict) -> None:
     """The same shapes with a quarter of the layers, on synthetic scenes: a first look on one GPU.
 
-    At most 13 GiB (estimated, and compiled for a v5e chip); 87 PFLOP in all stages, which a GPU of
-    989 TFLOP/s does in six minutes at a quarter of its peak.
+    At most 13 GiB by `launch/fit.py --topology=h100:1`; 87 PFLOP in all stages, which a GPU of
+    989 TFLOP/s would do in six minutes at a quarter of its peak. Estimates: no GPU has run it yet.
 
     The scenes are tracks alone, at this size their videos would fill a disk: no video or caption
     is read.
