@@ -20,6 +20,7 @@ from tavid_jax.engine.goodput import Ledger
 from tavid_jax.engine.inputs import Inputs, StageFolder
 from tavid_jax.engine.job import PRETRAINED, pretrained_key
 from tavid_jax.engine.method import Method, Params, Results, System
+from tavid_jax.engine.optimizer import make_optimizer
 from tavid_jax.engine.preemption import Preemption
 from tavid_jax.engine.train import Training
 from tavid_jax.engine.workdir import Workdir, raise_if_disk, write_json
@@ -66,6 +67,10 @@ def _check_train(name: str, stage: Any) -> None:
             f"stages.{name}.batch_size {stage.batch_size} is not a multiple of its "
             f"micro_batches {stage.micro_batches}"
         )
+    try:
+        make_optimizer(stage.optimizer, stage.steps)
+    except ValueError as error:
+        raise StageError(f"stages.{name}: {error}") from error
     late = [step for step in stage.snapshots if not 0 < step <= stage.steps]
     if late:
         raise StageError(f"stages.{name}.snapshots {late} lie outside of its {stage.steps} steps")

@@ -32,6 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
         ("order", ("fit", "stats"), "stage 'fit' needs 'stats', which does not come before it"),
         ("stages.fit.cached_by", ("later",), "stage 'fit' needs 'later'"),
         ("stages.fit.micro_batches", 3, "batch_size 8 is not a multiple of its micro_batches 3"),
+        ("stages.fit.optimizer.warmup", 99, r"stages.fit: optimizer.warmup 99 must lie in 0\.\."),
         ("stages.fit.snapshots", (2, 9), r"fit.snapshots \[9\] lie outside of its 4 steps"),
         ("stages.fit.log_every", 0, "stages.fit.log_every is 0, must be at least 1"),
     ],
