@@ -64,7 +64,9 @@ def test_only_what_is_new_is_copied(bucket):
     bucket.requests.clear()
     push(there)
     assert pull(there) == local
-    assert len(bucket.requests) == 2  # two listings
+    # What is known of an object is asked for twice at once, and the slower answer may come late.
+    assert not any("upload" in what or "alt=media" in what for what in bucket.requests)
+    assert sum("prefix=run/x/&" in what for what in bucket.requests) == 2  # listings
     bucket.put("run/x/sub/a", b"2")
     (local / "gone").write_text("")
     pull(there)

@@ -26,11 +26,15 @@ from etils import epath
 from tavid_jax import places
 from tavid_jax.engine import trees
 from tavid_jax.engine.seal import check_seal, sealing
-from tavid_jax.parallel.processes import count, exchange, first_does
+from tavid_jax.parallel.processes import count, exchange, first_does, is_first
 from tavid_jax.parallel.sharding import paths
 from tavid_jax.places import Place
 
 _PINNED = "pinned_host"
+
+# Orbax numbers what it saves: one counter for all threads of a process, which has to stand alike in
+# all processes. Of two threads that begin at once, one waits for a folder that the other makes.
+_NUMBERS = threading.Lock()
 
 
 class CheckpointError(RuntimeError):
@@ -111,7 +115,7 @@ class Checkpoints:
             self.wait()
 
     def _write(self, step: int, state: Any, meta: dict[str, Any]) -> None:
-        with _quiet_orbax():
+        with _NUMBERS, _quiet_orbax():
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -255,7 +259,7 @@ def copied(tree: Any, kind: str | None = None) -> Any:
 def save_result(folder: Place, params: dict[str, Any], provenance: dict[str, Any]) -> None:
     """Write a stage's parameters (numpy) and where they come from; complete or not at all.
 
-    Of several processes only one calls it.
+    Every process calls it, the first one writes.
 
     Raises CheckpointError when the disk does not take it.
     """
@@ -263,14 +267,21 @@ def save_result(folder: Place, params: dict[str, Any], provenance: dict[str, Any
     items: dict[str, Any] = {"meta": ocp.args.JsonSave(meta)}
     if trees.flatten(params):
         items["params"] = ocp.args.PyTreeSave(params)
-    try:
-        with _quiet_orbax(), _alone(ocp.CompositeCheckpointHandler) as checkpointer:
-            checkpointer.save(places.absolute(folder), args=ocp.args.Composite(**items), force=True)
-    except Exception as error:
-        raise CheckpointError(
-            f"{folder} cannot be written ({_reason(error)}); free space or make the folder "
-            "writable, then run the same command again"
-        ) from error
+
+    def write() -> None:
+        target = places.absolute(folder)
+        try:
+            checkpointer.save(target, args=ocp.args.Composite(**items), force=True)
+        except Exception as error:
+            raise CheckpointError(
+                f"{folder} cannot be written ({_reason(error)}); free space or make the folder "
+                "writable, then run the same command again"
+            ) from error
+
+    with _NUMBERS, _quiet_orbax(), _alone(ocp.CompositeCheckpointHandler) as checkpointer:
+        first_does(write)
+        if not is_first():
+            checkpointer.synchronize_next_awaitable_signal_operation_id()
 
 
 def load_result(folder: Place) -> dict[str, Any]:

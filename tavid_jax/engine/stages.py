@@ -171,7 +171,6 @@ def _run_stage(
     result = runner.run()
 
     def finish() -> None:
-        save_result(folder.result, result, provenance)
         write_json(
             folder.done,
             {
@@ -183,6 +182,7 @@ def _run_stage(
         )
 
     with ledger.measure("checkpoint"):
+        save_result(folder.result, result, provenance)
         first_does(finish)
 
 

@@ -26,7 +26,7 @@ from tavid_jax.engine.state import TrainState
 from tavid_jax.engine.validation import Validation
 from tavid_jax.parallel.memory import check_host_memory, on_device
 from tavid_jax.parallel.mesh import to_global
-from tavid_jax.parallel.processes import barrier, gather_to_host, is_first
+from tavid_jax.parallel.processes import barrier, gather_to_host
 
 
 class Training(StageJob):
@@ -198,8 +198,7 @@ class Training(StageJob):
         if done in self.stage.snapshots:
             with clock.measure("checkpoint"):
                 result = self._result(state, frozen)
-                if is_first():
-                    save_result(self.folder.snapshot(done), result, self.provenance)
+                save_result(self.folder.snapshot(done), result, self.provenance)
         if save:
             with clock.measure("checkpoint"):
                 self.ledger.reached(done, saved=True)

@@ -304,3 +304,11 @@ def test_result_on_a_full_disk(tmp_path: Path):
         save_result(tmp_path / "result", RESULT, {"seed": 1})
     with pytest.raises(CheckpointError, match="is not there"):
         load_result(tmp_path / "result")
+
+
+def test_a_result_beside_a_checkpoint_that_has_just_begun(tmp_path: Path):
+    with Checkpoints(tmp_path / "checkpoints", keep=1) as checkpoints:
+        for step in range(1, 13):
+            checkpoints.save(step, state_of(step), META)
+            save_result(tmp_path / "result", RESULT, {"seed": step})
+    same(load_result(tmp_path / "result"), RESULT)
