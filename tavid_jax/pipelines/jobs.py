@@ -217,14 +217,14 @@ def read_fields(path: str | os.PathLike) -> Iterator[tuple[int, dict[str, Any]]]
             elif isinstance(fields.get(name), list):  # of masks, or a pair of videos
                 fields[name] = [_below(path.parent, str(one)) for one in fields[name]]
         texts = fields.get("texts")
-        if isinstance(texts, str) and (path.parent / texts).is_file():
+        if isinstance(texts, str) and os.path.isfile(path.parent / texts):
             fields["texts"] = path.parent / texts
         yield number, fields
 
 
 def _below(folder: Path, text: str) -> Path:
     """A file, or two with a comma between, of the folder."""
-    if (folder / text).exists() or "," not in text:
+    if "," not in text or os.path.exists(folder / text):  # False for names that no disk takes
         return folder / text
     return Path(",".join(str(folder / part.strip()) for part in text.split(",")))
 

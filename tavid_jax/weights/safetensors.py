@@ -57,9 +57,9 @@ def read_safetensors(path: Path) -> dict[str, LazyArray]:
             shape, (first, last) = tuple(entry["shape"]), entry["data_offsets"]
             dtype, matches = _DTYPES.get(entry["dtype"]), True
             if dtype is not None:
+                check_shape(shape, dtype, max(there, last))  # before anything is multiplied
                 matches = type(first) is type(last) is int and 0 <= first <= last
                 matches = matches and last - first == prod(shape) * dtype.itemsize
-                check_shape(shape, dtype, max(there, last))
         except (KeyError, TypeError, ValueError) as error:
             raise WeightsError(f"{path}: damaged safetensors header at {key!r:.80}") from error
         if dtype is None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import resource
 import subprocess
@@ -202,7 +203,7 @@ def _child(plan: dict[str, Any]) -> int:
     shares = [reader.weight / sum(reader.weight for reader in chosen) for reader in chosen]
     before = 0
     for number, (reader, share) in enumerate(zip(chosen, shares, strict=True)):
-        count = max(1, round(plan["inputs"] * share))
+        count = max(1, math.ceil(plan["inputs"] * share))
         if number < plan["skip"]:
             before += count
             continue
