@@ -3,13 +3,17 @@
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
 import jaxlib
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # configs lie beside this folder
 
 
 @dataclass(frozen=True)

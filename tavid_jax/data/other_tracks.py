@@ -19,7 +19,6 @@ The axis of videos may be left out; 0 and 1 are taken for False and True.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +27,7 @@ import numpy as np
 from tavid_jax.data.official import TrackFileError
 from tavid_jax.tracks.trajectories import Trajectories
 from tavid_jax.untrusted.npy import float32
+from tavid_jax.untrusted.texts import parse_json
 
 FLEXTRAJ_SIZE_HW = (480, 720)  # of every file of FlexTraj's own
 
@@ -131,7 +131,7 @@ def from_comfy(held: Any, size_hw: tuple[int, int]) -> Trajectories:
         return _by_frame("track_path", tracks, seen, size_hw, 2)
     if isinstance(held, str):
         try:
-            held = json.loads(held.replace("'", '"'))
+            held = parse_json(held.replace("'", '"'))
         except ValueError as error:
             raise TrackFileError(f"coordinates are no JSON ({error})") from error
     tracks = _coordinates(held)
@@ -247,7 +247,7 @@ def _coordinates(tracks: Any) -> np.ndarray:
         tracks = [tracks]
     try:
         places = [[[float(place["x"]), float(place["y"])] for place in one] for one in tracks]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise TrackFileError(
             'coordinates must be lists of {"x": px, "y": px}, one list for each track'
         ) from error

@@ -25,12 +25,11 @@ from etils import epath
 
 from tavid_jax import places
 from tavid_jax.engine import trees
+from tavid_jax.engine.copies import Copies
 from tavid_jax.engine.seal import check_seal, sealing
 from tavid_jax.parallel.processes import count, exchange, first_does, is_first
 from tavid_jax.parallel.sharding import paths
 from tavid_jax.places import Place
-
-_PINNED = "pinned_host"
 
 # Orbax numbers what it saves: one counter for all threads of a process, which has to stand alike in
 # all processes. Of two threads that begin at once, one waits for a folder that the other makes.
@@ -54,6 +53,7 @@ class Checkpoints:
         self._quiet = contextlib.ExitStack()
         self._started: int | None = None
         self._writing: Future | None = None
+        self._copies = Copies()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         with _quiet_orbax():
             self._manager = ocp.CheckpointManager(
@@ -91,14 +91,18 @@ class Checkpoints:
                 self._writer.shutdown()
                 self._manager.close()
 
+    def make_room(self, state: Any) -> None:
+        """Get ready to save such a state, behind what the caller does next."""
+        if count() == 1:
+            self._writing = self._writer.submit(self._copies.make_room(state))
+
     def save(self, step: int, state: Any, meta: dict[str, Any], *, wait: bool = False) -> None:
         """Start writing `state` (a pytree of arrays) and `meta` (JSON) under `step`.
 
-        The arrays are copied where they lie, and this returns before they are: the state may be
-        donated right after. One process brings them to its memory and to the disk behind the loop;
-        of several ones, which talk by their devices about it, each first waits for its own part to
-        be in its memory. Never more than one checkpoint is being written: the one before is waited
-        for.
+        The arrays are copied first (see `Copies`), so that the state may be donated right after.
+        One process brings them to its memory and to the disk behind the loop; of several ones,
+        which talk by their devices about it, each first waits for its own part to be in its memory.
+        Never more than one checkpoint is being written: the one before is waited for.
 
         Raises CheckpointError when this or the checkpoint before it cannot be written.
         """
@@ -107,7 +111,7 @@ class Checkpoints:
             if step not in self._manager.all_steps():
                 self._started = step
                 if count() == 1:
-                    state = copied(state)
+                    state = self._copies.of(state)
                     self._writing = self._writer.submit(self._write, step, state, meta)
                 else:
                     self._write(step, state, meta)
@@ -235,25 +239,6 @@ class Checkpoints:
 
         first_does(move)
         self._manager.reload()
-
-
-def copied(tree: Any, kind: str | None = None) -> Any:
-    """The same arrays in memory of their own; this does not wait for them.
-
-    Args:
-      kind: of memory; None is the host's own for what lies on an accelerator, which has none to
-        spare, and the same as before on a CPU.
-    """
-
-    def copy(leaf: jax.Array) -> jax.Array:
-        place = leaf.sharding
-        device = next(iter(place.addressable_devices))
-        there = kind or ("" if device.platform == "cpu" else _PINNED)
-        if there and any(memory.kind == there for memory in device.addressable_memories()):
-            place = place.with_memory_kind(there)
-        return jax.device_put(leaf, place, may_alias=False)
-
-    return jax.tree.map(copy, tree)
 
 
 def save_result(folder: Place, params: dict[str, Any], provenance: dict[str, Any]) -> None:

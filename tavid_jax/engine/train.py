@@ -46,6 +46,7 @@ class Training(StageJob):
         checkpoints = Checkpoints(self.folder.checkpoints, keep=self.stage.keep)
         with jax.set_mesh(self.mesh), checkpoints:
             state, frozen, clock = self._start(checkpoints)
+            checkpoints.make_room(state)
             self.ledger.begin_stage(self.name, "train", int(state.step))
             if int(state.step) < self.stage.steps:
                 state = self._loop(state, frozen, checkpoints, clock)

@@ -89,9 +89,9 @@ def check_pickle(data: bytes) -> None:
         that no file of arrays has.
     """
     limits.check("pickle_bytes", len(data), "the pickle")
-    nesting = _Nesting()
+    nesting, framed = _Nesting(), 0  # up to which byte the last frame goes
     try:
-        for opcode, argument, _ in pickletools.genops(data):
+        for opcode, argument, at in pickletools.genops(data):
             name = opcode.name
             if name not in _NEEDED:
                 raise UntrustedError(f"has a pickle with the opcode {name}, which no array needs")
@@ -100,8 +100,12 @@ def check_pickle(data: bytes) -> None:
                 raise UntrustedError("has a pickle that wants a memory beyond its own size")
             elif name in _INTEGERS and abs(argument) > _LARGEST:
                 raise UntrustedError("has a pickle with an integer of more than 64 bits")
-            elif name == "FRAME" and argument > len(data):
-                raise UntrustedError("has a pickle with a frame that is longer than the file")
+            elif name == "FRAME":
+                if argument > len(data):
+                    raise UntrustedError("has a pickle with a frame that is longer than the file")
+                if at < framed:  # the unpickler would read the same bytes again
+                    raise UntrustedError("has a damaged pickle (frames lie in one another)")
+                framed = at + 9 + argument  # behind the opcode and its 8 bytes
     except UntrustedError:
         raise
     except Exception as error:  # pickletools raises many kinds for damaged bytes

@@ -75,7 +75,7 @@ def parse_json(text: str | bytes, *, parse_constant: Callable[[str], Any] | None
     try:
         if isinstance(text, bytes | bytearray | memoryview):
             text = bytes(text).decode("utf-8-sig")
-        value = json.loads(text, parse_constant=parse_constant)
+        value = json.loads(text, parse_constant=parse_constant, parse_int=_integer)
         if _HALF.search(text):
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as error:
@@ -86,6 +86,13 @@ def parse_json(text: str | bytes, *, parse_constant: Callable[[str], Any] | None
         raise UntrustedError(f"is no JSON that can be read ({told(error)})") from error
     check_depth(value)
     return value
+
+
+def _integer(text: str) -> int:
+    """Those of more digits than 128 bits have no meaning anywhere, and are no float."""
+    if len(text) > 40:
+        raise ValueError(f"an integer of {len(text)} digits")
+    return int(text)
 
 
 def check_depth(value: Any) -> None:

@@ -96,7 +96,7 @@ def read_pickle(data: bytes, tensor: Callable[[Stored], Any]) -> Any:
     """
     try:
         return _Machine(tensor).run(data)
-    except (AttributeError, IndexError, KeyError, TypeError, struct.error) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, Warning, struct.error) as error:
         raise ValueError(f"damaged pickle ({type(error).__name__}: {error})") from error
 
 

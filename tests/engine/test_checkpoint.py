@@ -16,10 +16,10 @@ import pytest
 from tavid_jax.engine.checkpoint import (
     CheckpointError,
     Checkpoints,
-    copied,
     load_result,
     save_result,
 )
+from tavid_jax.engine.copies import Copies
 from tests.engine import toy
 
 # Reading a damaged file leaves callbacks of the storage library behind that find no event loop.
@@ -136,12 +136,12 @@ def test_half_written_folders_are_ignored(three: Path):
     same(restore(three)[0], state_of(3))
 
 
-@pytest.mark.parametrize("kind", ["device", "pinned_host"])
-def test_a_copy_is_of_its_own(kind: str):
+@pytest.mark.parametrize("kind", [None, "device", "pinned_host"])
+def test_a_copy_is_of_its_own(kind: str | None):
     state = state_of(5)
-    copy = copied(state, kind)
+    copy = Copies().of(state, kind)
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(copy), strict=True):
-        assert b.sharding.memory_kind == kind
+        assert b.sharding.memory_kind == (kind or a.sharding.memory_kind)
         assert not jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key) or b.dtype == a.dtype
     expected = state_of(5)
     jax.block_until_ready(
@@ -152,8 +152,20 @@ def test_a_copy_is_of_its_own(kind: str):
     same(jax.device_put(copy, jax.tree.map(lambda x: x.sharding, expected)), expected)
 
 
+def test_copies_take_the_room_of_the_one_before():
+    copies = Copies()
+    copies.make_room(state_of(1))()
+    first = copies.of(state_of(2))
+    where = first["weights"]["a"].unsafe_buffer_pointer()
+    del first
+    second = copies.of(state_of(3))
+    assert second["weights"]["a"].unsafe_buffer_pointer() == where
+    same(second, state_of(3))
+    same(copies.of(state_of(4, size=777)), state_of(4, size=777))  # other shapes
+
+
 def test_what_waits_in_the_hosts_memory_is_saved(tmp_path: Path):
-    state = copied(state_of(5), "pinned_host")
+    state = Copies().of(state_of(5), "pinned_host")
     with Checkpoints(tmp_path, keep=1) as checkpoints:
         checkpoints.save(1, state, META)
         checkpoints.wait()

@@ -45,6 +45,10 @@ FOUND = [
     ("Ego-Exo4D", 0, put("annotations", "u", [])),
     ("Ego-Exo4D", 0, put("annotations", "u", "object_masks", "cup_0", "cam01", 0.5)),
     ("TAP-Vid .pkl", 0, put("a", "video", np.array(b"x"))),
+    # Integers that are no float.
+    ("coordinates .txt", 0, put(0, "x", 10**310)),
+    # A panic in a library's Rust.
+    ("tokenizer.json", 0, put("model", "continuing_subword_prefix", "float32")),
     # A name that no disk takes, and shapes that multiply a text.
     ("jobs .jsonl", 0, put(0, "image", ["a", 10**300])),
     ("safetensors", 0, put("header", "a.weight", "shape", ["a", 10**30])),

@@ -24,6 +24,7 @@ from tavid_jax.data.rle_masks import all_masks
 from tavid_jax.data.trajectory_files import read_trajectories
 from tavid_jax.pipelines.latent_cache.reader import LatentCacheError, read_clip
 from tavid_jax.trajloombench.sources import Unusable, read_tapvid
+from tavid_jax.weights import torch_pickle
 from tavid_jax.weights.files import read_file, read_torch
 from tavid_jax.weights.problems import WeightsError
 
@@ -89,6 +90,24 @@ def test_code_is_refused_by_name_and_does_not_run(read, name, pack, error, words
         read(path)
     assert name in str(caught.value) and not marker.exists()
     assert pickle.loads(pickle.dumps(Payload(marker))) == 0 and marker.exists()  # it would have
+
+
+def test_frames_in_one_another_are_refused(tmp_path):
+    def framed(data: bytes) -> bytes:
+        return b"\x95" + struct.pack("<Q", len(data)) + data
+
+    path = tmp_path / "x.pkl"
+    path.write_bytes(b"\x80\x04" + framed(b"]" + b"0]") + framed(b"0]."))  # one behind another
+    assert read_pickle(path) == []
+    path.write_bytes(b"\x80\x04" + framed(b"]0" + framed(b"].")))
+    with pytest.raises(ArrayFileError, match=r"x.pkl.*frames lie in one another"):
+        read_pickle(path)
+
+
+@pytest.mark.filterwarnings("error")
+def test_old_texts_with_bad_escapes_are_refused():
+    with pytest.raises(ValueError, match="damaged pickle .*escape"):
+        torch_pickle.read_pickle(b"S'\\o'\n.", lambda stored: stored)
 
 
 def _header(shape: str, kind: str = "<f8", order: bool = False) -> bytes:

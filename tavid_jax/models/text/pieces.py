@@ -119,7 +119,9 @@ def fast_tokenizer(file: Path) -> tokenizers.Tokenizer:
     check_size(file)
     try:
         return tokenizers.Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises nothing more special
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # what panics in the library's Rust is no Exception
         raise TokenizerError(f"{file} is not a file of the library tokenizers ({error})") from error
 
 
