@@ -11,6 +11,7 @@ from absl import logging
 
 from tavid_jax.engine import telemetry, trees
 from tavid_jax.engine.checkpoint import CheckpointError, Checkpoints, save_result
+from tavid_jax.engine.feed import Feed
 from tavid_jax.engine.job import StageJob, pretrained_key
 from tavid_jax.engine.method import Params
 from tavid_jax.engine.monitor import Monitor
@@ -156,18 +157,20 @@ class Training(StageJob):
         validation = self._validation()
         monitor = Monitor(self.name, self.stage, self.folder, start, clock, self._work())
         profile = profile_window(self.folder, tuple(self.stage.get("profile", ())))
-        with monitor, profile as profile_at:
+        feed = Feed(batches, lambda arrays: to_global(arrays, self.mesh))
+        with monitor, feed, profile as profile_at:
             for step in range(start, self.stage.steps):
                 profile_at(step)
                 with clock.measure("data"):
-                    batch = self._next(batches, step)
+                    batch, arrays = self._next(feed, step)
                     if step == start:  # connections between processes do not wait for slow data
                         barrier(f"{self.name} begins")
-                    arrays = to_global(batch.arrays, self.mesh)
                 # The first call compiles; the host is held back two steps behind the device.
                 with clock.measure("step" if step > start else "compile"):
                     with jax.profiler.StepTraceAnnotation(self.name, step_num=step):
                         state, metrics = step_fn(state, frozen, arrays)
+                    if step + 1 < self.stage.steps:
+                        feed.ask()
                     monitor.push(step + 1, metrics, batch.ids)
                 self.ledger.reached(step + 1)
                 self._milestones(step + 1, state, frozen, monitor, checkpoints, clock, validation)
@@ -209,13 +212,13 @@ class Training(StageJob):
         if stop:
             self.preemption.exit_if_requested(f"{self.name} is saved at step {done}")
 
-    def _next(self, batches: Iterator[Any], step: int) -> Any:
-        batch = next(batches, None)
+    def _next(self, feed: Feed, step: int) -> tuple[Any, dict[str, Any]]:
+        batch, arrays = feed.take()
         if batch is None:
             raise ValueError(f"{self.name}: the data {self.stage.data!r} end before step {step}")
         if batch.step != step:
             raise ValueError(f"{self.name}: step {step} got the data of step {batch.step}")
-        return batch
+        return batch, arrays
 
     def _meta(self, done: int, clock: telemetry.Clock) -> dict[str, Any]:
         return {

@@ -32,11 +32,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def terminate_at(step: int) -> toy.ToyInputs:
-    def at(now, arrays):
+    def taken(now):
         if now == step:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    return toy.ToyInputs(at)
+    return toy.ToyInputs(taken=taken)
 
 
 def test_a_run_that_is_stopped_and_goes_on_elsewhere_has_the_bits_of_a_local_one(

@@ -105,7 +105,7 @@ def test_a_frozen_part_that_nobody_provides_is_told():
         start(method)
 
 
-def stop(step: int, arrays: dict[str, np.ndarray]) -> None:
+def stop(step: int) -> None:
     if step == 2:
         raise KeyboardInterrupt
 
@@ -116,7 +116,9 @@ def test_a_run_from_outside_resumes_to_the_same_bits(tmp_path: Path):
     assert straight.provenance["pretrained/net"] == "1a2b3c"
 
     with pytest.raises(KeyboardInterrupt):
-        toy.run(tmp_path / "stopped", config, toy.ToyInputs(stop), toy.ToySystem(fit=Pretrained()))
+        toy.run(
+            tmp_path / "stopped", config, toy.ToyInputs(taken=stop), toy.ToySystem(fit=Pretrained())
+        )
     again = Pretrained()
     toy.run(tmp_path / "stopped", config, system=toy.ToySystem(fit=again))
     assert LAYERS not in again.log
@@ -130,7 +132,7 @@ def test_a_run_from_outside_resumes_to_the_same_bits(tmp_path: Path):
 def test_a_run_does_not_go_on_from_other_weights(tmp_path: Path):
     config = toy.toy_config(init_from=())
     with pytest.raises(KeyboardInterrupt):
-        toy.run(tmp_path, config, toy.ToyInputs(stop), toy.ToySystem(fit=Pretrained()))
+        toy.run(tmp_path, config, toy.ToyInputs(taken=stop), toy.ToySystem(fit=Pretrained()))
     other = Pretrained()
     other.mark = "9f9f9f"
     with pytest.raises(CheckpointError, match=r"other pretrained weights of the net \(1a2b3c, now"):

@@ -225,7 +225,7 @@ def test_disk_that_fills_up_while_saving(tmp_path: Path):
     system = toy.ToySystem(fit=Wide())
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def fill(step, arrays):
+    def fill(step):
         if step == 3:
             deadline = (tmp_path / "stages" / "fit" / "checkpoints" / "2").exists
             while not deadline():  # the checkpoint of step 2 is still being written
@@ -234,7 +234,7 @@ def test_disk_that_fills_up_while_saving(tmp_path: Path):
 
     try:
         with pytest.raises(CheckpointError, match=r"step 4 cannot be written .*step 2 is intact"):
-            toy.run(tmp_path, inputs=toy.ToyInputs(fill), system=system)
+            toy.run(tmp_path, inputs=toy.ToyInputs(taken=fill), system=system)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert toy.saved_steps(tmp_path) == [2]

@@ -19,13 +19,13 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def stop_at(step: int):
-    """Sends SIGTERM while the batch of `step` is made: the loop saves after that step."""
+    """Sends SIGTERM when the loop takes the batch of `step`: it saves after that step."""
 
-    def at(now: int, arrays: dict[str, np.ndarray]) -> None:
+    def taken(now: int) -> None:
         if now == step:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    return at
+    return taken
 
 
 def nan_in(*steps: int) -> toy.ToyInputs:
@@ -40,7 +40,7 @@ def nan_in(*steps: int) -> toy.ToyInputs:
 def test_stopped_and_resumed_to_the_same_bits(tmp_path: Path, straight: Path, stop: int):
     """Stop 1 is a checkpoint of its own making, 0 and 2 lie between two regular ones."""
     with pytest.raises(SystemExit) as left:
-        toy.run(tmp_path, inputs=toy.ToyInputs(stop_at(stop)))
+        toy.run(tmp_path, inputs=toy.ToyInputs(taken=stop_at(stop)))
     assert left.value.code == 75
     assert toy.saved_steps(tmp_path)[-1] == stop + 1
     inputs = toy.ToyInputs()
@@ -123,7 +123,7 @@ def test_stopped_program_goes_on_to_the_same_bits(
 
 def test_seconds_are_carried_over_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(SystemExit):
-        toy.run(tmp_path, inputs=toy.ToyInputs(stop_at(1)))
+        toy.run(tmp_path, inputs=toy.ToyInputs(taken=stop_at(1)))
     real = train.Checkpoints.restore_latest
     seen = {}
 
@@ -181,8 +181,7 @@ def test_guard_speaks_before_a_checkpoint_and_at_the_end(tmp_path: Path):
 def test_a_row_of_bad_steps_is_counted_over_a_restart(tmp_path: Path):
     config = toy.toy_config(steps=9, checkpoint_every=2)
     inputs = nan_in(2, 3, 4)
-    fault = inputs.at
-    inputs.at = lambda step, arrays: (fault(step, arrays), stop_at(3)(step, arrays))
+    inputs.taken = stop_at(3)
     with pytest.raises(SystemExit):
         toy.run(tmp_path, config, inputs)
     with pytest.raises(NonFiniteError, match="3 steps in a row from step 2"):
@@ -205,7 +204,7 @@ class _Compilations(logging.Handler):
 def test_nothing_compiles_after_the_second_step(tmp_path: Path):
     seen = _Compilations()
     compiled: dict[int, int] = {}
-    inputs = toy.ToyInputs(lambda step, arrays: compiled.update({step: len(seen.names)}))
+    inputs = toy.ToyInputs(taken=lambda step: compiled.update({step: len(seen.names)}))
     logger = logging.getLogger("jax")
     logger.addHandler(seen)
     try:

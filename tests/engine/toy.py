@@ -119,11 +119,31 @@ def example(index: int) -> dict[str, np.ndarray]:
     return {"x": 1 + 2 * rng.normal(size=DIM).astype(np.float32), "weight": weight}
 
 
-class ToyInputs:
-    """Batches as a function of the step alone. `at(step, arrays)` may break them, or us."""
+class Told:
+    """A batch that tells when the loop takes it: that looks at its step."""
 
-    def __init__(self, at: Callable[[int, dict[str, np.ndarray]], None] | None = None, size=20):
+    def __init__(self, batch: Batch, taken: Callable[[int], None]):
+        self._batch, self._taken = batch, taken
+        self.arrays, self.ids = batch.arrays, batch.ids
+
+    @property
+    def step(self) -> int:
+        self._taken(self._batch.step)
+        return self._batch.step
+
+
+class ToyInputs:
+    """Batches as a function of the step alone. `at(step, arrays)` may break them while they are
+    made, `taken(step)` us when the loop takes them."""
+
+    def __init__(
+        self,
+        at: Callable[[int, dict[str, np.ndarray]], None] | None = None,
+        taken: Callable[[int], None] | None = None,
+        size=20,
+    ):
         self.at = at or (lambda step, arrays: None)
+        self.taken = taken or (lambda step: None)
         self.size = size
         self.opened: list[str] = []
 
@@ -151,7 +171,7 @@ class ToyInputs:
             indices = [1000 * seed + step * batch_size + i for i in range(batch_size)]
             batch = self._batch(step, indices, batch_size)
             self.at(step, batch.arrays)
-            yield batch
+            yield Told(batch, self.taken)
             step += 1
 
     def _passes(self, source: Source, batch_size: int, num_epochs: int) -> Iterator[Batch]:
@@ -335,12 +355,12 @@ def main() -> None:
         args.interrupt: signal.SIGINT,
     }
 
-    def at(step: int, arrays: dict[str, np.ndarray]) -> None:
+    def taken(step: int) -> None:
         if step in signals:
             time.sleep(0.2)  # the account of its time is a few beats old at the most
             os.kill(os.getpid(), signals[step])
 
-    run(args.workdir, inputs=ToyInputs(at))
+    run(args.workdir, inputs=ToyInputs(taken=taken))
 
 
 if __name__ == "__main__":

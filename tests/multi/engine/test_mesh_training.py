@@ -43,13 +43,13 @@ def test_losses_are_those_of_one_device(tmp_path: Path, alone: Path, name: str, 
 
 
 def test_resumed_to_the_same_bits_on_the_mesh(tmp_path: Path):
-    def stop(step, arrays):
+    def stop(step):
         if step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
     run(tmp_path / "straight", MESHES["fsdp"])
     with pytest.raises(SystemExit):
-        run(tmp_path / "stopped", MESHES["fsdp"], toy.ToyInputs(stop))
+        run(tmp_path / "stopped", MESHES["fsdp"], toy.ToyInputs(taken=stop))
     run(tmp_path / "stopped", MESHES["fsdp"])
     toy.assert_same_bits(
         toy.saved_state(tmp_path / "stopped"), toy.saved_state(tmp_path / "straight")
@@ -58,12 +58,12 @@ def test_resumed_to_the_same_bits_on_the_mesh(tmp_path: Path):
 
 
 def test_a_run_may_go_on_on_another_mesh(tmp_path: Path, alone: Path):
-    def stop(step, arrays):
+    def stop(step):
         if step == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(SystemExit):
-        run(tmp_path, MESHES["fsdp"], toy.ToyInputs(stop))
+        run(tmp_path, MESHES["fsdp"], toy.ToyInputs(taken=stop))
     run(tmp_path, MESHES["replica x fsdp x tensor"])
     for here, there in zip(toy.records(tmp_path), toy.records(alone), strict=True):
         np.testing.assert_allclose(here["loss"], there["loss"], rtol=1e-5)

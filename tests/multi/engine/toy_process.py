@@ -43,8 +43,8 @@ class Fit(toy.Fit):
 class PipelineInputs(toy.ToyInputs):
     """This process's rows of every batch; remembers whose they were."""
 
-    def __init__(self, at=None):
-        super().__init__(at)
+    def __init__(self, taken=None):
+        super().__init__(taken=taken)
         self.seen: list[list[str]] = []
 
     def open(self, name: str) -> Examples:
@@ -57,8 +57,8 @@ class PipelineInputs(toy.ToyInputs):
         share = dict(process_index=processes.index(), process_count=processes.count())
         for batch in batches(source, prepare, threads=0, **share, **options):
             if options.get("num_epochs") is None:  # training
-                self.at(batch.step, batch.arrays)
                 self.seen.append(batch.ids)
+                batch = toy.Told(batch, self.taken)
             yield batch
 
 
@@ -73,8 +73,8 @@ def config(**changes: Any) -> Any:
     return toy.toy_config(stats=dict(cache=True), **fit | changes)
 
 
-def train(folder: Path, mesh: Any = None, at: Any = None) -> PipelineInputs:
-    inputs = PipelineInputs(at)
+def train(folder: Path, mesh: Any = None, taken: Any = None) -> PipelineInputs:
+    inputs = PipelineInputs(taken)
     toy.run(folder, config(), inputs, system(), mesh)
     return inputs
 
@@ -104,7 +104,7 @@ def main() -> None:
     name, victim, when = args.signal.split(":")
     refused = []
 
-    def at(step: int, arrays: dict[str, np.ndarray]) -> None:
+    def taken(step: int) -> None:
         if not refused:
             refused.append(_is_refused(args.workdir))
         if args.index == int(victim) and step == int(when):
@@ -115,7 +115,7 @@ def main() -> None:
     assert processes.start_processes(fields | dict(timeout=60))
     only_first_speaks()
     with processes.shared_fate():
-        inputs = train(args.workdir, at=at)
+        inputs = train(args.workdir, taken=taken)
     print(json.dumps(dict(seen=inputs.seen, refused=refused, devices=jax.device_count())))
 
 

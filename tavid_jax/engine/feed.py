@@ -1,0 +1,68 @@
+"""Batches that lie on the devices before the loop comes for them."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+_PATIENCE = 5.0  # seconds that a thread which hangs gets at the end
+
+
+class Feed:
+    """A thread takes the next batch and brings it to the devices while the loop is in a step.
+
+    The loop says when (`ask`), best right after it has handed a step to the devices. To wake the
+    thread where the loop takes a batch would cost it its turn on the processor: milliseconds, if
+    that is busy with the step before.
+
+    Args:
+      batches: what is taken from, in order, by the thread alone; closed at the end if it can be.
+      place: brings a batch's `arrays` to the devices.
+    """
+
+    def __init__(
+        self, batches: Iterator[Any], place: Callable[[Mapping[str, Any]], dict[str, Any]]
+    ):
+        self._batches, self._place = batches, place
+        self._asked: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._made: queue.SimpleQueue[tuple[Any, Any, BaseException | None]] = queue.SimpleQueue()
+        # A daemon: a hung disk must not keep the program from ending.
+        self._thread = threading.Thread(target=self._serve, name="feed", daemon=True)
+
+    def __enter__(self) -> Feed:
+        self._thread.start()
+        self.ask()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._asked.put(False)
+        self._thread.join(_PATIENCE)
+
+    def ask(self) -> None:
+        """One more batch, please; does not wait."""
+        self._asked.put(True)
+
+    def take(self) -> tuple[Any, dict[str, Any]]:
+        """The next batch that was asked for, and its arrays on the devices; waits for them.
+
+        Returns (None, {}) behind the last one. Raises what taking or placing it raised.
+        """
+        batch, arrays, error = self._made.get()
+        if error is not None:
+            raise error
+        return batch, arrays
+
+    def _serve(self) -> None:
+        try:
+            while self._asked.get():
+                try:
+                    batch = next(self._batches, None)
+                    arrays = {} if batch is None else self._place(batch.arrays)
+                    self._made.put((batch, arrays, None))
+                except BaseException as error:  # for the loop
+                    self._made.put((None, {}, error))
+        finally:
+            if hasattr(self._batches, "close"):
+                self._batches.close()

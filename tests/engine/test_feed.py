@@ -1,0 +1,77 @@
+"""Batches ahead of the loop: in order, one at a time, and with their errors."""
+
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from tavid_jax.engine.feed import Feed
+
+
+def numbered(stop: int, made: list[int] | None = None):
+    for step in range(stop):
+        if made is not None:
+            made.append(step)
+        yield SimpleNamespace(step=step, arrays={"x": step})
+
+
+def double(arrays):
+    return {key: 2 * value for key, value in arrays.items()}
+
+
+def test_batches_come_in_order_and_placed():
+    with Feed(numbered(3), double) as feed:
+        for step in range(3):
+            batch, arrays = feed.take()
+            assert batch.step == step and arrays == {"x": 2 * step}
+            feed.ask()
+        assert feed.take() == (None, {})
+
+
+def test_no_more_is_made_than_was_asked_for():
+    made: list[int] = []
+    with Feed(numbered(9, made), double) as feed:
+        feed.take()
+        time.sleep(0.05)
+        assert made == [0]
+        feed.ask()
+        feed.take()
+        assert made == [0, 1]
+
+
+@pytest.mark.parametrize("where", ["batches", "place"])
+def test_errors_reach_the_loop(where: str):
+    def broken():
+        yield SimpleNamespace(arrays={})
+        raise OSError("a broken disk")
+
+    def place(arrays):
+        raise OSError("a broken disk")
+
+    with Feed(broken(), double if where == "batches" else place) as feed:
+        if where == "batches":
+            feed.take()
+            feed.ask()
+        with pytest.raises(OSError, match="a broken disk"):
+            feed.take()
+
+
+def test_the_end_closes_what_was_read_and_waits_for_no_hung_disk(monkeypatch):
+    monkeypatch.setattr("tavid_jax.engine.feed._PATIENCE", 0.05)
+    closed, hung = threading.Event(), threading.Event()
+
+    def reading():
+        try:
+            yield SimpleNamespace(arrays={})
+            hung.wait()
+        finally:
+            closed.set()
+
+    with Feed(reading(), double) as feed:
+        feed.take()
+    assert closed.wait(1.0)
+    with Feed(reading(), double) as feed:
+        feed.take()
+        feed.ask()
+    hung.set()
