@@ -12,10 +12,12 @@ deleted whenever no run uses them.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import importlib
 import os
 import re
+import secrets
 import shutil
 import tempfile
 import threading
@@ -37,6 +39,8 @@ _READERS = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs"}
 # One slash: what pathlib makes of two.
 _REMOTE = re.compile(rf"({'|'.join(_READERS)}):/+")
 _AT_ONCE = 8
+# What file systems say that have no hard links.
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 class _File(NamedTuple):
@@ -150,14 +154,16 @@ def create(path: Place, content: bytes) -> bool:
 
 def _create_here(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Of several machines on one disk two may have processes of the same number.
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
         partial.write_bytes(content)
         os.link(partial, path)
-    except FileExistsError:
-        raise
-    except OSError:  # no links on this file system
-        partial.replace(path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        with path.open("xb") as file:
+            file.write(content)
     finally:
         partial.unlink(missing_ok=True)
 

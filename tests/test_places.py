@@ -1,5 +1,6 @@
 """Files here and in a bucket by the same functions: whole or not there, copied only when new."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -74,6 +75,21 @@ def test_only_what_is_new_is_copied(bucket):
     (local / "sub" / "a").write_bytes(b"3")
     push(there)
     assert bucket.objects["run/x/sub/a"][0] == b"3"
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOSPC])
+def test_files_are_created_without_links_but_not_without_space(code, tmp_path, monkeypatch):
+    def link(*_):
+        raise OSError(code, "no")
+
+    monkeypatch.setattr("os.link", link)
+    if code == errno.ENOSPC:
+        with pytest.raises(OSError, match="no"):
+            places.create(tmp_path / "a", b"1")
+        assert not list(tmp_path.iterdir())
+    else:
+        assert places.create(tmp_path / "a", b"1") and not places.create(tmp_path / "a", b"2")
+        assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"1"]
 
 
 def test_single_files_and_missing_ones(bucket):

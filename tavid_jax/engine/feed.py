@@ -7,15 +7,17 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+AHEAD = 2
 _PATIENCE = 5.0  # seconds that a thread which hangs gets at the end
 
 
 class Feed:
-    """A thread takes the next batch and brings it to the devices while the loop is in a step.
+    """A thread takes batches and brings them to the devices while the loop is in a step.
 
     The loop says when (`ask`), best right after it has handed a step to the devices. To wake the
     thread where the loop takes a batch would cost it its turn on the processor: milliseconds, if
-    that is busy with the step before.
+    that is busy with the step before. Two batches are under way, since on a CPU a step may be over
+    when it has been handed over.
 
     Args:
       batches: what is taken from, in order, by the thread alone; closed at the end if it can be.
@@ -33,7 +35,8 @@ class Feed:
 
     def __enter__(self) -> Feed:
         self._thread.start()
-        self.ask()
+        for _ in range(AHEAD):
+            self.ask()
         return self
 
     def __exit__(self, *_: Any) -> None:

@@ -11,7 +11,7 @@ from absl import logging
 
 from tavid_jax.engine import telemetry, trees
 from tavid_jax.engine.checkpoint import CheckpointError, Checkpoints, save_result
-from tavid_jax.engine.feed import Feed
+from tavid_jax.engine.feed import AHEAD, Feed
 from tavid_jax.engine.job import StageJob, pretrained_key
 from tavid_jax.engine.method import Params
 from tavid_jax.engine.monitor import Monitor
@@ -169,7 +169,7 @@ class Training(StageJob):
                 with clock.measure("step" if step > start else "compile"):
                     with jax.profiler.StepTraceAnnotation(self.name, step_num=step):
                         state, metrics = step_fn(state, frozen, arrays)
-                    if step + 1 < self.stage.steps:
+                    if step + AHEAD < self.stage.steps:
                         feed.ask()
                     monitor.push(step + 1, metrics, batch.ids)
                 self.ledger.reached(step + 1)
