@@ -190,7 +190,8 @@ def main() -> None:
     if args.worker:
         worker(json.loads(args.worker))
         return
-    os.environ.update(JAX_PLATFORMS="cpu")
+    root = Path(__file__).resolve().parents[1]  # configs lie there
+    os.environ.update(JAX_PLATFORMS="cpu", PYTHONPATH=str(root))
     from timing import environment, table
 
     cores = sorted(os.sched_getaffinity(0))[:CORES]

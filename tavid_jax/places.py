@@ -40,7 +40,7 @@ _READERS = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs"}
 _REMOTE = re.compile(rf"({'|'.join(_READERS)}):/+")
 _AT_ONCE = 8
 # What file systems say that have no hard links.
-_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class _File(NamedTuple):
@@ -162,10 +162,20 @@ def _create_here(path: Path, content: bytes) -> None:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        with path.open("xb") as file:
-            file.write(content)
+        _create_alone(path, content)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _create_alone(path: Path, content: bytes) -> None:
+    """Without links: others may see it half written, but it does not stay so."""
+    with path.open("xb") as file:
+        try:
+            file.write(content)
+            file.flush()
+        except OSError:
+            path.unlink()
+            raise
 
 
 def sizes(path: Place) -> dict[str, int]:

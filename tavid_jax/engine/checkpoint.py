@@ -241,19 +241,20 @@ class Checkpoints:
         self._manager.reload()
 
 
-def save_result(folder: Place, params: dict[str, Any], provenance: dict[str, Any]) -> None:
+def save_result(folder: Place, params: dict[str, Any], provenance: dict[str, Any]) -> str:
     """Write a stage's parameters (numpy) and where they come from; complete or not at all.
 
     Every process calls it, the first one writes.
 
-    Raises CheckpointError when the disk does not take it.
+    Returns the fingerprint of the parameters. Raises CheckpointError when the disk does not take
+    them.
     """
-    meta = {**provenance, "weights": trees.fingerprint(params)}
-    items: dict[str, Any] = {"meta": ocp.args.JsonSave(meta)}
-    if trees.flatten(params):
-        items["params"] = ocp.args.PyTreeSave(params)
 
-    def write() -> None:
+    def write() -> str:
+        mark = trees.fingerprint(params)
+        items: dict[str, Any] = {"meta": ocp.args.JsonSave({**provenance, "weights": mark})}
+        if trees.flatten(params):
+            items["params"] = ocp.args.PyTreeSave(params)
         target = places.absolute(folder)
         try:
             checkpointer.save(target, args=ocp.args.Composite(**items), force=True)
@@ -262,11 +263,13 @@ def save_result(folder: Place, params: dict[str, Any], provenance: dict[str, Any
                 f"{folder} cannot be written ({_reason(error)}); free space or make the folder "
                 "writable, then run the same command again"
             ) from error
+        return mark
 
     with _NUMBERS, _quiet_orbax(), _alone(ocp.CompositeCheckpointHandler) as checkpointer:
-        first_does(write)
+        mark = first_does(write)
         if not is_first():
             checkpointer.synchronize_next_awaitable_signal_operation_id()
+    return mark
 
 
 def load_result(folder: Place) -> dict[str, Any]:

@@ -53,12 +53,20 @@ class Copies:
         leaves, structure = jax.tree.flatten(tree)
 
         def copy(i: int) -> jax.Array:
-            if kind is None and _lies_here(leaves[i]):
-                return _filled(leaves[i], lambda j, size: self._room(i, j, size))
-            return _put(leaves[i], kind)
+            here = kind is None and _lies_here(leaves[i])
+            return self._filled(i, leaves[i]) if here else _put(leaves[i], kind)
 
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="copy") as pool:
             return structure.unflatten(pool.map(copy, range(len(leaves))))
+
+    def _filled(self, i: int, leaf: jax.Array) -> jax.Array:
+        parts = []
+        for j, shard in enumerate(leaf.addressable_shards):
+            source = np.asarray(shard.data)
+            target = self._room(i, j, source.nbytes).view(source.dtype).reshape(source.shape)
+            np.copyto(target, source)
+            parts.append(jax.device_put(target, shard.data.sharding, may_alias=True))
+        return jax.make_array_from_single_device_arrays(leaf.shape, leaf.sharding, parts)
 
     def _room(self, leaf: int, shard: int, size: int) -> np.ndarray:
         """Bytes of a shard of a leaf; numpy asks for large pages, which are filled faster."""
@@ -70,27 +78,20 @@ class Copies:
         return room
 
 
+def _device(leaf: jax.Array) -> jax.Device:
+    """One of those of this process that it lies on; all are of one kind."""
+    return next(iter(leaf.sharding.addressable_devices))
+
+
 def _lies_here(leaf: jax.Array) -> bool:
     """Whether it is in a CPU's own memory, of a type that numpy knows (not that of random keys)."""
-    (*_, device) = leaf.sharding.addressable_devices
-    kinds = (None, device.default_memory().kind)
-    plain = isinstance(leaf.dtype, np.dtype) and leaf.sharding.memory_kind in kinds
-    return device.platform == "cpu" and plain
-
-
-def _filled(leaf: jax.Array, room: Callable[[int, int], np.ndarray]) -> jax.Array:
-    parts = []
-    for j, shard in enumerate(leaf.addressable_shards):
-        source = np.asarray(shard.data)
-        target = room(j, source.nbytes).view(source.dtype).reshape(source.shape)
-        np.copyto(target, source)
-        parts.append(jax.device_put(target, shard.data.sharding, may_alias=True))
-    return jax.make_array_from_single_device_arrays(leaf.shape, leaf.sharding, parts)
+    device = _device(leaf)
+    usual = leaf.sharding.memory_kind in (None, device.default_memory().kind)
+    return device.platform == "cpu" and usual and isinstance(leaf.dtype, np.dtype)
 
 
 def _put(leaf: jax.Array, kind: str | None) -> jax.Array:
-    place = leaf.sharding
-    device = next(iter(place.addressable_devices))
+    place, device = leaf.sharding, _device(leaf)
     there = kind or ("" if device.platform == "cpu" else _PINNED)
     if there and any(memory.kind == there for memory in device.addressable_memories()):
         place = place.with_memory_kind(there)

@@ -22,12 +22,16 @@ class Feed:
     Args:
       batches: what is taken from, in order, by the thread alone; closed at the end if it can be.
       place: brings a batch's `arrays` to the devices.
+      count: how many batches the loop will take; no more are made.
     """
 
     def __init__(
-        self, batches: Iterator[Any], place: Callable[[Mapping[str, Any]], dict[str, Any]]
+        self,
+        batches: Iterator[Any],
+        place: Callable[[Mapping[str, Any]], dict[str, Any]],
+        count: int,
     ):
-        self._batches, self._place = batches, place
+        self._batches, self._place, self._left = batches, place, count
         self._asked: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._made: queue.SimpleQueue[tuple[Any, Any, BaseException | None]] = queue.SimpleQueue()
         # A daemon: a hung disk must not keep the program from ending.
@@ -44,8 +48,10 @@ class Feed:
         self._thread.join(_PATIENCE)
 
     def ask(self) -> None:
-        """One more batch, please; does not wait."""
-        self._asked.put(True)
+        """One more batch, please, if the loop will take one; does not wait."""
+        if self._left:
+            self._left -= 1
+            self._asked.put(True)
 
     def take(self) -> tuple[Any, dict[str, Any]]:
         """The next batch that was asked for, and its arrays on the devices; waits for them.

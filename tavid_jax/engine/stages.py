@@ -175,14 +175,14 @@ def _run_stage(
             folder.done,
             {
                 **provenance,
-                "weights": trees.fingerprint(result),
+                "weights": mark,
                 "seconds": runner.seconds,
                 "wall_seconds_of_last_start": time.perf_counter() - started,
             },
         )
 
     with ledger.measure("checkpoint"):
-        save_result(folder.result, result, provenance)
+        mark = save_result(folder.result, result, provenance)
         first_does(finish)
 
 

@@ -11,7 +11,7 @@ from absl import logging
 
 from tavid_jax.engine import telemetry, trees
 from tavid_jax.engine.checkpoint import CheckpointError, Checkpoints, save_result
-from tavid_jax.engine.feed import AHEAD, Feed
+from tavid_jax.engine.feed import Feed
 from tavid_jax.engine.job import StageJob, pretrained_key
 from tavid_jax.engine.method import Params
 from tavid_jax.engine.monitor import Monitor
@@ -47,9 +47,9 @@ class Training(StageJob):
         checkpoints = Checkpoints(self.folder.checkpoints, keep=self.stage.keep)
         with jax.set_mesh(self.mesh), checkpoints:
             state, frozen, clock = self._start(checkpoints)
-            checkpoints.make_room(state)
             self.ledger.begin_stage(self.name, "train", int(state.step))
             if int(state.step) < self.stage.steps:
+                checkpoints.make_room(state)
                 state = self._loop(state, frozen, checkpoints, clock)
         self.seconds = clock.total()
         return self._result(state, frozen)
@@ -157,7 +157,7 @@ class Training(StageJob):
         validation = self._validation()
         monitor = Monitor(self.name, self.stage, self.folder, start, clock, self._work())
         profile = profile_window(self.folder, tuple(self.stage.get("profile", ())))
-        feed = Feed(batches, lambda arrays: to_global(arrays, self.mesh))
+        feed = Feed(batches, lambda arrays: to_global(arrays, self.mesh), self.stage.steps - start)
         with monitor, feed, profile as profile_at:
             for step in range(start, self.stage.steps):
                 profile_at(step)
@@ -169,8 +169,7 @@ class Training(StageJob):
                 with clock.measure("step" if step > start else "compile"):
                     with jax.profiler.StepTraceAnnotation(self.name, step_num=step):
                         state, metrics = step_fn(state, frozen, arrays)
-                    if step + AHEAD < self.stage.steps:
-                        feed.ask()
+                    feed.ask()
                     monitor.push(step + 1, metrics, batch.ids)
                 self.ledger.reached(step + 1)
                 self._milestones(step + 1, state, frozen, monitor, checkpoints, clock, validation)

@@ -21,7 +21,7 @@ def double(arrays):
 
 
 def test_batches_come_in_order_and_placed():
-    with Feed(numbered(3), double) as feed:
+    with Feed(numbered(3), double, 9) as feed:
         for step in range(3):
             batch, arrays = feed.take()
             assert batch.step == step and arrays == {"x": 2 * step}
@@ -31,7 +31,7 @@ def test_batches_come_in_order_and_placed():
 
 def test_no_more_is_made_than_was_asked_for():
     made: list[int] = []
-    with Feed(numbered(9, made), double) as feed:
+    with Feed(numbered(9, made), double, 4) as feed:
         for _ in range(AHEAD):
             feed.take()
         time.sleep(0.05)
@@ -39,6 +39,11 @@ def test_no_more_is_made_than_was_asked_for():
         feed.ask()
         feed.take()
         assert made == [0, 1, 2]
+        for _ in range(3):
+            feed.ask()  # the loop takes one more
+        feed.take()
+        time.sleep(0.05)
+        assert made == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("where", ["batches", "place"])
@@ -50,7 +55,7 @@ def test_errors_reach_the_loop(where: str):
     def place(arrays):
         raise OSError("a broken disk")
 
-    with Feed(broken(), double if where == "batches" else place) as feed:
+    with Feed(broken(), double if where == "batches" else place, 9) as feed:
         if where == "batches":
             feed.take()
         with pytest.raises(OSError, match="a broken disk"):
@@ -68,7 +73,7 @@ def test_the_end_closes_what_was_read_and_waits_for_no_hung_disk(monkeypatch):
         finally:
             closed.set()
 
-    with Feed(reading(), double) as feed:
+    with Feed(reading(), double, 9) as feed:
         feed.take()
     assert not closed.is_set()  # the thread hangs in the second
     hung.set()
