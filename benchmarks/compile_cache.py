@@ -6,12 +6,15 @@ there in both: synthetic scenes are drawn, and stages before the first that trai
 A cold start has an empty cache folder; the warm start behind it has what that one left. They take
 turns, so that a busy machine hits both alike.
 
-    python benchmarks/compile_cache.py [--rounds=3] [--only=trajloom] [--clock=cpu] [--data=FOLDER]
+    python benchmarks/compile_cache.py [--rounds=3] [--only=trajloom] [--clock=wall] [--data=FOLDER]
 
-Of each start: `import` until the command line is read; `trace` Python's work to make programs of
-functions; `build` compiling, or loading what was compiled; `rest`. The median over the rounds, of
-seconds of the wall clock or, for a busy machine, of the process's own (there the parts, which are
-of the wall clock, do not add up).
+Of each start, the median over the rounds: seconds of the wall clock, and of the process's own (all
+cores together, whatever else the machine does). Of the wall clock: `import` until the command line
+is read; `trace` Python's work to make programs of functions; `build` compiling, or loading what was
+compiled; `rest`. Exit code 1 if a warm start takes more than a third of the cold one, by --clock.
+
+The demos are the hard case: their programs compile in seconds. What is left of a warm start is
+Python's work, which hardly grows with a model; at the published sizes compiling takes minutes.
 """
 
 from __future__ import annotations
@@ -100,7 +103,7 @@ def prepare(demo: str, folder: Path, data: str) -> None:
     (folder / "workdir").rename(folder / "prepared")
 
 
-def measure(demo: str, rounds: int, clock: str, data: str) -> dict[str, dict[str, float]]:
+def measure(demo: str, rounds: int, data: str) -> dict[str, dict[str, float]]:
     """{"cold": ..., "warm": ...} -> {part of a start: median seconds}."""
     taken: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
     with tempfile.TemporaryDirectory() as name:
@@ -110,11 +113,11 @@ def measure(demo: str, rounds: int, clock: str, data: str) -> dict[str, dict[str
             cache = folder / f"cache{number}"
             for kind in taken:
                 taken[kind].append(start(demo, folder, data, cache))
-                print(f"{demo} {kind} {taken[kind][-1][clock]:.1f} s", file=sys.stderr)
+                print(f"{demo} {kind} {taken[kind][-1]['wall']:.1f} s", file=sys.stderr)
     return {
         kind: {
             part: statistics.median(one.get(part, 0.0) for one in starts)
-            for part in (clock, *PARTS)
+            for part in (*CLOCKS, *PARTS)
         }
         for kind, starts in taken.items()
     }
@@ -125,22 +128,22 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--clock", choices=CLOCKS, default="wall")
+    parser.add_argument("--clock", choices=CLOCKS, default="cpu")
     parser.add_argument("--data", default="", help="folder of scenes that were drawn before")
     parser.add_argument("--only", choices=DEMOS, help="one demo instead of all")
     args = parser.parse_args()
     print(environment())
-    print(f"| demo | start | seconds | {' | '.join(PARTS)} | warm / cold |")
-    print(f"|---|---|{'---|' * (len(PARTS) + 2)}")
+    print("| demo | start | wall s | CPU s | import | trace | build | rest | wall | CPU |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     over = []
     for demo in [args.only] if args.only else DEMOS:
-        found = measure(demo, args.rounds, args.clock, args.data)
-        ratio = found["warm"][args.clock] / found["cold"][args.clock]
-        for kind, parts in found.items():
-            cells = " | ".join(f"{parts[part]:.1f}" for part in PARTS)
-            last = f"**{ratio:.2f}**" if kind == "warm" else ""
-            print(f"| {demo} | {kind} | {parts[args.clock]:.1f} | {cells} | {last} |", flush=True)
-        over += [demo] if ratio > LIMIT else []
+        found = measure(demo, args.rounds, args.data)
+        ratios = {clock: found["warm"][clock] / found["cold"][clock] for clock in CLOCKS}
+        for kind, seconds in found.items():
+            cells = [f"{seconds[part]:.1f}" for part in ("wall", "cpu", *PARTS)]
+            last = [f"{ratios[clock]:.2f}" if kind == "warm" else "" for clock in ("wall", "cpu")]
+            print(f"| {demo} | {kind} | {' | '.join(cells + last)} |", flush=True)
+        over += [demo] if ratios[args.clock] > LIMIT else []
     if over:
         sys.exit(f"more than a third of the cold start: {', '.join(over)}")
 

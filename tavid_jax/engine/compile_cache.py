@@ -18,7 +18,7 @@ from tavid_jax import places
 from tavid_jax.places import Place
 
 #: seconds of compiling from which a program is kept: small ones are many, and add up
-MIN_SECONDS = 0.1
+MIN_SECONDS = 0.01
 _MARK = ".tavid_jax"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import sys
 import time
@@ -85,27 +86,35 @@ def read_json_lines(path: Place) -> list[dict[str, Any]]:
 
 
 class TensorBoard:
-    """Scalars through tensorboardX, which needs no TensorFlow."""
+    """Scalars through tensorboardX, which needs no TensorFlow.
+
+    Opened by the first of them: tensorboardX imports PyTorch where that is installed, more than a
+    second for which the first step would wait.
+    """
 
     def __init__(self, folder: Place, start_step: int = 0):
-        from tensorboardX import SummaryWriter
-
-        self._folder = folder
-        local = str(places.copy_of(folder))
-        self._writer = SummaryWriter(local, purge_step=start_step or None)
+        self._folder, self._start = folder, start_step
+        self._writer: Any = None
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
+        if self._writer is None:
+            from tensorboardX import SummaryWriter
+
+            local = str(places.copy_of(self._folder))
+            self._writer = SummaryWriter(local, purge_step=self._start or None)
         for name, value in values.items():
             if np.isfinite(value):
                 self._writer.add_scalar(name, value, step)
 
     def flush(self) -> None:
-        self._writer.flush()
-        places.push(self._folder, strict=False)
+        if self._writer is not None:
+            self._writer.flush()
+            places.push(self._folder, strict=False)
 
     def close(self) -> None:
-        self._writer.close()
-        places.push(self._folder, strict=False)
+        if self._writer is not None:
+            self._writer.close()
+            places.push(self._folder, strict=False)
 
 
 def open_writers(folder: Place, start_step: int) -> list[Writer]:
@@ -113,9 +122,9 @@ def open_writers(folder: Place, start_step: int) -> list[Writer]:
     if not is_first():
         return []
     writers: list[Writer] = [JsonLines(folder / "metrics.jsonl", start_step)]
-    try:
+    if importlib.util.find_spec("tensorboardX"):
         writers.append(TensorBoard(folder / "tensorboard", start_step))
-    except ImportError:
+    else:
         logging.log_first_n(logging.INFO, "tensorboardX is not installed: JSON lines only", 1)
     return writers
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from matplotlib.axes import Axes
@@ -18,7 +17,7 @@ from tavid_jax.tracks.camera_motion import (
     Vocabulary,
 )
 from tavid_jax.viz import canvas
-from tavid_jax.viz.curves import PALETTE, STYLE, figure_bytes
+from tavid_jax.viz.curves import PALETTE, figure_bytes, styled
 from tavid_jax.viz.tracks import TrailStyle, draw_whole
 
 _UNITS = {"pan": "diagonals/s", "tilt": "diagonals/s", "zoom": "1/s", "roll": "rad/s"}
@@ -38,7 +37,7 @@ def frame_with_tracks(
     return draw_whole(ground, tracks, visibility, style=_THIN)
 
 
-@matplotlib.rc_context(STYLE)
+@styled
 def camera_figure(
     picture: UInt8[np.ndarray, "H W 3"],
     motion: CameraMotion,

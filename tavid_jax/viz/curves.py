@@ -1,19 +1,19 @@
 """Loss curves, comparisons with intervals and small multiples, as SVG or PNG bytes.
 
 SVG text and axes use `currentColor`: set inline into a page they follow its light or dark mode.
-Figures are made without pyplot: no screen, no window list that would keep them alive.
+Figures are made without pyplot: no screen, no window list that would keep them alive. matplotlib
+is imported by the first of them: a run that starts has no use for it, and would wait a third of a
+second.
 """
 
+import functools
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import matplotlib
 import numpy as np
 from jaxtyping import Float
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 from tavid_jax.viz.canvas import Number
@@ -43,6 +43,19 @@ STYLE = {
 }
 
 
+def styled(draw: Callable) -> Callable:
+    """The function, drawing in this package's style."""
+
+    @functools.wraps(draw)
+    def drawn(*args, **kwargs):
+        import matplotlib
+
+        with matplotlib.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
 def ema(values: Float[np.ndarray, " n"], decay: Number = 0.9) -> Float[np.ndarray, " n"]:
     """Bias-corrected exponential moving average; non-finite values are passed over.
 
@@ -61,7 +74,7 @@ def ema(values: Float[np.ndarray, " n"], decay: Number = 0.9) -> Float[np.ndarra
     return out
 
 
-@matplotlib.rc_context(STYLE)
+@styled
 def loss_curves(
     records: Sequence[Mapping],
     names: Sequence[str] | None = None,
@@ -83,6 +96,8 @@ def loss_curves(
     Raises:
       ValueError: a name occurs in no record, or there is nothing to draw.
     """
+    from matplotlib.ticker import MaxNLocator, NullFormatter
+
     series = collect(records)
     if names is not None:
         missing = [name for name in names if name not in series]
@@ -125,7 +140,7 @@ def collect(records: Sequence[Mapping]) -> dict[str, tuple[np.ndarray, np.ndarra
     return {name: (np.array(s), np.array(v)) for name, (s, v) in series.items()}
 
 
-@matplotlib.rc_context(STYLE)
+@styled
 def small_multiples(
     panels: Mapping[str, Mapping[str, tuple[ArrayLike, ArrayLike]]],
     *,
@@ -160,7 +175,7 @@ def small_multiples(
     return figure_bytes(figure, format)
 
 
-@matplotlib.rc_context(STYLE)
+@styled
 def interval_plot(
     rows: Sequence[tuple[str, Number, Number, Number]],
     *,
@@ -212,7 +227,7 @@ def interval_plot(
     return figure_bytes(figure, format)
 
 
-@matplotlib.rc_context(STYLE)
+@styled
 def numbered_bars(
     series: Mapping[str, tuple[ArrayLike, ArrayLike | None]],
     numbers: Sequence[int | str],
@@ -265,8 +280,11 @@ def numbered_bars(
 
 def _grid(
     count: int, columns: int | None, row_height: float, title: str, *, share_y: bool = False
-) -> tuple[Figure, list]:
-    """A figure of page width (one or two plots: less) with `count` axes."""
+) -> tuple[Any, list]:
+    """A matplotlib figure of page width (one or two plots: less) with `count` axes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     if columns is None:  # three or four in a row, whichever leaves fewer holes
         columns = count if count <= 4 else min((4, 3), key=lambda n: -count % n)
     columns = max(1, min(columns, count))
@@ -283,8 +301,8 @@ def _grid(
     return figure, axes[:count]
 
 
-def figure_bytes(figure: Figure, format: str) -> bytes:
-    """A figure as "svg" or "png"; see the module for the colours of SVG."""
+def figure_bytes(figure: Any, format: str) -> bytes:
+    """A matplotlib figure as "svg" or "png"; see the module for the colours of SVG."""
     if format not in ("svg", "png"):
         raise ValueError(f"unknown figure format {format!r}: use 'svg' or 'png'")
     buffer = io.BytesIO()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 import cv2
-import matplotlib
 import numpy as np
 from jaxtyping import Float, Num, UInt8
 
 from tavid_jax.viz import canvas
 
-# From 256 levels, dark blue over green to yellow.
-_VIRIDIS = np.round(255 * matplotlib.colormaps["viridis"](np.arange(256))[:, :3]).astype(np.uint8)
 # Share of the colour over a frame, where a map is least and where it is most.
 _LEAST, _MOST = 0.4, 0.9
 # Grey of the frame's black and white, darker than the brightest colours: what shines is the map.
@@ -28,7 +27,14 @@ def scaled(maps: Num[np.ndarray, "*B h w"]) -> Float[np.ndarray, "*B h w"]:
 
 def colours(values: Float[np.ndarray, "*B h w"]) -> UInt8[np.ndarray, "*B h w 3"]:
     """RGB of values in [0, 1]: dark blue over green to yellow."""
-    return _VIRIDIS[np.clip(np.round(255 * values), 0, 255).astype(int)]
+    return _viridis()[np.clip(np.round(255 * values), 0, 255).astype(int)]
+
+
+@functools.cache
+def _viridis() -> UInt8[np.ndarray, "256 3"]:
+    import matplotlib  # here: slow to import, and not needed to train
+
+    return np.round(255 * matplotlib.colormaps["viridis"](np.arange(256))[:, :3]).astype(np.uint8)
 
 
 def enlarged(

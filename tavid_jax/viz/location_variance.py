@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import matplotlib
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
@@ -12,14 +11,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from tavid_jax.viz import heat
-from tavid_jax.viz.curves import PALETTE, STYLE, figure_bytes
+from tavid_jax.viz.curves import PALETTE, figure_bytes, styled
 
 # Data set -> coordinates ("absolute", ...) -> one for each axis.
 Bars = Mapping[str, Mapping[str, Float[np.ndarray, " 2"]]]
 Maps = Mapping[str, Mapping[str, Float[np.ndarray, "gh gw 2"]]]
 
 
-@matplotlib.rc_context(STYLE)
+@styled
 def variance_bars(explained: Bars, title: str = "") -> bytes:
     """PNG of explained variance in percent: a group for every data set, a bar for coordinates and
     axis, as in TrajLoom's appendix B.1.
@@ -59,7 +58,7 @@ def variance_bars(explained: Bars, title: str = "") -> bytes:
     return figure_bytes(figure, "png")
 
 
-@matplotlib.rc_context(STYLE)
+@styled
 def mean_maps(means: Maps) -> bytes:
     """PNG of the mean of every cell, in px: a row for every data set, from its least to its largest
     value dark blue over green to yellow. Cells that were never seen are grey.

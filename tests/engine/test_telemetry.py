@@ -1,5 +1,6 @@
 """Records, curves over restarts, the progress line."""
 
+import importlib.machinery
 import json
 import logging
 import sys
@@ -68,9 +69,12 @@ def test_tensorboard_gets_finite_scalars(tmp_path: Path, monkeypatch: pytest.Mon
             self.scalars.append("closed")
 
     module = type(sys)("tensorboardX")
+    module.__spec__ = importlib.machinery.ModuleSpec("tensorboardX", None)
     module.SummaryWriter = Fake
     monkeypatch.setitem(sys.modules, "tensorboardX", module)
     lines, board = telemetry.open_writers(tmp_path, 7)
+    board.flush()
+    assert board._writer is None  # nothing is imported before there is something to write
     board.scalars(8, {"loss": 1.5, "bad": float("nan")})
     board.close()
     lines.close()
