@@ -125,6 +125,8 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
 
 # Other frameworks. `torch` is allowed inside functions of weights/ (a reader of .pt files).
 FOREIGN = {"diffusers", "tensorflow", "torch", "transformers"}
+# Slow to import, and of no use to a run before its first step.
+LATER = {"matplotlib", "tensorboardX", "tensorflow_datasets"}
 
 
 def modules() -> list[Path]:
@@ -221,12 +223,21 @@ def test_library_is_free_of_other_frameworks():
 
 def test_importing_everything_loads_no_other_framework():
     """What the parse cannot see: a framework pulled in by one of our dependencies."""
+    names = [module_name(p, PACKAGE) for p in modules() if p.stem != "__main__"]
+    assert_not_loaded(FOREIGN, names)
+
+
+def test_a_start_waits_for_no_slow_import():
+    systems = [module_name(p, PACKAGE) for p in modules() if p.stem == "system"]
+    assert_not_loaded(FOREIGN | LATER, ["tavid_jax.main", *systems])
+
+
+def assert_not_loaded(unwanted: set[str], names: list[str]):
     program = f"""
 import importlib, sys
-names = {[module_name(p, PACKAGE) for p in modules() if p.stem != "__main__"]!r}
-for name in names:
+for name in {names!r}:
     importlib.import_module(name)
-loaded = sorted(set(sys.modules) & {FOREIGN!r})
+loaded = sorted(set(sys.modules) & {unwanted!r})
 sys.exit(f"loaded: {{loaded}}" if loaded else 0)
 """
     result = subprocess.run(
