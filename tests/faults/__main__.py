@@ -1,6 +1,6 @@
 """Faults done to the real program; each must cost nothing, or stop with its name and then nothing.
 
-    python -m tests.faults                        # all of them: about 15 minutes on 2 cores
+    python -m tests.faults                        # all of them: 15 minutes on 2 cores
     python -m tests.faults --only kills,disk-full
     python -m tests.faults --list
 
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
             flush=True,
         )
-    print(table(found))
+    print(table(found, lab.folder))
     print(f"\n{len(found)} faults in {duration(time.monotonic() - began)}; seed {args.seed}")
     record = folder / "faults.json"
     record.write_text(json.dumps([dataclasses.asdict(one) for one in found], indent=1) + "\n")
@@ -95,10 +95,19 @@ def choose(only: str) -> list[Fault]:
     return [fault for fault in FAULTS if not wanted or fault.name in wanted]
 
 
-def table(found: list[Found]) -> str:
-    """Markdown."""
+def table(found: list[Found], folder: Path) -> str:
+    """Markdown; files are named as they lie below the folder of all runs."""
     header = ["fault", "what was done", "what the run said", "outcome", "seconds"]
-    rows = [[f.fault, f.done, _short(f.said) or "-", f.outcome, f"{f.seconds:.0f}"] for f in found]
+    rows = [
+        [
+            f.fault,
+            f.done,
+            _short(f.said.replace(f"{folder}/", "")) or "-",
+            f.outcome,
+            f"{f.seconds:.0f}",
+        ]
+        for f in found
+    ]
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(
         "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |"

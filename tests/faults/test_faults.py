@@ -64,7 +64,7 @@ def test_table_and_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     outcomes = iter([BIT_EQUAL, FAILED])
 
     def run(lab: Lab, fault: Fault) -> Found:
-        return Found(fault.name, "done", "a|b", next(outcomes), 1.6)
+        return Found(fault.name, "done", f"{lab.folder}/a|b", next(outcomes), 1.6)
 
     monkeypatch.setattr(Lab, "run", run)
     arguments = ["--only=sigterm,ctrl-c", f"--workdir={tmp_path}"]
