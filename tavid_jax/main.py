@@ -90,9 +90,9 @@ def cli() -> None:
 
 def _collect_rarely() -> None:
     """Python looks for garbage whenever 700 more objects are there. Tracing a model makes millions,
-    nearly all of which stay: looking took a tenth of a start."""
+    nearly all of which stay: looking took a tenth of a start. Stages end with a look."""
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(50_000)
 
 
 def _leave(code: int) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import time
 from typing import Any
@@ -108,6 +109,7 @@ def run_stages(
             except OSError as error:
                 raise_if_disk(error, workdir.path)
                 raise
+            gc.collect()  # arrays that are only held in cycles leave the devices
             preemption.settle()
             preemption.exit_if_requested(f"{name} is finished")
     return open_results(config, workdir.path, workdir.fingerprint)
