@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import re
+import sys
 from pathlib import Path
 
 from launch.plan import LaunchError
 
 # Options of the run itself (`python -m tavid_jax.main --help`), given to it as they are.
 _OF_RUN = re.compile(r"--(config|workdir|mode|verbosity)(\.[\w.]+)?(=.*)?", re.DOTALL)
+_CHECKOUT = Path(__file__).resolve().parents[1]
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,36}[a-z0-9])?")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 
@@ -69,8 +72,9 @@ def split(made: argparse.ArgumentParser, argv: list[str]) -> tuple[argparse.Name
                 raise LaunchError(f"{one} has no value: write {one}=VALUE")
             one = f"{one}={rest.pop(0)}"
         run.append(one)
-    if option(run, "config") is None:
+    if (config := option(run, "config")) is None:
         raise LaunchError("no config: give --config=configs/NAME.py[:PRESET]")
+    check_config(config)
     if not _NAME.fullmatch(known.name):
         raise LaunchError(
             f"--name={known.name} will not do: at most 38 of a-z, 0-9 and -, a letter first"
@@ -84,6 +88,35 @@ def split(made: argparse.ArgumentParser, argv: list[str]) -> tuple[argparse.Name
             "description; use a public address, or one that the machines' own rights open"
         )
     return known, run
+
+
+def check_config(given: str) -> None:
+    """Raises LaunchError for a config or preset that there is not: before machines are hired.
+
+    On a machine without the package's dependencies presets are not looked at.
+    """
+    file, _, preset = given.partition(":")
+    path = next((p for p in (Path(file), _CHECKOUT / file) if p.is_file()), None)
+    if path is None:
+        raise LaunchError(f"--config={given}: there is no file {file}")
+    spec = importlib.util.spec_from_file_location("launched_config", path)
+    if spec is None or spec.loader is None:
+        raise LaunchError(f"--config={given}: {file} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.path.append(str(_CHECKOUT))
+    try:
+        spec.loader.exec_module(module)
+        if not hasattr(module, "get_config"):
+            raise LaunchError(f"--config={given}: {file} has no function get_config")
+        module.get_config(*([preset] if preset else []))
+    except ModuleNotFoundError:
+        return
+    except LaunchError:
+        raise
+    except Exception as error:
+        raise LaunchError(f"--config={given}: {error}") from error
+    finally:
+        sys.path.remove(str(_CHECKOUT))
 
 
 def option(run: list[str], name: str) -> str | None:

@@ -22,7 +22,7 @@ from tavid_jax.engine.report import Report, write_metrics
 from tavid_jax.engine.stages import check_stages, open_results, run_stages
 from tavid_jax.engine.telemetry import Progress
 from tavid_jax.engine.took import add_took
-from tavid_jax.engine.workdir import Workdir, WorkdirError
+from tavid_jax.engine.workdir import Workdir, WorkdirError, holds_run
 from tavid_jax.methods.registry import make_system
 from tavid_jax.parallel.mesh import make_mesh, use_cpu_cores
 from tavid_jax.parallel.processes import (
@@ -84,8 +84,7 @@ def _run(config: Any, workdir: Place, mode: str, began: float | None, started: f
     for name, given in (("clips", config.clips), ("train", config.train_clips)):
         if given:
             inputs.open(name)
-    untrained = config.order and not (workdir / "config.json").exists()
-    if mode in ("evaluate", "sample") and untrained:
+    if mode in ("evaluate", "sample") and config.order and not holds_run(workdir):
         raise WorkdirError(f"{workdir} holds no run; train one first: --mode=train")
     folder = Workdir(workdir, config, tuple(config.volatile))
     logging.info("%s:%s in %s on %s", config.system, config.preset, workdir, _devices())

@@ -107,6 +107,8 @@ def batches(
       PipelineError: (while iterating) naming the example, the worker or the step.
     """
     check_policy(on_bad, max_bad)
+    if timeout_s <= 0:
+        raise ValueError(f"data.timeout_s is {timeout_s:g}, must be more than 0 seconds")
     if len(source) == 0:
         raise ValueError(f"source {_name(source)!r} is empty: there is nothing to batch")
     if batch_size < 1 or process_count < 1 or batch_size % process_count:

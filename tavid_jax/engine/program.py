@@ -39,6 +39,16 @@ OFFLOAD = ("optimizer", "frozen")
 FROZEN_DTYPES = ("", "int8")
 
 
+def check_levers(stage: Any) -> None:
+    """Raises ValueError for a field of `offload`, or a `frozen_dtype`, that there is not."""
+    unknown = sorted(set(stage.get("offload", {})) - set(OFFLOAD))
+    if unknown:
+        known = ", ".join(OFFLOAD)
+        raise ValueError(f"offload.{unknown[0]} is no field of a stage; there are {known}")
+    if (dtype := stage.get("frozen_dtype", "")) not in FROZEN_DTYPES:
+        raise ValueError(f"frozen_dtype {dtype!r} of a stage is none of {FROZEN_DTYPES}")
+
+
 @dataclasses.dataclass(frozen=True)
 class Program:
     """The training step of a stage and all that it reads.
@@ -52,6 +62,9 @@ class Program:
     method: Method
     stage: Any
     mesh: AnyMesh
+
+    def __post_init__(self) -> None:
+        check_levers(self.stage)
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
@@ -72,22 +85,17 @@ class Program:
     def on_host(self) -> frozenset[str]:
         """Paths of the frozen parameters that wait in the host's memory, see `offload.frozen`.
 
-        Raises ValueError for a field of `offload` that there is not, or one that gains nothing.
+        Raises ValueError where that gains nothing.
         """
         return frozen_on_host(self.method) if self._offloads("frozen") else frozenset()
 
     def _offloads(self, what: str) -> bool:
-        asked = self.stage.get("offload", {})
-        unknown = sorted(set(asked) - set(OFFLOAD))
-        if unknown:
-            known = ", ".join(OFFLOAD)
-            raise ValueError(f"offload.{unknown[0]} is no field of a stage; there are {known}")
-        return bool(asked.get(what, False))
+        return bool(self.stage.get("offload", {}).get(what, False))
 
     def abstract_params(self) -> tuple[Params, Params]:
         """Shapes, dtypes and places of what is trained and of what is frozen.
 
-        Raises ValueError, see `on_host`, and for a `frozen_dtype` that nothing is kept in.
+        Raises ValueError, see `on_host`, and for a `frozen_dtype` in which nothing can be kept.
         """
         params = abstract_params(self.method, self.mesh, self.on_host)
         trainable, frozen = split_trainable(self.method, params)
@@ -96,8 +104,6 @@ class Program:
 
     def _check_frozen_dtype(self, frozen: Params) -> None:
         name = self.stage.get("frozen_dtype", "")
-        if name not in FROZEN_DTYPES:
-            raise ValueError(f"frozen_dtype {name!r} of a stage is none of {FROZEN_DTYPES}")
         if name and not any(map(is_in_few_bits, trees.flatten(frozen).values())):
             raise ValueError(
                 f"frozen_dtype {name!r}: {type(self.method).__name__} has no frozen kernels of "

@@ -23,6 +23,7 @@ from tavid_jax.engine.job import PRETRAINED, pretrained_key
 from tavid_jax.engine.method import Method, Params, Results, System
 from tavid_jax.engine.optimizer import make_optimizer
 from tavid_jax.engine.preemption import Preemption
+from tavid_jax.engine.program import check_levers
 from tavid_jax.engine.train import Training
 from tavid_jax.engine.workdir import Workdir, raise_if_disk, write_json
 from tavid_jax.parallel.processes import first_does
@@ -70,6 +71,7 @@ def _check_train(name: str, stage: Any) -> None:
         )
     try:
         make_optimizer(stage.optimizer, stage.steps)
+        check_levers(stage)
     except ValueError as error:
         raise StageError(f"stages.{name}: {error}") from error
     late = [step for step in stage.snapshots if not 0 < step <= stage.steps]

@@ -32,6 +32,29 @@ class WorkdirError(RuntimeError):
     """The folder cannot be used for this run."""
 
 
+def holds_run(folder: Place) -> bool:
+    """Whether a run was begun there. Raises WorkdirError for a bucket that cannot be asked."""
+    try:
+        return (folder / "config.json").exists()
+    except Exception as error:
+        raise _unusable(folder, error) from error
+
+
+def _unusable(folder: Place, error: Exception) -> WorkdirError:
+    if isinstance(error, WorkdirError):
+        return error
+    if places.is_remote(folder):
+        return WorkdirError(
+            f"workdir {folder} cannot be used ({type(error).__name__}: {error}); look at the "
+            "bucket's name and whether this machine may write there "
+            "(`gcloud auth application-default login`)"
+        )
+    return WorkdirError(
+        f"workdir {folder} cannot be written ({getattr(error, 'strerror', error)}); "
+        "make it writable or choose another one by --workdir"
+    )
+
+
 class Workdir:
     """Opens (and creates) a run's folder and holds its lock until the process ends.
 
@@ -67,7 +90,7 @@ class Workdir:
         except Exception as error:
             self.close()
             if isinstance(error, OSError) or places.is_remote(self.path):
-                raise self._unusable(error) from error
+                raise _unusable(self.path, error) from error
             raise
 
     def _take_lock(self) -> None:
@@ -77,20 +100,6 @@ class Workdir:
             raise WorkdirError(
                 f"workdir {self.path} is in use {held}; wait for it or choose another"
             ) from None
-
-    def _unusable(self, error: Exception) -> WorkdirError:
-        if isinstance(error, WorkdirError):
-            return error
-        if places.is_remote(self.path):
-            return WorkdirError(
-                f"workdir {self.path} cannot be used ({type(error).__name__}: {error}); look at "
-                "the bucket's name and whether this machine may write there "
-                "(`gcloud auth application-default login`)"
-            )
-        return WorkdirError(
-            f"workdir {self.path} cannot be written ({getattr(error, 'strerror', error)}); "
-            "make it writable or choose another one by --workdir"
-        )
 
     def _check_config(self, volatile: Sequence[str]) -> None:
         known = self.path / "config.json"

@@ -229,6 +229,7 @@ def test_a_hanging_thread_is_an_error():
         (dict(source=Numbers(0)), "source 'numbers' is empty"),
         (dict(start_step=-1), "must be >= 0"),
         (dict(num_epochs=0), "num_epochs >= 1"),
+        (dict(timeout_s=0), "data.timeout_s is 0, must be more than 0 seconds"),
     ],
 )
 def test_numbers_that_do_not_fit_are_refused_at_once(kw, words):

@@ -18,7 +18,7 @@ from tavid_jax import places
 from tavid_jax.engine import lock
 from tavid_jax.engine.compile_cache import enable_compile_cache
 from tavid_jax.engine.report import Report
-from tavid_jax.engine.workdir import Workdir, WorkdirError
+from tavid_jax.engine.workdir import Workdir, WorkdirError, holds_run
 from tests.engine import toy
 
 RUN = "gs://bucket/runs/toy"
@@ -82,6 +82,17 @@ def test_damaged_checkpoints_are_put_aside(bucket, straight: Path, caplog):
 def test_bucket_that_is_not_there_is_named(bucket):
     with pytest.raises(WorkdirError, match="gs://nowhere/run cannot be used .* the bucket's name"):
         Workdir("gs://nowhere/run", toy.toy_config())
+
+
+def test_bucket_that_cannot_be_asked_for_a_run_is_named(bucket, monkeypatch):
+    assert not holds_run(places.place(RUN))
+
+    def unreachable(path):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(type(places.place(RUN)), "exists", unreachable)
+    with pytest.raises(WorkdirError, match="gs://bucket/runs/toy .*no route.* the bucket's name"):
+        holds_run(places.place(RUN))
 
 
 def test_report_goes_to_the_bucket(bucket):

@@ -35,6 +35,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
         ("stages.fit.optimizer.warmup", 99, r"stages.fit: optimizer.warmup 99 must lie in 0\.\."),
         ("stages.fit.snapshots", (2, 9), r"fit.snapshots \[9\] lie outside of its 4 steps"),
         ("stages.fit.log_every", 0, "stages.fit.log_every is 0, must be at least 1"),
+        ("stages.fit.frozen_dtype", "int4", "stages.fit: frozen_dtype 'int4' of a stage is none"),
+        ("stages.fit.offload", {"ema": True}, "stages.fit: offload.ema is no field of a stage"),
     ],
 )
 def test_stages_that_make_no_sense_are_refused(path: str, value, message: str):
