@@ -100,7 +100,10 @@ def program(
     [
         ("--kill=3", -signal.SIGKILL, ""),
         ("--terminate=2", 75, "SIGTERM: fit is saved at step 3; run the same command to go on"),
-        ("--interrupt=2", 130, "interrupted: fit is saved at step 3; run the same command"),
+        pytest.param(
+            *("--interrupt=2", 130, "interrupted: fit is saved at step 3; run the same command"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_stopped_program_goes_on_to_the_same_bits(

@@ -69,7 +69,7 @@ def train(method, mesh, batch, earlier, stage) -> tuple[list[float], dict[str, n
     return found, trees.flatten(jax.device_get(state.trainable))
 
 
-@pytest.mark.parametrize("stage", ["vae", "on_policy"])
+@pytest.mark.parametrize("stage", [pytest.param("vae", marks=pytest.mark.slow), "on_policy"])
 def test_losses_are_those_of_one_device(system, latents, stage):
     method = split_everything(system.method(stage))
     if stage == "vae":

@@ -171,7 +171,7 @@ def alone():
     return model, trained, given, train(model, trained, given)
 
 
-@pytest.mark.parametrize("name", ["all axes", "ring"])
+@pytest.mark.parametrize("name", ["all axes", pytest.param("ring", marks=pytest.mark.slow)])
 def test_training_on_eight_devices_equals_one(alone, name: str):
     model, trained, given, ((want_loss, want), want_slopes) = alone
     mesh = mesh_of(name)

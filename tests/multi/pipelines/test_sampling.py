@@ -42,6 +42,7 @@ def assert_same_on_mesh(name, folder, options=OPTIONS, **fields):
         assert all(len(leaf.sharding.device_set) == 8 for leaf in jax.tree.leaves(params))
 
 
+@pytest.mark.slow
 def test_wan_from_an_image(tmp_path):
     tiny.wan_folder(tmp_path / "model", 170, transformer=WAN, clip=True)
     image = picture((32, 48), 7)
