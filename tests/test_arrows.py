@@ -126,7 +126,7 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
 # Other frameworks. `torch` is allowed inside functions of weights/ (a reader of .pt files).
 FOREIGN = {"diffusers", "tensorflow", "torch", "transformers"}
 # Slow to import, and of no use to a run before its first step.
-LATER = {"matplotlib", "tensorboardX", "tensorflow_datasets"}
+LATER = {"jax.experimental.pallas", "matplotlib", "tensorboardX", "tensorflow_datasets"}
 
 
 def modules() -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from pathlib import Path
 
 from tavid_jax import places
@@ -33,8 +34,13 @@ def base_folder(name: str) -> Path:
             f"{name} is not in this installation ({folder} holds no base); train it with "
             f"python -m tavid_jax.main --config=configs/finetune.py:{BASES[name]}"
         )
-    read_card(folder)
+    _check(folder)
     return folder
+
+
+@functools.cache  # asked for many times by a run, and whole files are read
+def _check(folder: Path) -> None:
+    read_card(folder)
 
 
 def resolve_checkpoint(name: str | Path) -> str:

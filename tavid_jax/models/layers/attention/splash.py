@@ -10,12 +10,11 @@ only where there are any. The kernel knows no scale, so the queries carry it.
 import contextlib
 import functools
 from collections.abc import Iterator
+from types import ModuleType
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
-from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 from jaxtyping import Array, Bool, Float
 
 from tavid_jax.parallel.sharding import target_chip
@@ -43,6 +42,13 @@ _INTERPRETING = jax.make_user_context(default_value=False)
 def interpreting() -> bool:
     """Whether the kernel is being interpreted (see `interpreted`)."""
     return _INTERPRETING.value
+
+
+def _pallas() -> ModuleType:
+    """Imported where the kernel runs: elsewhere a start would wait for it."""
+    from jax.experimental.pallas.ops.tpu import splash_attention
+
+    return splash_attention
 
 
 @contextlib.contextmanager
@@ -155,7 +161,7 @@ def backward(
 
     def one(q, k, v, out, lse, d_out):
         saved = (q, k, v, ids, None, out, lse, run.dq_mask_info, run.dkv_mask_info)
-        grads = kernels._splash_attention_bwd(
+        grads = _pallas().splash_attention_kernel._splash_attention_bwd(
             False,
             options["mask_value"],
             options["is_mqa"],
@@ -196,7 +202,7 @@ def _pad(q, k, v, seen, scale, blocks):
     real = jnp.arange(k.shape[2]) < keys
     if seen is not None:
         real &= jnp.pad(seen, (0, k.shape[2] - keys))
-    ids = kernels.SegmentIds(q=jnp.ones(q.shape[2], jnp.int32), kv=real.astype(jnp.int32))
+    ids = _pallas().SegmentIds(q=jnp.ones(q.shape[2], jnp.int32), kv=real.astype(jnp.int32))
     return q, k, v, ids
 
 
@@ -211,7 +217,8 @@ def _kernel(heads: int, queries: int, keys: int, blocks: Blocks, **options):
     Two kernels backward, not the fused one: that one writes a whole dq per block of keys, which
     for a video is gigabytes.
     """
-    sizes = kernels.BlockSizes(
+    pallas = _pallas()
+    sizes = pallas.BlockSizes(
         block_q=blocks.rows,
         block_kv=blocks.keys,
         block_q_dkv=blocks.rows,
@@ -219,8 +226,8 @@ def _kernel(heads: int, queries: int, keys: int, blocks: Blocks, **options):
         block_q_dq=blocks.rows,
         block_kv_dq=blocks.keys,
     )
-    return kernels.make_splash_mha_single_device(
-        masks.MultiHeadMask([masks.FullMask((queries, keys))] * heads),
+    return pallas.make_splash_mha_single_device(
+        pallas.MultiHeadMask([pallas.FullMask((queries, keys))] * heads),
         block_sizes=sizes,
         interpret=interpreting(),
         **options,
