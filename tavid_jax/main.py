@@ -14,6 +14,12 @@ stood when the same command is given again; finished stages are skipped.
 from __future__ import annotations
 
 import gc
+
+# Python looks for garbage whenever 700 more objects are there. Importing and tracing make millions,
+# nearly all of which stay: looking took a tenth of a start. Stages end with a look.
+if __name__ == "__main__":
+    gc.set_threshold(50_000)
+
 import multiprocessing
 import os
 import sys
@@ -73,7 +79,6 @@ def main(argv: list[str]) -> None:
 def cli() -> None:
     """Entry point: user errors become one message and exit code 1, without a traceback."""
     restarted_when_terminated()
-    _collect_rarely()
     let_configs_import(sys.argv[1:])
     try:
         app.run(main, flags_parser=parse_flags)
@@ -86,13 +91,6 @@ def cli() -> None:
         logging.debug("where it happened", exc_info=True)
         print(f"tavid_jax: {error}\n(--verbosity=1 shows where it happened)", file=sys.stderr)
         _leave(1)
-
-
-def _collect_rarely() -> None:
-    """Python looks for garbage whenever 700 more objects are there. Tracing a model makes millions,
-    nearly all of which stay: looking took a tenth of a start. Stages end with a look."""
-    gc.freeze()
-    gc.set_threshold(50_000)
 
 
 def _leave(code: int) -> NoReturn:
