@@ -5,7 +5,7 @@
     python launch/fit_table.py --only=trajloom --chip=v5e
     python launch/fit_table.py --from_record           # the table as it was recorded, at once
 
-Every train stage of every preset "paper" is compiled, most of an hour on two cores, on the smallest
+Every train stage of every preset "paper" is compiled, an hour or two on two cores, on the smallest
 of a few layouts (tavid_jax/engine/layouts.py) that holds all stages of the preset with its own
 batch. What has been compiled is kept in --cache: a stopped run goes on, and after a change only
 programs that changed are compiled again. A full run is recorded in launch/fit_table.json, which
