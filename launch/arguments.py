@@ -106,17 +106,17 @@ def check_config(given: str) -> None:
     sys.path.append(str(_CHECKOUT))
     try:
         spec.loader.exec_module(module)
-        if not hasattr(module, "get_config"):
-            raise LaunchError(f"--config={given}: {file} has no function get_config")
-        module.get_config(*([preset] if preset else []))
+        get_config = getattr(module, "get_config", None)
+        if get_config is not None:
+            get_config(*([preset] if preset else []))
     except ModuleNotFoundError:
         return
-    except LaunchError:
-        raise
     except Exception as error:
         raise LaunchError(f"--config={given}: {error}") from error
     finally:
         sys.path.remove(str(_CHECKOUT))
+    if get_config is None:
+        raise LaunchError(f"--config={given}: {file} has no function get_config")
 
 
 def option(run: list[str], name: str) -> str | None:
