@@ -129,10 +129,30 @@ class Program:
 
         Raises ValueError for a size that does not split over the mesh.
         """
-        # A method without encoders reads the same either way.
-        reads_raw = self.encodes and type(self.method).encode is not Method.encode
-        spec = self.method.raw_spec() if reads_raw else self.method.encoded_spec()
+        spec = self.method.raw_spec() if self._reads_raw else self.method.encoded_spec()
         return abstract_batch(spec, size or self.stage.batch_size, self.mesh)
+
+    @property
+    def _reads_raw(self) -> bool:
+        # A method without encoders reads the same either way.
+        return self.encodes and type(self.method).encode is not Method.encode
+
+    def check_batch(self, batch: Arrays) -> None:
+        """Raises ValueError, naming the entry, for a batch that is not `abstract_batch`."""
+        given = {name: f"{x.dtype}{list(x.shape)}" for name, x in batch.items()}
+        wanted = {name: f"{x.dtype}{list(x.shape)}" for name, x in self._known_batch.items()}
+        for name in sorted(given.keys() | wanted.keys()):
+            if given.get(name) != wanted.get(name):
+                spec = "raw_spec" if self._reads_raw else "encoded_spec"
+                raise ValueError(
+                    f"a batch of {self.stage.data!r} has {given.get(name, 'no such entry')} as "
+                    f"{name!r}; {type(self.method).__name__}.{spec} says "
+                    f"{wanted.get(name, 'nothing of it')}: make them agree"
+                )
+
+    @functools.cached_property
+    def _known_batch(self) -> Shapes:
+        return self.abstract_batch()
 
     def step(self) -> Step:
         """The step as a pure function.

@@ -135,8 +135,8 @@ class Clock:
     `ledger` keeps those of the whole run, and is told of every one of them.
     """
 
-    def __init__(self, seconds: dict[str, float] | None = None, ledger: Ledger | None = None):
-        self.seconds: dict[str, float] = dict(seconds or {})
+    def __init__(self, ledger: Ledger | None = None):
+        self.seconds: dict[str, float] = {}
         self._ledger = ledger or Ledger()
 
     @contextlib.contextmanager
@@ -148,6 +148,11 @@ class Clock:
         finally:
             elapsed = time.perf_counter() - started
             self.seconds[category] = self.seconds.get(category, 0.0) + elapsed
+
+    def resume(self, seconds: dict[str, float]) -> None:
+        """What earlier starts took comes on top."""
+        for category, earlier in seconds.items():
+            self.seconds[category] = self.seconds.get(category, 0.0) + earlier
 
     def total(self) -> float:
         return sum(self.seconds.values(), 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from absl import logging
 
 from tavid_jax.engine import telemetry, trees
 from tavid_jax.engine.checkpoint import CheckpointError, Checkpoints, save_result
+from tavid_jax.engine.compiling import compile_behind
 from tavid_jax.engine.feed import Feed
 from tavid_jax.engine.job import StageJob, pretrained_key
 from tavid_jax.engine.method import Params
@@ -45,22 +47,36 @@ class Training(StageJob):
         SystemExit after a signal.
         """
         checkpoints = Checkpoints(self.folder.checkpoints, keep=self.stage.keep)
+        clock = telemetry.Clock(ledger=self.ledger)
         with jax.set_mesh(self.mesh), checkpoints:
-            state, frozen, clock = self._start(checkpoints)
+            trained, frozen = self.program.abstract_params()
+            like = self.program.abstract_state(trained)
+            is_over = self.stage.steps in checkpoints.steps()
+            compiled = None if is_over else self._compile(like, frozen, clock)
+            state, frozen = self._start(like, checkpoints, clock)
             self.ledger.begin_stage(self.name, "train", int(state.step))
             if int(state.step) < self.stage.steps:
                 checkpoints.make_room(state)
-                state = self._loop(state, frozen, checkpoints, clock)
+                compiled = compiled or self._compile(like, frozen, clock)
+                state = self._loop(state, frozen, compiled, checkpoints, clock)
         self.seconds = clock.total()
         return self._result(state, frozen)
 
-    def _start(self, checkpoints: Checkpoints) -> tuple[TrainState, Params, telemetry.Clock]:
-        """The state to go on from: the newest checkpoint, or the beginning."""
+    def _compile(
+        self, state: TrainState, frozen: Params, clock: telemetry.Clock
+    ) -> Future[jax.stages.Compiled]:
+        """The step for such arrays, or shapes: traced, and compiled behind what comes next."""
+        with clock.measure("compile"):
+            step = self.program.jitted_step(state)
+            return compile_behind(step.lower(state, frozen, self.program.abstract_batch()))
+
+    def _start(
+        self, like: TrainState, checkpoints: Checkpoints, clock: telemetry.Clock
+    ) -> tuple[TrainState, Params]:
+        """What to go on from, and what is frozen: the newest checkpoint, or the beginning."""
         base = jax.random.key(self.seed)
         if any(self.stage.get("offload", {}).values()):
             check_host_memory(self.mesh.local_devices)
-        trained, _ = self.program.abstract_params()
-        like = self.program.abstract_state(trained)
         restored = checkpoints.restore_latest(like)
         resumed = restored is not None
         if resumed:
@@ -77,12 +93,12 @@ class Training(StageJob):
         if resumed:
             state, meta = restored
             logging.info("%s: resumed at step %d", self.name, meta["data_step"])
-            return state, params, telemetry.Clock(meta["seconds"], self.ledger)
+            clock.resume(meta["seconds"])
+            return state, params
         trainable, frozen = split_trainable(self.method, params)
         places = jax.tree.map(lambda leaf: leaf.sharding, like)
         build = jax.jit(self.program.build, out_shardings=places)
-        state = build(trainable, jax.random.fold_in(base, 1))
-        return state, frozen, telemetry.Clock(ledger=self.ledger)
+        return build(trainable, jax.random.fold_in(base, 1)), frozen
 
     def _check_sources(self, begun_with: Mapping[str, Any]) -> None:
         """A run goes on from the weights that it began with, or not at all."""
@@ -145,9 +161,14 @@ class Training(StageJob):
         return Work.of(self.method, self.stage.batch_size, devices, encode=self.program.encodes)
 
     def _loop(
-        self, state: TrainState, frozen: Params, checkpoints: Checkpoints, clock: telemetry.Clock
+        self,
+        state: TrainState,
+        frozen: Params,
+        compiled: Future[jax.stages.Compiled],
+        checkpoints: Checkpoints,
+        clock: telemetry.Clock,
     ) -> TrainState:
-        step_fn, start = self.program.jitted_step(state), int(state.step)
+        start = int(state.step)
         batches = self._batches(
             self.stage.data,
             self.method.prepare,
@@ -157,16 +178,18 @@ class Training(StageJob):
         validation = self._validation()
         monitor = Monitor(self.name, self.stage, self.folder, start, clock, self._work())
         profile = profile_window(self.folder, tuple(self.stage.get("profile", ())))
-        feed = Feed(batches, lambda arrays: to_global(arrays, self.mesh), self.stage.steps - start)
+        feed = Feed(batches, self._place, self.stage.steps - start)
         with monitor, feed, profile as profile_at:
+            with clock.measure("compile"):
+                step_fn = compiled.result()
             for step in range(start, self.stage.steps):
                 profile_at(step)
                 with clock.measure("data"):
                     batch, arrays = self._next(feed, step)
                     if step == start:  # connections between processes do not wait for slow data
                         barrier(f"{self.name} begins")
-                # The first call compiles; the host is held back two steps behind the device.
-                with clock.measure("step" if step > start else "compile"):
+                # The host is held back two steps behind the device.
+                with clock.measure("step"):
                     with jax.profiler.StepTraceAnnotation(self.name, step_num=step):
                         state, metrics = step_fn(state, frozen, arrays)
                     feed.ask()
@@ -210,6 +233,12 @@ class Training(StageJob):
             checkpoints.check()
         if stop:
             self.preemption.exit_if_requested(f"{self.name} is saved at step {done}")
+
+    def _place(self, arrays: Mapping[str, Any]) -> dict[str, jax.Array]:
+        """A batch on the devices, if it is what the step was compiled for."""
+        batch = to_global(arrays, self.mesh)
+        self.program.check_batch(batch)
+        return batch
 
     def _next(self, feed: Feed, step: int) -> tuple[Any, dict[str, Any]]:
         batch, arrays = feed.take()

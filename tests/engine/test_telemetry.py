@@ -90,7 +90,8 @@ class FakeTime:
 
 def test_clock_goes_on_from_what_was_saved(monkeypatch: pytest.MonkeyPatch):
     time = FakeTime(monkeypatch)
-    clock = telemetry.Clock({"step": 10.0})
+    clock = telemetry.Clock()
+    clock.resume({"step": 10.0})
     for name, seconds in (("data", 1.0), ("step", 2.0), ("data", 0.5)):
         with clock.measure(name):
             time.now += seconds

@@ -86,6 +86,8 @@ def scan_depth(
     body = remat_body(body, remat, in_scan=scan)
     if scan:
         return jax.lax.scan(body, carry, layers)
+    if depth > 1:
+        body = jax.jit(body)  # traced and differentiated once for all layers; compiled in place
     outputs = []
     for index in range(depth):
         carry, output = body(carry, take_block(layers, index))
