@@ -18,7 +18,7 @@ import gc
 # Python looks for garbage whenever 700 more objects are there. Importing and tracing make millions,
 # nearly all of which stay: looking took a tenth of a start. Stages end with a look.
 if __name__ == "__main__":
-    gc.set_threshold(50_000)
+    gc.disable()
 
 import multiprocessing
 import os
@@ -37,6 +37,11 @@ from tavid_jax.engine.preemption import restarted_when_terminated
 from tavid_jax.engine.profiling import set_profile
 from tavid_jax.methods.registry import short_name
 from tavid_jax.places import place
+
+if __name__ == "__main__":
+    gc.freeze()  # what was imported stays
+    gc.set_threshold(100_000)
+    gc.enable()
 
 MODES = ("train", "sample", "evaluate", "preview")
 

@@ -7,9 +7,11 @@ import ast
 import json
 import os
 import re
+import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -392,6 +394,24 @@ def test_runs_again_after_a_stop_that_was_saved(tmp_path, stop):
 @pytest.mark.parametrize("code", [0, 1, 130])
 def test_other_exit_codes_are_passed_on(code):
     assert launch(f"exit {code}").returncode == code
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_what_is_sent_to_it_is_passed_on(tmp_path, number, code):
+    """As the first process of a container is sent SIGTERM: the run saves, and is over."""
+    saves = f"trap 'sleep 0.3; echo saved >> {tmp_path}/said; exit {code}' TERM INT"
+    waits = f"echo begun >> {tmp_path}/said; while true; do sleep 0.05; done"
+    script = subprocess.Popen(
+        ["bash", str(SCRIPT), "bash", "-c", f"{saves}; {waits}"], stderr=subprocess.PIPE, text=True
+    )
+    said = tmp_path / "said"
+    while not (said.exists() and "begun" in said.read_text()):
+        assert script.poll() is None
+        time.sleep(0.02)
+    script.send_signal(number)
+    _, error = script.communicate(timeout=60)
+    assert (script.returncode, said.read_text()) == (code, "begun\nsaved\n")
+    assert "starting again" not in error
 
 
 def test_without_a_command_it_says_how_to_use_it():

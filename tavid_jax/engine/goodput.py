@@ -32,7 +32,7 @@ CATEGORIES = {
     "step": "training steps",
     "pass": "passes of compute and encode stages",
     "start-up": "start-up and between stages: imports, data sets, initialising, restoring",
-    "compile": "first step of a stage: tracing and compiling",
+    "compile": "tracing the step of a stage, and waiting for its compiler",
     "data": "waiting for data",
     "checkpoint": "saving",
     "validation": "validation",

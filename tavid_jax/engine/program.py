@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -97,6 +97,10 @@ class Program:
 
         Raises ValueError, see `on_host`, and for a `frozen_dtype` in which nothing can be kept.
         """
+        return self._abstract_params
+
+    @functools.cached_property
+    def _abstract_params(self) -> tuple[Params, Params]:
         params = abstract_params(self.method, self.mesh, self.on_host)
         trainable, frozen = split_trainable(self.method, params)
         self._check_frozen_dtype(frozen)
@@ -129,25 +133,20 @@ class Program:
 
         Raises ValueError for a size that does not split over the mesh.
         """
-        spec = self.method.raw_spec() if self._reads_raw else self.method.encoded_spec()
-        return abstract_batch(spec, size or self.stage.batch_size, self.mesh)
-
-    @property
-    def _reads_raw(self) -> bool:
         # A method without encoders reads the same either way.
-        return self.encodes and type(self.method).encode is not Method.encode
+        reads_raw = self.encodes and type(self.method).encode is not Method.encode
+        spec = self.method.raw_spec() if reads_raw else self.method.encoded_spec()
+        return abstract_batch(spec, size or self.stage.batch_size, self.mesh)
 
     def check_batch(self, batch: Arrays) -> None:
         """Raises ValueError, naming the entry, for a batch that is not `abstract_batch`."""
-        given = {name: f"{x.dtype}{list(x.shape)}" for name, x in batch.items()}
-        wanted = {name: f"{x.dtype}{list(x.shape)}" for name, x in self._known_batch.items()}
+        given, wanted = _types(batch), _types(self._known_batch)
         for name in sorted(given.keys() | wanted.keys()):
             if given.get(name) != wanted.get(name):
-                spec = "raw_spec" if self._reads_raw else "encoded_spec"
                 raise ValueError(
-                    f"a batch of {self.stage.data!r} has {given.get(name, 'no such entry')} as "
-                    f"{name!r}; {type(self.method).__name__}.{spec} says "
-                    f"{wanted.get(name, 'nothing of it')}: make them agree"
+                    f"{name!r} is {given.get(name, 'missing')} in a batch of {self.stage.data!r} "
+                    f"and {wanted.get(name, 'missing')} in the spec of {type(self.method).__name__}"
+                    " (raw_spec; of a cache, encoded_spec): make them agree"
                 )
 
     @functools.cached_property
@@ -181,10 +180,14 @@ class Program:
         slices = whole_first((state.opt_state, state.ema))
         return lambda kept, norm: fetched_behind(kept, norm, slices)
 
-    def jitted_step(self, state: TrainState) -> Step:
-        """The compiled step: the state is donated and stays where `abstract_state` put it."""
+    def jitted_step(self, state: TrainState) -> jax.stages.Wrapped:
+        """The step, for a compiler: the state is donated and stays where it lies."""
         places = jax.tree.map(lambda leaf: leaf.sharding, state)
         return jax.jit(self.step(), donate_argnums=0, out_shardings=(places, None))
+
+
+def _types(batch: Mapping[str, Any]) -> dict[str, str]:
+    return {name: f"{x.dtype}{list(x.shape)}" for name, x in batch.items()}
 
 
 def abstract_batch(spec: dict[str, Spec], size: int, mesh: AnyMesh) -> Shapes:

@@ -46,6 +46,8 @@ class Training(StageJob):
         Raises NonFiniteError, CheckpointError, InitError or ValueError, each with its mend, and
         SystemExit after a signal.
         """
+        if any(self.stage.get("offload", {}).values()):
+            check_host_memory(self.mesh.local_devices)
         checkpoints = Checkpoints(self.folder.checkpoints, keep=self.stage.keep)
         clock = telemetry.Clock(ledger=self.ledger)
         with jax.set_mesh(self.mesh), checkpoints:
@@ -75,8 +77,6 @@ class Training(StageJob):
     ) -> tuple[TrainState, Params]:
         """What to go on from, and what is frozen: the newest checkpoint, or the beginning."""
         base = jax.random.key(self.seed)
-        if any(self.stage.get("offload", {}).values()):
-            check_host_memory(self.mesh.local_devices)
         restored = checkpoints.restore_latest(like)
         resumed = restored is not None
         if resumed:

@@ -1,5 +1,6 @@
 """What a checkpoint is: which table reads it, and the config of its model."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,11 +48,15 @@ class Identified:
         kind = checkpoint_kind(self.name)
         try:
             kind.check_config(self.source.tensors, self.config)
-            return plan(
-                kind.table(self.config), self.source.tensors, kind.shapes(self.config), dtype
-            )
+            shapes = _shapes(self.name, self.config)
+            return plan(kind.table(self.config), self.source.tensors, shapes, dtype)
         except WeightsError as error:
             raise WeightsError(f"{self.source.name} as {self.name}: {error}") from error
+
+
+@functools.lru_cache(maxsize=16)  # every stage of a run opens the same models
+def _shapes(name: str, config: Any) -> dict:
+    return checkpoint_kind(name).shapes(config)
 
 
 def identify(source: str | Path, name: str | None = None, config: Any = None) -> Identified:

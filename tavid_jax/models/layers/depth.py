@@ -39,6 +39,12 @@ def take_block(stack: Any, index: int | Int[Array, ""]) -> Any:
     return jax.tree.map(lambda a: a[index], stack)
 
 
+def _blocks(stack: Any) -> list[Any]:
+    """All blocks; one operation for every leaf, and one to put the gradients together."""
+    leaves, tree = jax.tree.flatten(stack)
+    return [tree.unflatten(block) for block in zip(*map(jnp.unstack, leaves), strict=True)]
+
+
 def as_pairs(stack: Any) -> Any:
     """(2n, ...) -> (n, 2, ...): two successive blocks become one step of a scan."""
     return jax.tree.map(lambda a: a.reshape(a.shape[0] // 2, 2, *a.shape[1:]), stack)
@@ -89,8 +95,8 @@ def scan_depth(
     if depth > 1:
         body = jax.jit(body)  # traced and differentiated once for all layers; compiled in place
     outputs = []
-    for index in range(depth):
-        carry, output = body(carry, take_block(layers, index))
+    for layer in _blocks(layers):
+        carry, output = body(carry, layer)
         outputs.append(output)
     return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
 

@@ -137,6 +137,23 @@ def test_a_loop_of_one_is_no_loop(stack, x):
 
 
 @pytest.mark.parametrize("scan", [True, False])
+@pytest.mark.parametrize("remat", ["none", "full", "names=hidden"])
+def test_a_block_is_traced_once(stack, x, scan, remat):
+    """Of as many as there are: starts wait for tracing."""
+    traced = []
+
+    def body(x, layer):
+        traced.append(None)
+        return _block(x, layer)
+
+    def loss(stack, x):
+        return jnp.sum(scan_depth(body, x, stack, scan, remat)[0])
+
+    jax.jit(jax.grad(loss)).lower(stack, x)
+    assert len(traced) == 1
+
+
+@pytest.mark.parametrize("scan", [True, False])
 def test_layers_with_several_kinds_of_leaves(stack, x, scan):
     """Flags and indices travel beside the parameters."""
     layers = {**stack, "flag": jnp.arange(DEPTH) % 2 == 0, "index": jnp.arange(DEPTH)}
