@@ -138,21 +138,6 @@ class Program:
         spec = self.method.raw_spec() if reads_raw else self.method.encoded_spec()
         return abstract_batch(spec, size or self.stage.batch_size, self.mesh)
 
-    def check_batch(self, batch: Arrays) -> None:
-        """Raises ValueError, naming the entry, for a batch that is not `abstract_batch`."""
-        given, wanted = _types(batch), _types(self._known_batch)
-        for name in sorted(given.keys() | wanted.keys()):
-            if given.get(name) != wanted.get(name):
-                raise ValueError(
-                    f"{name!r} is {given.get(name, 'missing')} in a batch of {self.stage.data!r} "
-                    f"and {wanted.get(name, 'missing')} in the spec of {type(self.method).__name__}"
-                    " (raw_spec; of a cache, encoded_spec): make them agree"
-                )
-
-    @functools.cached_property
-    def _known_batch(self) -> Shapes:
-        return self.abstract_batch()
-
     def step(self) -> Step:
         """The step as a pure function.
 
@@ -186,8 +171,18 @@ class Program:
         return jax.jit(self.step(), donate_argnums=0, out_shardings=(places, None))
 
 
-def _types(batch: Mapping[str, Any]) -> dict[str, str]:
-    return {name: f"{x.dtype}{list(x.shape)}" for name, x in batch.items()}
+def difference(batch: Mapping[str, Any], like: Mapping[str, Any]) -> str:
+    """What tells two batches, or their shapes, apart: the first entry of another type or shape, in
+    words; "" if nothing does."""
+    for name in sorted(batch.keys() | like.keys()):
+        found, wanted = (_type(x[name]) if name in x else "missing" for x in (batch, like))
+        if found != wanted:
+            return f"{name!r} is {found}, not {wanted}"
+    return ""
+
+
+def _type(x: Any) -> str:
+    return f"{x.dtype}{list(x.shape)}"
 
 
 def abstract_batch(spec: dict[str, Spec], size: int, mesh: AnyMesh) -> Shapes:

@@ -23,7 +23,7 @@ from tavid_jax.engine.placement import (
     split_trainable,
 )
 from tavid_jax.engine.profiling import profile_window
-from tavid_jax.engine.program import Program
+from tavid_jax.engine.program import Program, Step, difference
 from tavid_jax.engine.speed import Work
 from tavid_jax.engine.state import TrainState
 from tavid_jax.engine.validation import Validation
@@ -54,23 +54,58 @@ class Training(StageJob):
             trained, frozen = self.program.abstract_params()
             like = self.program.abstract_state(trained)
             is_over = self.stage.steps in checkpoints.steps()
-            compiled = None if is_over else self._compile(like, frozen, clock)
+            ahead = None if is_over else self._compile(like, frozen, clock)
             state, frozen = self._start(like, checkpoints, clock)
             self.ledger.begin_stage(self.name, "train", int(state.step))
             if int(state.step) < self.stage.steps:
                 checkpoints.make_room(state)
-                compiled = compiled or self._compile(like, frozen, clock)
-                state = self._loop(state, frozen, compiled, checkpoints, clock)
+                ahead = ahead or self._compile(like, frozen, clock)
+                state = self._loop(state, frozen, ahead, checkpoints, clock)
         self.seconds = clock.total()
         return self._result(state, frozen)
 
     def _compile(
-        self, state: TrainState, frozen: Params, clock: telemetry.Clock
+        self,
+        state: TrainState,
+        frozen: Params,
+        clock: telemetry.Clock,
+        batch: Mapping[str, Any] | None = None,
     ) -> Future[jax.stages.Compiled]:
-        """The step for such arrays, or shapes: traced, and compiled behind what comes next."""
+        """The step for such arrays, or shapes, and batches as the method's specs say: traced, and
+        compiled behind what comes next."""
         with clock.measure("compile"):
             step = self.program.jitted_step(state)
-            return compile_behind(step.lower(state, frozen, self.program.abstract_batch()))
+            batch = self.program.abstract_batch() if batch is None else batch
+            return compile_behind(step.lower(state, frozen, batch))
+
+    def _compiled(
+        self,
+        ahead: Future[jax.stages.Compiled],
+        state: TrainState,
+        frozen: Params,
+        batch: Mapping[str, jax.Array],
+        clock: telemetry.Clock,
+    ) -> Step:
+        """What was compiled ahead, or is now, if the first batch is not what that was for."""
+        like = self.program.abstract_batch()
+        if differs := difference(batch, like):
+            logging.info(
+                "%s: compiled anew, as the data are not what the specs of %s say: %s",
+                *(self.name, type(self.method).__name__, differs),
+            )
+            ahead, like = self._compile(state, frozen, clock, batch), jax.eval_shape(dict, batch)
+        with clock.measure("compile"):
+            compiled = ahead.result()
+
+        def run(state: TrainState, frozen: Params, batch: Mapping[str, jax.Array]) -> Any:
+            try:
+                return compiled(state, frozen, batch)
+            except TypeError as error:  # arguments of other types: nothing has been done
+                if differs := difference(batch, like):
+                    raise ValueError(f"{self.name}: batches differ, {differs}") from error
+                raise
+
+        return run
 
     def _start(
         self, like: TrainState, checkpoints: Checkpoints, clock: telemetry.Clock
@@ -164,7 +199,7 @@ class Training(StageJob):
         self,
         state: TrainState,
         frozen: Params,
-        compiled: Future[jax.stages.Compiled],
+        ahead: Future[jax.stages.Compiled],
         checkpoints: Checkpoints,
         clock: telemetry.Clock,
     ) -> TrainState:
@@ -178,20 +213,20 @@ class Training(StageJob):
         validation = self._validation()
         monitor = Monitor(self.name, self.stage, self.folder, start, clock, self._work())
         profile = profile_window(self.folder, tuple(self.stage.get("profile", ())))
-        feed = Feed(batches, self._place, self.stage.steps - start)
+        feed = Feed(batches, lambda arrays: to_global(arrays, self.mesh), self.stage.steps - start)
         with monitor, feed, profile as profile_at:
-            with clock.measure("compile"):
-                step_fn = compiled.result()
             for step in range(start, self.stage.steps):
                 profile_at(step)
                 with clock.measure("data"):
                     batch, arrays = self._next(feed, step)
                     if step == start:  # connections between processes do not wait for slow data
                         barrier(f"{self.name} begins")
+                if step == start:
+                    run = self._compiled(ahead, state, frozen, arrays, clock)
                 # The host is held back two steps behind the device.
                 with clock.measure("step"):
                     with jax.profiler.StepTraceAnnotation(self.name, step_num=step):
-                        state, metrics = step_fn(state, frozen, arrays)
+                        state, metrics = run(state, frozen, arrays)
                     feed.ask()
                     monitor.push(step + 1, metrics, batch.ids)
                 self.ledger.reached(step + 1)
@@ -233,12 +268,6 @@ class Training(StageJob):
             checkpoints.check()
         if stop:
             self.preemption.exit_if_requested(f"{self.name} is saved at step {done}")
-
-    def _place(self, arrays: Mapping[str, Any]) -> dict[str, jax.Array]:
-        """A batch on the devices, if it is what the step was compiled for."""
-        batch = to_global(arrays, self.mesh)
-        self.program.check_batch(batch)
-        return batch
 
     def _next(self, feed: Feed, step: int) -> tuple[Any, dict[str, Any]]:
         batch, arrays = feed.take()
