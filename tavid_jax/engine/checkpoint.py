@@ -373,7 +373,9 @@ def _quiet_orbax() -> Iterator[None]:
     with _quiet_lock:  # the loop and the writer may both be within
         if not _quiet[0]:
             logger.addFilter(_drop_orbax)
-            _former_hook[0], sys.unraisablehook = sys.unraisablehook, _drop_late_answers
+            if not _former_hook:  # for good: late answers come when this is over, too
+                _former_hook.append(sys.unraisablehook)
+                sys.unraisablehook = _drop_late_answers
         _quiet[0] += 1
     try:
         yield
@@ -382,10 +384,9 @@ def _quiet_orbax() -> Iterator[None]:
             _quiet[0] -= 1
             if not _quiet[0]:
                 logger.removeFilter(_drop_orbax)
-                sys.unraisablehook = _former_hook[0]
 
 
-_former_hook: list[Any] = [sys.unraisablehook]
+_former_hook: list[Any] = []
 
 
 def _drop_late_answers(unraisable: Any) -> None:

@@ -3,9 +3,11 @@
 import contextlib
 import logging
 import resource
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from tavid_jax.engine import checkpoint
 from tavid_jax.engine.checkpoint import (
     CheckpointError,
     Checkpoints,
@@ -324,3 +327,17 @@ def test_a_result_beside_a_checkpoint_that_has_just_begun(tmp_path: Path):
             checkpoints.save(step, state_of(step), META)
             save_result(tmp_path / "result", RESULT, {"seed": step})
     same(load_result(tmp_path / "result"), RESULT)
+
+
+def test_answers_that_come_when_all_is_over_are_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A failed write leaves others on their way, whose threads find no one to tell."""
+    shown: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda told: shown.append(str(told.exc_value)))
+    monkeypatch.setattr(checkpoint, "_former_hook", [])
+    with Checkpoints(tmp_path, keep=1):
+        pass
+    for message in ("Event loop is closed", "something else"):
+        sys.unraisablehook(SimpleNamespace(exc_value=RuntimeError(message)))
+    assert shown == ["something else"]
