@@ -348,8 +348,8 @@ def _check_fits(like: Any, found: Any, *, words: bool) -> None:
 def _signature(leaf: Any, words: bool) -> str:
     if words and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         raw = jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct(leaf.shape, leaf.dtype))
-        return f"{raw.dtype}{list(raw.shape)}"
-    return f"{leaf.dtype}{list(leaf.shape)}"
+        return trees.signature(raw)
+    return trees.signature(leaf)
 
 
 def _reason(error: Exception) -> str:

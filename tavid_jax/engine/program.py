@@ -175,14 +175,12 @@ def difference(batch: Mapping[str, Any], like: Mapping[str, Any]) -> str:
     """What tells two batches, or their shapes, apart: the first entry of another type or shape, in
     words; "" if nothing does."""
     for name in sorted(batch.keys() | like.keys()):
-        found, wanted = (_type(x[name]) if name in x else "missing" for x in (batch, like))
+        found, wanted = (
+            trees.signature(x[name]) if name in x else "missing" for x in (batch, like)
+        )
         if found != wanted:
             return f"{name!r} is {found}, not {wanted}"
     return ""
-
-
-def _type(x: Any) -> str:
-    return f"{x.dtype}{list(x.shape)}"
 
 
 def abstract_batch(spec: dict[str, Spec], size: int, mesh: AnyMesh) -> Shapes:

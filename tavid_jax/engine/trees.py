@@ -62,6 +62,11 @@ def partition(tree: Mapping[str, Any], patterns: Iterable[str]) -> tuple[dict, d
     return unflatten(matched), unflatten(rest)
 
 
+def signature(leaf: Any) -> str:
+    """Type and shape of an array, or of what describes one, in words: "float32[2, 3]"."""
+    return f"{leaf.dtype}{list(leaf.shape)}"
+
+
 def fingerprint(tree: Mapping[str, Any]) -> str:
     """A short hash of paths, shapes, dtypes and values: names a set of weights in provenance."""
     digest = hashlib.sha256()
